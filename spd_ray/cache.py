@@ -1,0 +1,64 @@
+"""A content-addressed cache on disk: many processes ask, one builds.
+
+Entries are folders `<root>/<kind>/<key>`; a folder appears by one atomic rename, so it is complete
+whenever it is visible.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+
+def cache_root() -> Path:
+    """`$SPD_RAY_CACHE`, else `~/.cache/spd_ray`."""
+    return Path(os.environ.get("SPD_RAY_CACHE", "~/.cache/spd_ray")).expanduser()
+
+
+def content_key(parts: dict[str, Any]) -> str:
+    """The first 16 hex digits of the SHA-256 of `parts` as canonical JSON."""
+    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def files_key(files: Iterable[Path]) -> str:
+    """The first 16 hex digits of the SHA-256 of the files' names and bytes."""
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        digest.update(file.name.encode())
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def is_cached(kind: str, key: str) -> bool:
+    """Whether `build_once(kind, key, ...)` would return without building."""
+    return (cache_root() / kind / key).is_dir()
+
+
+def build_once(kind: str, key: str, build: Callable[[Path], None]) -> Path:
+    """Return the folder `<root>/<kind>/<key>`, calling `build(folder)` first if it is absent.
+
+    `build` writes into a temporary folder that is renamed when it returns. Processes that ask for the
+    same key meanwhile wait for the one that builds. If `build` raises, nothing is kept.
+    """
+    folder = cache_root() / kind / key
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if folder.is_dir():
+            return folder
+        building = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=folder.parent))
+        try:
+            build(building)
+            building.rename(folder)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+    return folder

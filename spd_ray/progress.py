@@ -1,0 +1,44 @@
+"""Progress that people can follow: a bar on a terminal, a line every few seconds elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Advance(Protocol):
+    """Call it after `steps` more steps; `note` is shown beside the bar."""
+
+    def __call__(self, steps: int = 1, note: str = "") -> None: ...
+
+
+@contextmanager
+def progress_bar(description: str, total: int) -> Iterator[Advance]:
+    """Show `description` and how many of `total` steps are done, on stderr."""
+    console = Console(file=sys.stderr)
+    if console.is_terminal:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        with Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=console) as bar:
+            task = bar.add_task(description, total=total, note="")
+            yield lambda steps=1, note="": bar.update(task, advance=steps, note=note)
+        return
+
+    started = last_line = time.monotonic()
+    done = 0
+
+    def advance(steps: int = 1, note: str = "") -> None:
+        nonlocal done, last_line
+        done += steps
+        now = time.monotonic()
+        if now - last_line >= SECONDS_BETWEEN_LINES or done == total:
+            last_line = now
+            left = (now - started) / done * (total - done)
+            print(f"{description}: {done}/{total}  {left:.0f} s left  {note}".rstrip(), file=sys.stderr, flush=True)
+
+    yield advance

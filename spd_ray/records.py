@@ -1,0 +1,158 @@
+"""The records of a sweep and their Parquet schemas: the documented interface of a sweep's folder.
+
+Steps (`steps/trial=<id>/<first>-<last>.parquet`) are in long form. A row is one training step
+(`split = "batch"`, `metric = "loss"`, the schedule and loss columns filled), or one score of one
+evaluation (`split` "train" or "dev", `metric` the task's metric or "loss"). `step` of a training step is
+its index t in [0, t3); `step` of an evaluation is the number of applied steps before it, in [1, t3].
+
+Trials (`trials.parquet`) hold one row a trial, that is, a configuration under one seed.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import get_args
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+SCHEMA_VERSION = "1"
+_METADATA = {"spd_ray.schema_version": SCHEMA_VERSION}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepRecord:
+    """One training step, or one score of one evaluation (then the fields that default to None are None)."""
+
+    step: int
+    epoch: float
+    stage: int  # 1, 2 or 3
+    split: str  # "batch", "train" or "dev"
+    metric: str  # "loss", or the task's metric: "accuracy", "f1", "matthews", "spearman"
+    value: float
+    sparsity: float  # achieved fraction of zeros over the prunable matrices, in [0, 1]
+    seconds: float  # wall seconds of the step, or of the evaluation
+    loss_hidden: float | None = None
+    loss_attention: float | None = None
+    loss_prediction: float | None = None
+    loss_task: float | None = None
+    p: float | None = None  # replacing probability, Eq. (5)
+    learning_rate: float | None = None  # Eq. (6)
+    draw: str | None = None  # r_1 ... r_M of Eq. (1), "1" for a grafted student layer: "1011"
+    tokens: int | None = None  # real tokens in the batch, padding not counted
+    loss_scale: float | None = None
+    skipped: int | None = None  # attempts at this step that overflowed before it was applied
+
+
+STEP_SCHEMA = pa.schema(
+    [
+        pa.field("step", pa.int32(), nullable=False),
+        pa.field("epoch", pa.float32(), nullable=False),
+        pa.field("stage", pa.int8(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("metric", pa.string(), nullable=False),
+        pa.field("value", pa.float64(), nullable=False),
+        pa.field("sparsity", pa.float64(), nullable=False),
+        pa.field("seconds", pa.float32(), nullable=False),
+        pa.field("loss_hidden", pa.float32()),
+        pa.field("loss_attention", pa.float32()),
+        pa.field("loss_prediction", pa.float32()),
+        pa.field("loss_task", pa.float32()),
+        pa.field("p", pa.float32()),
+        pa.field("learning_rate", pa.float32()),
+        pa.field("draw", pa.string()),
+        pa.field("tokens", pa.int32()),
+        pa.field("loss_scale", pa.float32()),
+        pa.field("skipped", pa.int32()),
+    ],
+    metadata=_METADATA,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrialRecord:
+    """One trial as the sweep knows it; what is not known yet is None."""
+
+    trial_id: str  # "<configuration>-s<seed>", also the partition of the steps and the MLflow tag
+    configuration: int  # the Optuna trial's number
+    seed: int
+    status: str  # "running", "finished", "stopped" (early) or "failed"
+    method: str
+    task: str
+    model: str
+    metric: str
+    layers: int | None = None
+    prunable_parameters: int | None = None
+    parameters: int | None = None
+    p0: float
+    total_epochs: float
+    stage1_epochs: float
+    stage2_epochs: float
+    stage1_lr: float
+    stage23_lr: float
+    target_sparsity: float
+    pruning_end: float  # multiple of t1
+    batch_size: int
+    precision: str
+    zero_stage: int
+    t1: int | None = None
+    t2: int | None = None
+    t3: int | None = None
+    pruning_end_step: int | None = None
+    feasible: bool | None = None  # whether a student at its target sparsity was scored
+    best_score: float | None = None  # dev, of the best feasible evaluation
+    best_step: int | None = None
+    train_score: float | None = None  # at best_step
+    final_score: float | None = None  # dev, at the last evaluation
+    achieved_sparsity: float | None = None  # of the student at best_step
+    teacher_score: float | None = None  # dev, of the dense teacher
+    majority_score: float | None = None  # dev, of always answering the majority class (0 for correlations)
+    wall_seconds: float | None = None
+    device_seconds: float | None = None  # seconds inside training steps times the trial's workers
+    peak_memory_bytes: int | None = None
+    checkpoint: str | None = None  # URI or path, relative to the sweep's folder
+    mlflow_run_id: str | None = None
+    error: str | None = None
+    config: str  # the whole TrialConfig as JSON
+
+
+_ARROW_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+
+TRIAL_SCHEMA = pa.schema(
+    [pa.field(f.name, _ARROW_TYPES[(get_args(f.type) or (f.type,))[0]]) for f in fields(TrialRecord)],
+    metadata=_METADATA,
+)
+
+
+def write_parquet(records: Sequence[StepRecord] | Sequence[TrialRecord], schema: pa.Schema, path: Path) -> None:
+    """Write `records` to `path` by a temporary file and an atomic rename: readers see all or nothing."""
+    table = pa.Table.from_pylist([asdict(record) for record in records], schema=schema)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
+    os.close(handle)
+    try:
+        pq.write_table(table, temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def step_part(sweep_folder: Path, trial_id: str, first_step: int, last_step: int) -> Path:
+    """Where the steps [first_step, last_step) of a trial go; the same range always has the same name."""
+    return sweep_folder / "steps" / f"trial={trial_id}" / f"{first_step:08d}-{last_step:08d}.parquet"
+
+
+def read_trials(sweep_folder: Path) -> list[TrialRecord]:
+    """The rows of `trials.parquet`, none if it does not exist yet."""
+    path = sweep_folder / "trials.parquet"
+    if not path.exists():
+        return []
+    return [TrialRecord(**row) for row in pq.read_table(path, schema=TRIAL_SCHEMA).to_pylist()]
+
+
+def write_trials(sweep_folder: Path, trials: Iterable[TrialRecord]) -> None:
+    """Rewrite `trials.parquet`."""
+    write_parquet(sorted(trials, key=lambda trial: trial.trial_id), TRIAL_SCHEMA, sweep_folder / "trials.parquet")
