@@ -78,7 +78,7 @@ class TrialRecord:
     trial_id: str  # "<configuration>-s<seed>", also the partition of the steps and the MLflow tag
     configuration: int  # the Optuna trial's number
     seed: int
-    status: str  # "running", "finished", "stopped" (early) or "failed"
+    status: str  # "waiting", "running", "finished", "stopped" (early) or "failed"
     method: str
     task: str
     model: str

@@ -56,7 +56,7 @@ def pruning_rate(
 ) -> float:
     """The sparsity theta_j that holds before `step` is taken (Section 3.2; Figure 4 (b)).
 
-    Event j = 1..n is due after floor(j * end / n) applied steps, and theta_n = theta_t. With u = j / n:
+    Event j = 1..n is due after max(1, floor(j * end / n)) applied steps, and theta_n = theta_t. With u = j / n:
     cubic (Zhu & Gupta 2018): theta_t (1 - (1 - u)^3);  linear: theta_t u;  one_shot: only event n counts.
 
     Departs from: the public code drops the last event where the division is exact.
@@ -78,9 +78,9 @@ def pruning_rate(
 
 
 def pruning_steps(pruning_end_step: int, events: int) -> tuple[int, ...]:
-    """The applied steps after which the `events` pruning events are due; the last is `pruning_end_step`.
+    """The applied steps, at least one, after which the `events` pruning events are due; the last is `pruning_end_step`.
 
     >>> pruning_steps(10, 4)
     (2, 5, 7, 10)
     """
-    return tuple(event * pruning_end_step // events for event in range(1, events + 1))
+    return tuple(max(1, event * pruning_end_step // events) for event in range(1, events + 1))

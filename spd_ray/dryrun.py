@@ -1,0 +1,67 @@
+"""`--dry-run`: what a sweep would do and cost, and two real steps of its first trial."""
+
+import itertools
+import tempfile
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from spd_ray import engine
+from spd_ray.config import Timeline
+from spd_ray.space import ask, create_study
+from spd_ray.spec import SweepSpec
+from spd_ray.teacher import load_teacher
+from spd_ray.trainer import prepare, train_spd
+
+STEPS_RUN = 2
+
+
+def dry_run(spec: SweepSpec, console: Console) -> None:
+    """Print the resolved space, the first trial's schedules and the cost; train two steps, keep nothing."""
+    console.print(yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False).rstrip(), highlight=False)
+    teacher = load_teacher(spec.task, spec.model, spec.teacher)
+    with tempfile.TemporaryDirectory() as folder:
+        number, values = ask(create_study(spec, Path(folder) / "study.journal"), spec)
+    config = spec.trial_config(values, spec.study.seeds[0])
+    run = prepare(config, teacher)
+    timeline = run.timeline
+    console.rule(f"first trial: {', '.join(f'{name} {value}' for name, value in values.items())}")
+    console.print(schedule_table(timeline))
+    steps = list(itertools.islice((r for r in train_spd(run) if r.split == "batch"), STEPS_RUN))
+    for record in steps:
+        console.print(f"step {record.step}: loss {record.value:.4f}, draw {record.draw}, {record.tokens} tokens")
+    engine.release(run.engine)
+
+    trials = spec.total_configurations() * len(spec.study.seeds)
+    seconds = steps[-1].seconds * timeline.t3
+    console.print(
+        f"{trials} trials ({spec.total_configurations()} configurations x {len(spec.study.seeds)} seeds) of about "
+        f"{timeline.t3} steps: {trials * timeline.t3:,} steps; at {steps[-1].seconds * 1000:.0f} ms a step about "
+        f"{seconds / 60:.1f} min a trial and {trials * seconds / 3600:.2f} device hours in all, evaluations not counted"
+    )
+
+
+def schedule_table(timeline: Timeline) -> Table:
+    """The three schedules at the steps where something changes."""
+    marks = {
+        0: "Stage I begins",
+        timeline.pruning_end_step: "pruning ends",
+        timeline.t1: "Stage II begins",
+        timeline.t2: "Stage III begins",
+        timeline.t3 - 1: "last step",
+    }
+    if timeline.pruning_end_step == timeline.t1:
+        marks[timeline.t1] = "pruning ends, Stage II begins"
+    table = Table("step", "epoch", "p", "pruning rate", "learning rate", "")
+    for step in sorted({*marks, *timeline.pruning_steps}):
+        table.add_row(
+            str(step),
+            f"{step / timeline.steps_per_epoch:.2f}",
+            f"{timeline.replacing_probability(step):.3f}",
+            f"{timeline.pruning_rate(step):.4f}",
+            f"{timeline.learning_rate(step):.3g}",
+            marks.get(step, "pruning event"),
+        )
+    return table

@@ -1,0 +1,138 @@
+"""The DeepSpeed engine that takes the training steps. The only importer of deepspeed.
+
+A step that overflows in fp16 is skipped by DeepSpeed: `applied_steps` counts the steps that were applied.
+"""
+
+import gc
+import logging
+import os
+import resource
+import socket
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
+os.environ.setdefault("DEEPSPEED_LOG_LEVEL", "ERROR")
+
+import deepspeed
+from deepspeed.accelerator import get_accelerator
+
+from spd_ray.config import EngineConfig
+
+logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+ADAM_BETAS = (0.9, 0.999)
+
+
+def device() -> torch.device:
+    """The first visible GPU, else the CPU."""
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def ensure_distributed() -> None:
+    """Join a process group of one, unless a launcher has set another; DeepSpeed would look for MPI."""
+    if torch.distributed.is_initialized():
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    alone = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    for name, value in alone.items():
+        os.environ.setdefault(name, str(value))
+    deepspeed.init_distributed(verbose=False)
+
+
+def _allow_fp16_on_any_cpu() -> None:
+    """DeepSpeed refuses fp16 on CPUs without fp16 instructions, where torch computes it all the same, slowly."""
+    if device().type == "cpu":
+        get_accelerator().is_fp16_supported = lambda: True
+
+
+def make_engine(
+    model: nn.Module, config: EngineConfig, batch_size: int, clip_norm: float, weight_decay: float
+) -> deepspeed.DeepSpeedEngine:
+    """Wrap `model` (its parameters cast to the precision, moved to the device) with AdamW over what requires a gradient.
+
+    Weight decay applies to matrices only. The learning rate is the trainer's, set before each step.
+    """
+    ensure_distributed()
+    _allow_fp16_on_any_cpu()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=0.0, betas=ADAM_BETAS, foreach=True)
+    settings: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": batch_size,
+        "gradient_clipping": clip_norm,
+        "zero_optimization": {"stage": config.zero_stage},
+        "zero_allow_untested_optimizer": True,
+        "steps_per_print": 2**31,
+    }
+    if config.precision == "bf16":
+        settings["bf16"] = {"enabled": True}
+    if config.precision == "fp16":
+        settings["fp16"] = {
+            "enabled": True,
+            "loss_scale": 0,
+            "initial_scale_power": config.initial_scale_power,
+            "loss_scale_window": config.loss_scale_window,
+            "hysteresis": 1,
+        }
+    engine, *_ = deepspeed.initialize(
+        model=model.to(device()), optimizer=optimizer, config=settings, dist_init_required=False
+    )
+    return engine
+
+
+def set_learning_rate(engine: deepspeed.DeepSpeedEngine, learning_rate: float) -> None:
+    """The rate of the next step, for every parameter group."""
+    for group in engine.optimizer.param_groups:
+        group["lr"] = learning_rate
+
+
+def apply_step(engine: deepspeed.DeepSpeedEngine, loss: torch.Tensor) -> None:
+    """Gradient of `loss`, clipping, and one optimizer step, or a skipped one where fp16 overflows."""
+    engine.backward(loss)
+    engine.step()
+
+
+def applied_steps(engine: deepspeed.DeepSpeedEngine) -> int:
+    """Optimizer steps taken; those skipped for overflow are none."""
+    return engine.global_steps - engine.skipped_steps
+
+
+def loss_scale(engine: deepspeed.DeepSpeedEngine) -> float:
+    """The current fp16 loss scale; 1.0 in fp32 and bf16."""
+    return float(engine.optimizer.cur_scale) if hasattr(engine.optimizer, "cur_scale") else 1.0
+
+
+def save_state(engine: deepspeed.DeepSpeedEngine, folder: Path) -> None:
+    """Everything the next step depends on: student, masks, optimizer, loss scaler, step counters."""
+    engine.save_checkpoint(str(folder), tag="engine", exclude_frozen_parameters=True, save_latest=False)
+
+
+def load_state(engine: deepspeed.DeepSpeedEngine, folder: Path) -> None:
+    """Continue from `save_state`."""
+    engine.load_checkpoint(str(folder), tag="engine", load_module_strict=False)
+
+
+def release(engine: deepspeed.DeepSpeedEngine) -> None:
+    """Drop what the engine holds, so that the worker's next trial starts from the same memory."""
+    engine.destroy()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_memory_bytes() -> int:
+    """The largest GPU allocation since `release`, or on CPU the largest resident set of the process so far."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

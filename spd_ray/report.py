@@ -1,0 +1,89 @@
+"""The end of a sweep: the best students go to MLflow, the summary to the screen."""
+
+from pathlib import Path
+from statistics import mean, stdev
+
+from rich.console import Console
+from rich.table import Table
+
+from spd_ray.checkpoint import Verification
+from spd_ray.config import Timeline
+from spd_ray.ledger import Ledger
+from spd_ray.records import TrialRecord
+from spd_ray.spec import SweepSpec
+from spd_ray.teacher import Teacher
+from spd_ray.tracking import Tracker
+
+
+def teacher_line(teacher: Teacher) -> str:
+    """The dense teacher's scores in one line."""
+    task = teacher.data.task
+    return (
+        f"teacher: dev {task.metric} {teacher.score:.4f}, train {teacher.train_score:.4f}, "
+        f"majority class {teacher.majority_score:.4f}, learning rate {teacher.learning_rate:g} ({teacher.folder})"
+    )
+
+
+def publish(spec: SweepSpec, ledger: Ledger, tracker: Tracker, folder: Path, verified: dict[str, Verification]) -> None:
+    """Upload the verified students as artifacts of their runs; register the best under the alias `best`."""
+    for trial_id, verification in verified.items():
+        trial = ledger.trials[trial_id]
+        tracker.log_artifacts(trial.mlflow_run_id, folder / str(trial.checkpoint), "checkpoint")
+        tracker.log_scores(trial.mlflow_run_id, [("reloaded_score", verification.score, trial.best_step or 0, None)])
+    best = ledger.best()
+    if best is not None:
+        name = spec.tracking.registered_model or f"spd_ray-{spec.name}"
+        tags = {"trial_id": best.trial_id, "score": best.best_score, "sparsity": best.achieved_sparsity}
+        tracker.register_best(best.mlflow_run_id, "checkpoint", name, tags)
+
+
+def print_summary(
+    spec: SweepSpec,
+    ledger: Ledger,
+    teacher: Teacher,
+    folder: Path,
+    verified: dict[str, Verification],
+    tracker: Tracker,
+    console: Console,
+) -> None:
+    """The best feasible trial, the scores side by side, and where everything is."""
+    best = ledger.best()
+    counts = {status: sum(t.status == status for t in ledger.ended) for status in ("finished", "stopped", "failed")}
+    console.rule(f"sweep {spec.name}")
+    console.print(", ".join(f"{count} trials {status}" for status, count in counts.items()))
+    for trial in ledger.ended:
+        if trial.status == "failed":
+            console.print(f"failed: {trial.trial_id}: {trial.error}", soft_wrap=True)
+    if best is None:
+        console.print("no feasible student: no trial was scored at its target sparsity")
+        return
+    config = ledger.config(best.trial_id)
+    timeline = Timeline.of(config.method, len(teacher.data.train))
+    scores = [t.best_score for t in ledger.seeds_of(best.configuration) if t.best_score is not None]
+    spread = f" +- {stdev(scores):.4f}" if len(scores) > 1 else ""
+    console.print(
+        f"best feasible trial: {best.trial_id} (configuration {best.configuration}, "
+        f"mean over {len(scores)} seeds {mean(scores):.4f}{spread})"
+    )
+    dimensions = {**dict.fromkeys(("p0", "stage1_lr", "stage23_lr", "pruning_end", "target_sparsity")), **spec.search}
+    values = config.method.model_dump()
+    console.print(
+        "  " + ", ".join(f"{name} {values[name]:g}" for name in dimensions if isinstance(values.get(name), int | float))
+    )
+    console.print(
+        f"  t1 {timeline.t1}, t2 {timeline.t2}, t3 {timeline.t3} steps; pruning ends at {timeline.pruning_end_step}"
+    )
+    console.print(_scores_table(best, teacher, verified[best.trial_id]))
+    console.print(f"best sparse checkpoint: {folder / str(best.checkpoint)}", soft_wrap=True)
+    console.print(f"browse the runs with:   {tracker.ui_command()}", soft_wrap=True)
+    console.print(f"figures and tables:     python -m analysis --sweep {folder}", soft_wrap=True)
+
+
+def _scores_table(best: TrialRecord, teacher: Teacher, verification: Verification) -> Table:
+    """Majority, dense teacher and sparse student on dev and train."""
+    table = Table("model", f"dev {best.metric}", "train", "encoder zeros")
+    table.add_row("majority class", f"{teacher.majority_score:.4f}", "", "")
+    table.add_row("dense teacher", f"{teacher.score:.4f}", f"{teacher.train_score:.4f}", "0.0000")
+    reloaded = f"{verification.score:.4f} (read back from disk)"
+    table.add_row("sparse student", reloaded, f"{best.train_score:.4f}", f"{verification.sparsity:.4f}")
+    return table

@@ -1,0 +1,79 @@
+"""How Ray Tune is steered: the ledger decides what runs next, the stages decide what may be stopped early."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from spd_ray.ledger import Ledger
+
+
+class LedgerSearcher(Searcher):
+    """A Tune searcher that hands out the ledger's trials; `order` makes a Tune configuration of a trial id."""
+
+    def __init__(self, ledger: Ledger, order: Callable[[str], dict[str, Any]]) -> None:
+        super().__init__(metric="score", mode="max")
+        self.ledger = ledger
+        self.order = order
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+        due = self.ledger.next_due()
+        return Searcher.FINISHED if due is None else self.order(due)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """The callback that knows the trial's fate tells the ledger."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the ledger is on disk already."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore."""
+
+
+def survives(score: float, rivals: Sequence[float], reduction_factor: float) -> bool:
+    """Asynchronous successive halving (Li et al. 2020): is `score` in the top 1 / reduction_factor of a rung?
+
+    `rivals` are the scores that reached the rung before. The first to arrive survives.
+
+    >>> survives(0.8, [0.9, 0.7, 0.6], 2), survives(0.65, [0.9, 0.7, 0.6], 2), survives(0.1, [], 2)
+    (True, False, True)
+    """
+    better = sum(rival > score for rival in rivals)
+    return better < max(1.0, (len(rivals) + 1) / reduction_factor)
+
+
+class StageAwareAsha(FIFOScheduler):
+    """Early stopping that knows the stages: trials are compared at equal budget, after their last pruning event.
+
+    A rung is a budget (step / t3). A trial whose pruning is not over at a rung's evaluation is neither judged
+    nor counted there: a denser student would win unfairly. Rungs survive a restart of the driver in `file`.
+    """
+
+    def __init__(self, rungs: Sequence[float], reduction_factor: float, file: Path) -> None:
+        super().__init__()
+        self.rungs = sorted(rungs)
+        self.reduction_factor = reduction_factor
+        self.file = file
+        self._scores: dict[str, dict[str, float | None]] = json.loads(file.read_text()) if file.exists() else {}
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        trial_id = trial.config["order"]["trial_id"]
+        decision = TrialScheduler.CONTINUE
+        for rung in self.rungs:
+            scores = self._scores.setdefault(f"{rung:g}", {})
+            if result["budget"] < rung or trial_id in scores:
+                continue
+            rivals = [score for score in scores.values() if score is not None]
+            scores[trial_id] = result["score"] if result["pruning_done"] else None
+            if result["pruning_done"] and not survives(result["score"], rivals, self.reduction_factor):
+                decision = TrialScheduler.STOP
+            self._write()
+        return decision
+
+    def _write(self) -> None:
+        temporary = self.file.with_suffix(".tmp")
+        temporary.write_text(json.dumps(self._scores))
+        temporary.replace(self.file)

@@ -1,0 +1,223 @@
+"""The sweep: one Optuna study whose trials Ray Tune places. `python -m spd_ray.sweep --space x.yaml`."""
+
+import argparse
+import os
+import shlex
+import socket
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from filelock import FileLock, Timeout
+from ray import tune
+from rich.console import Console
+
+from spd_ray import dryrun, report
+from spd_ray.checkpoint import Verification, verify_checkpoint
+from spd_ray.display import SweepDisplay
+from spd_ray.errors import UserError, run_main
+from spd_ray.ledger import Ledger
+from spd_ray.provenance import write_sweep_yaml
+from spd_ray.records import read_trials
+from spd_ray.scheduling import LedgerSearcher, StageAwareAsha
+from spd_ray.space import create_study
+from spd_ray.spec import SweepSpec, load_spec
+from spd_ray.teacher import Teacher, load_teacher
+from spd_ray.tracking import Tracker
+from spd_ray.trial import SpdTrainable
+from spd_ray.watching import SweepWatcher
+
+INTERRUPTED = 130
+
+
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    """The command line of `python -m spd_ray.sweep`."""
+    parser = argparse.ArgumentParser(prog="python -m spd_ray.sweep", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--space", required=True, metavar="FILE", help="the search space, such as search_spaces/demo.yaml"
+    )
+    parser.add_argument("--trials", type=int, metavar="N", help="how many configurations (each runs under every seed)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="override a key of the space"
+    )
+    parser.add_argument("--name", help="name of the sweep and its folder (default: the space's name)")
+    parser.add_argument("--storage", default="runs", metavar="DIR", help="where sweeps are kept (default: runs)")
+    parser.add_argument("--resume", action="store_true", help="continue the sweep of this name")
+    parser.add_argument(
+        "--replace", action="store_true", help="move an earlier sweep of this name aside and start anew"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print space, schedules and cost, and run two steps")
+    parser.add_argument("--address", metavar="HOST:PORT", help="a running Ray cluster (default: this machine alone)")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run, resume or dry-run a sweep. Returns the exit code; raises UserError for what a user can mend."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = parse_arguments(arguments)
+    overrides = list(options.overrides)
+    if options.trials is not None:
+        overrides.append(f"study.trials={options.trials}")
+    if options.name is not None:
+        overrides.append(f"name={options.name}")
+    spec = load_spec(options.space, overrides)
+    check_address(options.address)
+    console = Console()
+    if options.dry_run:
+        dryrun.dry_run(spec, console)
+        return 0
+
+    command = "python -m spd_ray.sweep " + shlex.join(arguments)
+    folder = Path(options.storage).resolve() / spec.name
+    with open_sweep(folder, spec, options.resume, options.replace):
+        write_sweep_yaml(spec, folder, command)
+        return run_sweep(spec, folder, command, options.address, console)
+
+
+def check_address(address: str | None) -> None:
+    """Raises UserError where nobody listens at `address`; Ray itself would try for minutes."""
+    if address is None or address in ("auto", "local"):
+        return
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        raise UserError(f"--address {address}: HOST:PORT of a running Ray cluster is needed, such as 10.0.0.1:6379")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        raise UserError(f"--address {address}: no Ray cluster answers there ({error})") from None
+
+
+def open_sweep(folder: Path, spec: SweepSpec, resume: bool, replace: bool) -> FileLock:
+    """Make or find the sweep's folder and lock it against a second driver."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        lock = FileLock(folder.parent / f".{folder.name}.lock", timeout=1)
+        lock.acquire()
+    except Timeout:
+        raise UserError(f"{folder}: another sweep of this name is running; wait for it or give --name") from None
+    except OSError as error:
+        raise UserError(f"--storage {folder.parent}: cannot be written ({error.strerror})") from None
+    trials = read_trials(folder)
+    if trials and replace:
+        aside = next(p for n in range(1, 10**6) if not (p := folder.with_name(f"{folder.name}.{n}")).exists())
+        folder.rename(aside)
+        folder.mkdir()
+        print(f"the earlier sweep of {len(trials)} trials is now {aside}")
+    elif trials and not resume:
+        raise UserError(f"{folder} holds a sweep of {len(trials)} trials: add --resume, --replace or another --name")
+    elif resume and not trials:
+        raise UserError(f"--resume: {folder} holds no sweep yet; leave --resume out")
+    return lock
+
+
+def run_sweep(spec: SweepSpec, folder: Path, command: str, address: str | None, console: Console) -> int:
+    """Teacher, study, trials, verification, MLflow, summary. Returns the exit code."""
+    teacher = load_teacher(spec.task, spec.model, spec.teacher)
+    console.print(report.teacher_line(teacher))
+    study = create_study(spec, folder / "study.journal")
+    ledger = Ledger(spec, study, folder)
+    tracker = Tracker.open(spec, folder)
+    start_ray(spec, address)
+    try:
+        with SweepDisplay(ledger, console) as display:
+            run_trials(spec, ledger, folder, command, SweepWatcher(ledger, tracker, display))
+        if len(ledger.ended) < ledger.total:
+            console.print(f"stopped; go on with: {resume_command(command)}", soft_wrap=True)
+            tracker.finish("KILLED")
+            return INTERRUPTED
+        verified = verify_retained(spec, ledger, teacher, folder)
+        report.publish(spec, ledger, tracker, folder, verified)
+        tracker.finish("FINISHED")
+        report.print_summary(spec, ledger, teacher, folder, verified, tracker, console)
+        return 0 if ledger.best() else 1
+    finally:
+        ray.shutdown()
+
+
+def resume_command(command: str) -> str:
+    """The command that continues what `command` began."""
+    words = [word for word in shlex.split(command) if word not in ("--replace", "--resume")]
+    return shlex.join([*words, "--resume"])
+
+
+def start_ray(spec: SweepSpec, address: str | None) -> None:
+    """Join the cluster at `address`, or start one of this machine alone, which ends with the driver."""
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+    if address:
+        ray.init(address=address, **quiet)
+    else:
+        ray.init(address="local", include_dashboard=False, **quiet)
+
+
+def concurrent_trials(spec: SweepSpec) -> int:
+    """As many trials at once as the file says, or as the cluster's resources hold."""
+    if spec.resources.concurrent is not None:
+        return spec.resources.concurrent
+    have = ray.cluster_resources()
+    slots = have.get("CPU", 0) // spec.resources.cpus
+    if spec.resources.gpus:
+        slots = min(slots, have.get("GPU", 0) // spec.resources.gpus)
+    if slots < 1:
+        raise UserError(
+            f"resources: a trial wants {spec.resources.cpus:g} CPUs and {spec.resources.gpus:g} GPUs, "
+            f"but there are {have.get('CPU', 0):g} and {have.get('GPU', 0):g}"
+        )
+    return int(slots)
+
+
+def run_trials(spec: SweepSpec, ledger: Ledger, folder: Path, command: str, watcher: SweepWatcher) -> None:
+    """Let Tune run every trial that the ledger has due, until none is left or the user interrupts."""
+
+    def order(trial_id: str) -> dict[str, Any]:
+        return {
+            "cpus": spec.resources.cpus,
+            "order": {
+                "trial_id": trial_id,
+                "config": ledger.config(trial_id).model_dump(mode="json"),
+                "sweep_folder": str(folder),
+                "command": command,
+                "state_every_evaluations": spec.checkpoints.state_every_evaluations,
+            },
+        }
+
+    stopping = spec.early_stopping
+    scheduler = StageAwareAsha(stopping.rungs, stopping.reduction_factor, folder / "rungs.json") if stopping else None
+    resources = {"cpu": spec.resources.cpus, "gpu": spec.resources.gpus}
+    tuner = tune.Tuner(
+        tune.with_resources(SpdTrainable, resources),
+        tune_config=tune.TuneConfig(
+            search_alg=LedgerSearcher(ledger, order),
+            scheduler=scheduler,
+            num_samples=-1,
+            max_concurrent_trials=concurrent_trials(spec),
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: trial.config["order"]["trial_id"],
+        ),
+        run_config=tune.RunConfig(
+            name="ray",
+            storage_path=str(folder),
+            verbose=0,
+            callbacks=[watcher],
+            failure_config=tune.FailureConfig(max_failures=spec.retries),
+        ),
+    )
+    tuner.fit()
+
+
+def verify_retained(spec: SweepSpec, ledger: Ledger, teacher: Teacher, folder: Path) -> dict[str, Verification]:
+    """Read every retained student back, count its zeros and score it again, before any is called best."""
+    verified = {}
+    for trial in ledger.best_first()[: spec.checkpoints.keep]:
+        verified[trial.trial_id] = verify_checkpoint(folder / str(trial.checkpoint), trial.target_sparsity, teacher)
+    return verified
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,220 @@
+"""What a Ray worker runs: one trial, an evaluation's worth of steps at a time, safe to kill at any moment.
+
+After each evaluation the worker writes, in this order: the student, if it is the best feasible one; the
+Parquet part of the steps since the last evaluation; the state to continue from. A trial that is killed in
+between does the same steps again and overwrites the same files.
+"""
+
+import json
+import shutil
+import tempfile
+import time
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+
+from spd_ray import engine, records
+from spd_ray.checkpoint import export_student
+from spd_ray.config import ModelConfig, TaskConfig, TeacherConfig, TrialConfig
+from spd_ray.records import StepRecord
+from spd_ray.surgery import masked_linears
+from spd_ray.teacher import Teacher, load_teacher
+from spd_ray.trainer import TrainingError, load_run, prepare, save_run, train_spd
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialOrder:
+    """What the driver asks a worker to run."""
+
+    trial_id: str
+    config: TrialConfig
+    sweep_folder: Path
+    command: str
+    state_every_evaluations: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """How far a trial is and how good; saved with its state. Scores are of the task's metric."""
+
+    step: int = 0
+    evaluations: int = 0
+    stage: int = 1
+    budget: float = 0.0  # step / t3
+    sparsity: float = 0.0
+    pruning_done: bool = False  # the target sparsity is reached: only now is a student feasible
+    score: float | None = None  # dev, at the last evaluation
+    train_score_now: float | None = None
+    best_score: float | None = None  # dev, the best at the target sparsity
+    best_step: int | None = None
+    train_score: float | None = None  # at best_step
+    achieved_sparsity: float | None = None  # at best_step
+    wall_seconds: float = 0.0
+    device_seconds: float = 0.0
+
+
+@lru_cache(maxsize=2)
+def worker_teacher(task: TaskConfig, model: ModelConfig, teacher: TeacherConfig) -> Teacher:
+    """The teacher with its tokenised data, kept by the worker from trial to trial."""
+    return load_teacher(task, model, teacher)
+
+
+def state_folder(sweep_folder: Path, trial_id: str) -> Path:
+    """Where a trial's states are; the driver removes it when the trial has ended."""
+    return sweep_folder / "state" / trial_id
+
+
+def checkpoint_folder(sweep_folder: Path, trial_id: str) -> Path:
+    """Where a trial's best feasible student is."""
+    return sweep_folder / "checkpoints" / trial_id
+
+
+class TrialRunner:
+    """A trial under way. `advance` until `done`; a new runner continues from the newest saved state."""
+
+    def __init__(self, order: TrialOrder) -> None:
+        self.order = order
+        config = order.config
+        self.run = prepare(config, worker_teacher(config.task, config.model, config.teacher))
+        self.standing = Standing()
+        self._continue_from_state()
+        self._records = train_spd(self.run)
+
+    @property
+    def done(self) -> bool:
+        return self.standing.step == self.run.timeline.t3
+
+    def facts(self) -> dict[str, int | float]:
+        """What the trial's record says of it from the start."""
+        run, timeline = self.run, self.run.timeline
+        return {
+            "layers": len(run.layers),
+            "prunable_parameters": sum(linear.mask.numel() for _, linear in masked_linears(run.model)),
+            "parameters": sum(p.numel() for p in run.teacher.model.parameters()),
+            "t1": timeline.t1,
+            "t2": timeline.t2,
+            "t3": timeline.t3,
+            "pruning_end_step": timeline.pruning_end_step,
+            "teacher_score": run.teacher.score,
+            "majority_score": run.teacher.majority_score,
+        }
+
+    def advance(self) -> Standing:
+        """Train to the next evaluation, put what happened on disk and return where the trial stands."""
+        if self.done:
+            return self.standing
+        started, before = time.perf_counter(), self.standing
+        chunk = self._next_chunk()
+        standing = self._judged(chunk)
+        if standing.best_step == standing.step:
+            export_student(
+                self.run, checkpoint_folder(self.order.sweep_folder, self.order.trial_id), self.order.command
+            )
+        part = records.step_part(self.order.sweep_folder, self.order.trial_id, before.step, standing.step)
+        records.write_parquet(chunk, records.STEP_SCHEMA, part)
+        self.standing = replace(standing, wall_seconds=before.wall_seconds + time.perf_counter() - started)
+        if standing.evaluations % self.order.state_every_evaluations == 0 or self.done:
+            self._save_state()
+        return self.standing
+
+    def close(self) -> None:
+        """Free the engine's memory; the worker lives on for its next trial."""
+        self._records.close()
+        engine.release(self.run.engine)
+
+    def _next_chunk(self) -> list[StepRecord]:
+        chunk = []
+        for record in self._records:
+            chunk.append(record)
+            if record.split == "dev" and record.metric != "loss":
+                return chunk
+        raise AssertionError("a trial ends with an evaluation")
+
+    def _judged(self, chunk: list[StepRecord]) -> Standing:
+        before, timeline = self.standing, self.run.timeline
+        dev = chunk[-1]
+        train_score = next(r.value for r in chunk if r.split == "train" and r.metric == dev.metric)
+        pruning_done = timeline.pruning_rate(dev.step) >= timeline.method.target_sparsity
+        standing = replace(
+            before,
+            step=dev.step,
+            evaluations=before.evaluations + 1,
+            stage=dev.stage,
+            budget=timeline.budget(dev.step),
+            sparsity=dev.sparsity,
+            pruning_done=pruning_done,
+            score=dev.value,
+            train_score_now=train_score,
+            device_seconds=before.device_seconds + sum(r.seconds for r in chunk if r.split == "batch"),
+        )
+        if pruning_done and (before.best_score is None or dev.value > before.best_score):
+            standing = replace(
+                standing,
+                best_score=dev.value,
+                best_step=dev.step,
+                train_score=train_score,
+                achieved_sparsity=dev.sparsity,
+            )
+        return standing
+
+    def _save_state(self) -> None:
+        folder = state_folder(self.order.sweep_folder, self.order.trial_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix=".", dir=folder))
+        save_run(self.run, building)
+        (building / "standing.json").write_text(json.dumps(asdict(self.standing)))
+        older = _states(folder)
+        building.rename(folder / f"step-{self.standing.step:08d}")
+        for state in older:
+            shutil.rmtree(state)
+
+    def _continue_from_state(self) -> None:
+        states = _states(state_folder(self.order.sweep_folder, self.order.trial_id))
+        if states:
+            load_run(self.run, states[-1])
+            self.standing = Standing(**json.loads((states[-1] / "standing.json").read_text()))
+
+
+def _states(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*"))
+
+
+class SpdTrainable(tune.Trainable):
+    """`TrialRunner` as Tune's class Trainable; with `reuse_actors` the process outlives its trials."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        torch.set_num_threads(max(1, int(config["cpus"])))
+        self._start(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.runner.close()
+        self._start(new_config)
+        return True
+
+    def _start(self, config: dict[str, Any]) -> None:
+        order = config["order"]
+        self.runner = TrialRunner(
+            TrialOrder(
+                trial_id=order["trial_id"],
+                config=TrialConfig.model_validate(order["config"]),
+                sweep_folder=Path(order["sweep_folder"]),
+                command=order["command"],
+                state_every_evaluations=order["state_every_evaluations"],
+            )
+        )
+        self.facts = self.runner.facts()
+
+    def step(self) -> dict[str, Any]:
+        try:
+            standing = self.runner.advance()
+        except TrainingError as error:
+            return {**asdict(self.runner.standing), **self.facts, "error": str(error), "done": True}
+        memory = {"peak_memory_bytes": engine.peak_memory_bytes()}
+        return {**asdict(standing), **self.facts, **memory, "done": self.runner.done}
+
+    def cleanup(self) -> None:
+        self.runner.close()

@@ -1,0 +1,108 @@
+"""The driver's eye on Tune: what happens to a trial goes to the ledger, to MLflow and to the screen."""
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+
+from spd_ray.display import SweepDisplay
+from spd_ray.ledger import Ledger
+from spd_ray.tracking import Tracker
+from spd_ray.trial import checkpoint_folder, state_folder
+
+FACTS = (
+    "layers",
+    "prunable_parameters",
+    "parameters",
+    "t1",
+    "t2",
+    "t3",
+    "pruning_end_step",
+    "teacher_score",
+    "majority_score",
+)
+BEST = ("best_score", "best_step", "train_score", "achieved_sparsity", "wall_seconds", "device_seconds")
+SCORES = ("score", "train_score_now", "best_score", "sparsity", "budget")
+
+
+class SweepWatcher(Callback):
+    """A Tune callback; Tune calls it in the driver's loop."""
+
+    def __init__(self, ledger: Ledger, tracker: Tracker, display: SweepDisplay) -> None:
+        self.ledger = ledger
+        self.tracker = tracker
+        self.display = display
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        self.display.update()
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        record = self.ledger.trials[_id(trial)]
+        params = self.ledger.config(record.trial_id).model_dump(mode="json")
+        tags = {"configuration": record.configuration, "seed": record.seed}
+        run_id = self.tracker.start_trial(record.trial_id, params, tags, record.mlflow_run_id)
+        self.ledger.update(record.trial_id, status="running", mlflow_run_id=run_id)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        record = self.ledger.trials[_id(trial)]
+        self.display.standings[record.trial_id] = result
+        now = int(time.time() * 1000)
+        points = [(name, result[name], result["step"], now) for name in SCORES if result[name] is not None]
+        self.tracker.log_scores(record.mlflow_run_id, points)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        result = trial.last_result
+        if "error" in result:
+            self._end(_id(trial), "failed", result, result["error"])
+        else:
+            self._end(_id(trial), "finished" if result["budget"] >= 1.0 else "stopped", result, None)
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._end(_id(trial), "failed", self.display.standings.get(_id(trial), {}), _reason(trial))
+
+    def _end(self, trial_id: str, status: str, result: dict[str, Any], error: str | None) -> None:
+        record = self.ledger.trials[trial_id]
+        checkpoint = checkpoint_folder(self.ledger.folder, trial_id)
+        known = {name: result[name] for name in (*FACTS, *BEST, "peak_memory_bytes") if name in result}
+        feasible = result.get("best_score") is not None
+        self.ledger.end(
+            trial_id,
+            status,
+            **known,
+            final_score=result.get("score"),
+            feasible=feasible,
+            checkpoint=str(checkpoint.relative_to(self.ledger.folder)) if feasible else None,
+            error=error,
+        )
+        tags = {"feasible": feasible, "stage": result.get("stage", 0), "status": status, "error": error or ""}
+        outcome = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}[status]
+        self.tracker.end_trial(record.mlflow_run_id, outcome, tags)
+        shutil.rmtree(state_folder(self.ledger.folder, trial_id), ignore_errors=True)
+        drop_students(self.ledger)
+        self.display.update(self.ledger.trials[trial_id])
+
+
+def drop_students(ledger: Ledger) -> None:
+    """Delete the students of ended trials that are not among the best feasible ones."""
+    kept = {trial.trial_id for trial in ledger.best_first()[: ledger.spec.checkpoints.keep]}
+    for trial in ledger.ended:
+        folder = checkpoint_folder(ledger.folder, trial.trial_id)
+        if trial.trial_id not in kept and folder.exists():
+            shutil.rmtree(folder)
+            ledger.update(trial.trial_id, checkpoint=None)
+
+
+def _id(trial: Trial) -> str:
+    return trial.config["order"]["trial_id"]
+
+
+def _reason(trial: Trial) -> str:
+    """The last line of the worker's traceback."""
+    file = Path(trial.error_file) if trial.error_file else None
+    lines = file.read_text().strip().splitlines() if file and file.exists() else []
+    return lines[-1].strip() if lines else "the worker died without a word (out of memory, or killed)"

@@ -1,0 +1,71 @@
+"""The terms of Eq. (4) against values worked by hand."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spd_ray import losses
+
+TOKENS = torch.tensor([[True, True, False], [True, False, False]])  # 3 real tokens
+
+
+def test_hidden_loss_by_hand():
+    teacher = torch.zeros(2, 3, 2)
+    student = torch.tensor([[[1.0, 2.0], [3.0, 0.0], [9.0, 9.0]], [[0.0, 2.0], [9.0, 9.0], [9.0, 9.0]]])
+    # squares at real tokens: 1 + 4, 9 + 0, 0 + 4 = 18, over 3 tokens of 2
+    assert losses.hidden_loss(student, teacher, TOKENS).item() == pytest.approx(3.0)
+
+
+def test_attention_loss_by_hand():
+    teacher = torch.zeros(2, 1, 3, 3)
+    student = torch.full((2, 1, 3, 3), 9.0)
+    student[0, 0, :2, :2] = torch.tensor([[1.0, 2.0], [0.0, 3.0]])
+    student[1, 0, 0, 0] = 4.0
+    # (1 + 4 + 0 + 9) of the first example's four pairs, 16 of the second's one
+    assert losses.attention_loss(student, teacher, TOKENS).item() == pytest.approx(30 / 5)
+
+
+def test_prediction_loss_by_hand():
+    # equal logits: both classes 1/2, and -sum 1/2 log 1/2 = log 2 whatever the temperature
+    zeros = torch.zeros(4, 2)
+    assert losses.prediction_loss(zeros, zeros, 3.0).item() == pytest.approx(math.log(2))
+    # teacher certain of class 0, student's odds e^2 : 1 halved by temperature 2 to e : 1
+    student, teacher = torch.tensor([[2.0, 0.0]]), torch.tensor([[50.0, -50.0]])
+    assert losses.prediction_loss(student, teacher, 2.0).item() == pytest.approx(math.log(1 + math.exp(-1)))
+
+
+def test_regression_compares_the_outputs():
+    student, teacher = torch.tensor([[1.0], [3.0]]), torch.tensor([[0.0], [1.0]])
+    assert losses.prediction_loss(student, teacher, 1.0).item() == pytest.approx(2.5)
+    assert losses.task_loss(student, torch.tensor([1.0, 1.0])).item() == pytest.approx(2.0)
+
+
+def test_task_loss_is_cross_entropy():
+    assert losses.task_loss(torch.tensor([[0.0, math.log(3)]]), torch.tensor([1])).item() == pytest.approx(
+        -math.log(0.75)
+    )
+
+
+@given(padding=st.integers(1, 5), seed=st.integers(0, 1000))
+def test_padding_changes_nothing(padding, seed):
+    generator = torch.Generator().manual_seed(seed)
+
+    def random(*shape):
+        return torch.randn(shape, generator=generator)
+
+    tokens = torch.tensor([[True] * 4, [True] * 3 + [False]])
+    padded_tokens = torch.nn.functional.pad(tokens, (0, padding))
+    student, teacher = random(2, 4, 5), random(2, 4, 5)
+    padded = [torch.cat([x, random(2, padding, 5)], dim=1) for x in (student, teacher)]
+    assert torch.allclose(
+        losses.hidden_loss(student, teacher, tokens), losses.hidden_loss(*padded, padded_tokens), rtol=1e-5
+    )
+    student, teacher = random(2, 3, 4, 4), random(2, 3, 4, 4)
+    padded = [torch.nn.functional.pad(x, (0, padding, 0, padding), value=7.0) for x in (student, teacher)]
+    padded[0][..., 4:, :] += 1.0
+    assert torch.allclose(
+        losses.attention_loss(student, teacher, tokens), losses.attention_loss(*padded, padded_tokens), rtol=1e-5
+    )
