@@ -99,7 +99,7 @@ class MethodConfig(Section):
     @model_validator(mode="after")
     def _stages_fit(self) -> "MethodConfig":
         stage12 = self.stage1_epochs + self.stage2_epochs
-        if stage12 > self.total_epochs:
+        if stage12 > self.total_epochs * (1 + 1e-9):
             raise ValueError(
                 f"stage1_epochs + stage2_epochs <= total_epochs must hold, but got "
                 f"{self.stage1_epochs:g} + {self.stage2_epochs:g} > {self.total_epochs:g}"
