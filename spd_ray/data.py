@@ -1,0 +1,121 @@
+"""Tokenised examples, and batches of examples of like length.
+
+Shapes: N examples, B rows in a batch, L tokens in the batch's longest row, W tokens in the split's longest.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from spd_ray.tasks import Examples, Task, TaskData
+
+POOL_BATCHES = 50  # examples are sorted by length within pools of this many batches
+TOKENIZED_AT_ONCE = 10_000  # texts in one call of the tokenizer
+
+
+@dataclass(frozen=True)
+class EncodedSplit:
+    """N examples as token ids, padded on the right to the split's longest.
+
+    `token_type_ids` is None where the tokenizer makes none (RoBERTa).
+    """
+
+    input_ids: Tensor  # (N, W) int32
+    token_type_ids: Tensor | None  # (N, W) uint8
+    labels: Tensor  # (N,) int64, or float32 for regression
+    lengths: np.ndarray  # (N,) int64, tokens without padding
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def subset(self, indices: np.ndarray) -> "EncodedSplit":
+        """The examples at `indices`, in that order."""
+        types = None if self.token_type_ids is None else self.token_type_ids[indices]
+        return EncodedSplit(self.input_ids[indices], types, self.labels[indices], self.lengths[indices])
+
+
+@dataclass(frozen=True)
+class EncodedTask:
+    """A task with its tokenised examples. `fingerprint` is that of its texts and labels (`TaskData`)."""
+
+    task: Task
+    train: EncodedSplit
+    dev: EncodedSplit
+    fingerprint: str
+
+
+def encode_task(data: TaskData, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodedTask:
+    """Tokenise `data`; an input of more than `max_length` tokens loses tokens at the end of its longer text."""
+    train, dev = (encode(examples, tokenizer, max_length) for examples in (data.train, data.dev))
+    return EncodedTask(data.task, train, dev, data.fingerprint)
+
+
+def encode(examples: Examples, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodedSplit:
+    """Tokenise one split."""
+    ids: list[list[int]] = []
+    types: list[list[int]] = []
+    for start in range(0, len(examples.text_a), TOKENIZED_AT_ONCE):
+        part = slice(start, start + TOKENIZED_AT_ONCE)
+        texts = [column[part] for column in (examples.text_a, examples.text_b) if column is not None]
+        encoded = tokenizer(*texts, truncation=True, max_length=max_length, return_attention_mask=False)
+        ids += encoded["input_ids"]
+        types += encoded.get("token_type_ids", [])
+    lengths = np.fromiter(map(len, ids), np.int64, len(ids))
+    return EncodedSplit(
+        _padded(ids, lengths, tokenizer.pad_token_id or 0, torch.int32),
+        _padded(types, lengths, 0, torch.uint8) if types else None,
+        torch.as_tensor(examples.labels),
+        lengths,
+    )
+
+
+def _padded(rows: list[list[int]], lengths: np.ndarray, fill: int, dtype: torch.dtype) -> Tensor:
+    width = int(lengths.max())
+    table = torch.full((len(rows), width), fill, dtype=dtype)
+    real = torch.arange(width) < torch.from_numpy(lengths)[:, None]
+    table[real] = torch.tensor([token for row in rows for token in row], dtype=dtype)
+    return table
+
+
+def epoch_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """The batches of one epoch, as indices of examples: a pure function of its arguments.
+
+    The examples are shuffled, sorted by length within pools of POOL_BATCHES batches, and cut; then the batches are
+    shuffled. Each example comes once, in ceil(N / batch_size) batches of which at most one is short.
+    """
+    random = np.random.default_rng((seed, epoch))
+    order = random.permutation(len(lengths))
+    pools = _cut(order, POOL_BATCHES * batch_size)
+    batches = [batch for pool in pools for batch in _cut(_by_length(pool, lengths), batch_size)]
+    return [batches[i] for i in random.permutation(len(batches))]
+
+
+def eval_batches(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """All examples, shortest first, in ceil(N / batch_size) batches of indices."""
+    return _cut(_by_length(np.arange(len(lengths)), lengths), batch_size)
+
+
+def _by_length(indices: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    return indices[np.argsort(lengths[indices], kind="stable")]
+
+
+def _cut(indices: np.ndarray, size: int) -> list[np.ndarray]:
+    return [indices[start : start + size] for start in range(0, len(indices), size)]
+
+
+def collate(split: EncodedSplit, indices: np.ndarray, device: torch.device | str) -> dict[str, Tensor]:
+    """The examples at `indices` as a model's inputs: (B, L) int64 tensors, and `labels` (B,)."""
+    lengths = split.lengths[indices]
+    width = int(lengths.max())
+    rows = torch.from_numpy(indices)
+    batch = {
+        "input_ids": split.input_ids[rows, :width].long(),
+        "attention_mask": (torch.arange(width) < torch.from_numpy(lengths)[:, None]).long(),
+        "labels": split.labels[rows],
+    }
+    if split.token_type_ids is not None:
+        batch["token_type_ids"] = split.token_type_ids[rows, :width].long()
+    return {name: tensor.to(device) for name, tensor in batch.items()}
