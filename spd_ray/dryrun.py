@@ -23,7 +23,7 @@ def dry_run(spec: SweepSpec, console: Console) -> None:
     console.print(yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False).rstrip(), highlight=False)
     teacher = load_teacher(spec.task, spec.model, spec.teacher)
     with tempfile.TemporaryDirectory() as folder:
-        number, values = ask(create_study(spec, Path(folder) / "study.journal"), spec)
+        _, values = ask(create_study(spec, Path(folder) / "study.journal"), spec)
     config = spec.trial_config(values, spec.study.seeds[0])
     run = prepare(config, teacher)
     timeline = run.timeline

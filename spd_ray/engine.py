@@ -55,7 +55,7 @@ def _allow_fp16_on_any_cpu() -> None:
 def make_engine(
     model: nn.Module, config: EngineConfig, batch_size: int, clip_norm: float, weight_decay: float
 ) -> deepspeed.DeepSpeedEngine:
-    """Wrap `model` (its parameters cast to the precision, moved to the device) with AdamW over what requires a gradient.
+    """Wrap `model` with AdamW over what requires a gradient; it is cast to the precision and moved to the device.
 
     Weight decay applies to matrices only. The learning rate is the trainer's, set before each step.
     """

@@ -15,7 +15,8 @@ from optuna.trial import TrialState
 
 from spd_ray.config import TrialConfig
 from spd_ray.records import TrialRecord, read_trials, write_trials
-from spd_ray.space import SweepSpec, ask
+from spd_ray.space import ask, trial_values
+from spd_ray.spec import SweepSpec
 from spd_ray.tasks import TASKS
 
 ENDED = ("finished", "stopped", "failed")
@@ -30,9 +31,9 @@ class Ledger:
         self.folder = sweep_folder
         self.trials = {trial.trial_id: trial for trial in read_trials(sweep_folder)}
         self._due: list[str] = []
-        for number in self._unanswered():
-            self._enter(number, study.trials[number].user_attrs["values"])
-            self._tell_if_complete(number)
+        for unanswered in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            self._enter(unanswered.number, trial_values(unanswered))
+            self._tell_if_complete(unanswered.number)
         self._write()
 
     @property
@@ -49,8 +50,8 @@ class Ledger:
         return TrialConfig.model_validate_json(self.trials[trial_id].config)
 
     def next_due(self) -> str | None:
-        """The id of a trial to run now, from the study's next configuration if none is due; None when all are given out."""
-        if not self._due and len(self.study.trials) - self._waiting() < self.spec.total_configurations():
+        """The id of a trial to run now, asking the study if none is due; None when all are given out."""
+        if not self._due and len(self.study.get_trials(deepcopy=False)) < self.spec.total_configurations():
             self._enter(*ask(self.study, self.spec))
             self._write()
         return self._due.pop(0) if self._due else None
@@ -77,12 +78,6 @@ class Ledger:
     def seeds_of(self, configuration: int) -> list[TrialRecord]:
         """The trials of one configuration."""
         return [trial for trial in self.trials.values() if trial.configuration == configuration]
-
-    def _unanswered(self) -> list[int]:
-        return [trial.number for trial in self.study.trials if trial.state == TrialState.RUNNING]
-
-    def _waiting(self) -> int:
-        return sum(trial.state == TrialState.WAITING for trial in self.study.trials)
 
     def _enter(self, number: int, values: dict[str, Any]) -> None:
         for seed in self.spec.study.seeds:

@@ -65,14 +65,11 @@ def print_summary(
         f"best feasible trial: {best.trial_id} (configuration {best.configuration}, "
         f"mean over {len(scores)} seeds {mean(scores):.4f}{spread})"
     )
-    dimensions = {**dict.fromkeys(("p0", "stage1_lr", "stage23_lr", "pruning_end", "target_sparsity")), **spec.search}
     values = config.method.model_dump()
-    console.print(
-        "  " + ", ".join(f"{name} {values[name]:g}" for name in dimensions if isinstance(values.get(name), int | float))
-    )
-    console.print(
-        f"  t1 {timeline.t1}, t2 {timeline.t2}, t3 {timeline.t3} steps; pruning ends at {timeline.pruning_end_step}"
-    )
+    shown = dict.fromkeys(("p0", "stage1_lr", "stage23_lr", "pruning_end", "target_sparsity", *spec.search))
+    console.print("  " + ", ".join(f"{name} {values[name]}" for name in shown if name in values))
+    stages = f"t1 {timeline.t1}, t2 {timeline.t2}, t3 {timeline.t3} steps"
+    console.print(f"  {stages}; pruning ends at {timeline.pruning_end_step}")
     console.print(_scores_table(best, teacher, verified[best.trial_id]))
     console.print(f"best sparse checkpoint: {folder / str(best.checkpoint)}", soft_wrap=True)
     console.print(f"browse the runs with:   {tracker.ui_command()}", soft_wrap=True)

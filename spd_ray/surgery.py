@@ -105,7 +105,7 @@ def graft(teacher: PreTrainedModel, dropout: float, attention_maps: str) -> PreT
     The student layers start as copies of the teacher's, their linear layers masked; they alone require a
     gradient, and they alone have `dropout` in training.
     """
-    model = copy.deepcopy(teacher).requires_grad_(False).eval()
+    model = copy.deepcopy(teacher).requires_grad_(False)
     model.config._attn_implementation = ATTENTION_MAPS[attention_maps]
     layers = encoder_layers(model)
     for index, layer in enumerate(layers):
@@ -117,7 +117,7 @@ def graft(teacher: PreTrainedModel, dropout: float, attention_maps: str) -> PreT
             if isinstance(linear, nn.Linear):
                 student.set_submodule(name, MaskedLinear.of(linear))
         layers[index] = GraftedLayer(student, layer)
-    return model
+    return model.eval()
 
 
 def grafted_layers(model: PreTrainedModel) -> list[GraftedLayer]:
@@ -125,17 +125,21 @@ def grafted_layers(model: PreTrainedModel) -> list[GraftedLayer]:
     return [module for module in model.modules() if isinstance(module, GraftedLayer)]
 
 
-def set_draw(layers: Sequence[GraftedLayer], draw: Draw, known: Sequence[Tensor] = ()) -> int:
-    """Graft the student layers that `draw` names; return how many leading layers need no computation.
+def leading_teachers(draw: Draw) -> int:
+    """How many layers come before the first grafted student layer: they compute what the teacher computes."""
+    return draw.index(True) if any(draw) else len(draw)
 
-    `known` are the teacher's outputs of its layers 1 ... M for the batch at hand: the layers before the first
-    grafted one would compute them again, so they return them. `known` empty: every layer computes.
+
+def set_draw(layers: Sequence[GraftedLayer], draw: Draw, known: Sequence[Tensor] = ()) -> None:
+    """Graft the student layers that `draw` names.
+
+    `known` are the teacher's outputs of its layers 1 ... M for the batch at hand: the leading teacher layers
+    return them instead of computing them. `known` empty: every layer computes.
     """
-    leading = draw.index(True) if any(draw) else len(draw)
+    leading = leading_teachers(draw) if known else 0
     for index, (layer, grafted) in enumerate(zip(layers, draw, strict=True)):
         layer.grafted = grafted
-        layer.known_output = known[index] if known and index < leading else None
-    return leading if known else 0
+        layer.known_output = known[index] if index < leading else None
 
 
 def train_students(layers: Sequence[GraftedLayer], training: bool) -> None:

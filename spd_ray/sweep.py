@@ -46,9 +46,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--name", help="name of the sweep and its folder (default: the space's name)")
     parser.add_argument("--storage", default="runs", metavar="DIR", help="where sweeps are kept (default: runs)")
     parser.add_argument("--resume", action="store_true", help="continue the sweep of this name")
-    parser.add_argument(
-        "--replace", action="store_true", help="move an earlier sweep of this name aside and start anew"
-    )
+    parser.add_argument("--replace", action="store_true", help="move an earlier sweep of this name aside")
     parser.add_argument("--dry-run", action="store_true", help="print space, schedules and cost, and run two steps")
     parser.add_argument("--address", metavar="HOST:PORT", help="a running Ray cluster (default: this machine alone)")
     return parser.parse_args(arguments)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,11 +18,21 @@ from transformers import PreTrainedModel
 
 from spd_ray import engine as engines
 from spd_ray import losses, surgery
+from spd_ray.activations import MEMORY_LIMIT_BYTES, TeacherOutputs, bytes_needed, record_teacher, run_teacher
 from spd_ray.config import Timeline, TrialConfig
 from spd_ray.data import EncodedSplit, collate, epoch_batches
 from spd_ray.records import StepRecord
 from spd_ray.surgery import Draw
 from spd_ray.teacher import Teacher, evaluate
+
+
+class Batch(NamedTuple):
+    """B examples of L positions."""
+
+    indices: np.ndarray  # (B,) in the training set
+    inputs: dict[str, Tensor]  # the model's arguments, (B, L) each
+    labels: Tensor  # (B,)
+    tokens: Tensor  # (B, L) bool, True for a real token
 
 
 class TrainingError(RuntimeError):
@@ -40,6 +50,7 @@ class SpdRun:
     model: PreTrainedModel
     layers: list[surgery.GraftedLayer]
     engine: Any
+    known: TeacherOutputs | None  # the teacher's outputs on the training set, where they fit into memory
 
     @property
     def step(self) -> int:
@@ -54,15 +65,39 @@ def prepare(config: TrialConfig, teacher: Teacher) -> SpdRun:
     model = surgery.graft(teacher.model, method.dropout, method.objective.attention_maps)
     engine = engines.make_engine(model, config.engine, method.batch_size, method.clip_norm, method.weight_decay)
     sample_size = min(method.eval_train_examples, len(train))
+    layers = surgery.grafted_layers(model)
     return SpdRun(
         config=config,
         timeline=Timeline.of(method, len(train)),
         teacher=teacher,
         train_sample=train.subset(np.linspace(0, len(train) - 1, sample_size).round().astype(int)),
         model=model,
-        layers=surgery.grafted_layers(model),
+        layers=layers,
         engine=engine,
+        known=_known_outputs(config, teacher, model, layers) if method.objective.distils else None,
     )
+
+
+_last_known: dict[tuple[str, ...], TeacherOutputs] = {}
+
+
+def _known_outputs(
+    config: TrialConfig, teacher: Teacher, model: PreTrainedModel, layers: list[surgery.GraftedLayer]
+) -> TeacherOutputs | None:
+    """The teacher's outputs on the training set, kept in the process for the next trial that asks for the same."""
+    train = teacher.data.train
+    if bytes_needed(model, train) > MEMORY_LIMIT_BYTES:
+        return None
+    key = (
+        str(teacher.folder),
+        teacher.data.fingerprint,
+        config.engine.precision,
+        config.method.objective.attention_maps,
+    )
+    if key not in _last_known:
+        _last_known.clear()
+        _last_known[key] = record_teacher(model, layers, train)
+    return _last_known[key]
 
 
 def train_spd(run: SpdRun) -> Iterator[StepRecord]:
@@ -82,7 +117,7 @@ def train_spd(run: SpdRun) -> Iterator[StepRecord]:
             yield from evaluate_student(run, step + 1, sparsity)
 
 
-def training_step(run: SpdRun, step: int, batch: dict[str, Tensor], sparsity: float) -> StepRecord:
+def training_step(run: SpdRun, step: int, batch: Batch, sparsity: float) -> StepRecord:
     """Distil the grafted model from the teacher on one batch, under one draw, until the step is applied."""
     started = time.perf_counter()
     timeline, seed = run.timeline, run.config.seed
@@ -120,19 +155,21 @@ def training_step(run: SpdRun, step: int, batch: dict[str, Tensor], sparsity: fl
         p=p,
         learning_rate=learning_rate,
         draw="".join("1" if r else "0" for r in draw),
-        tokens=int(batch["attention_mask"].sum()),
+        tokens=int(run.teacher.data.train.lengths[batch.indices].sum()),
         loss_scale=loss_scale,
         skipped=attempts - 1,
     )
 
 
-def batches_from(run: SpdRun, step: int) -> Iterator[dict[str, Tensor]]:
+def batches_from(run: SpdRun, step: int) -> Iterator[Batch]:
     """The batches of `step`, `step` + 1, ...: epochs shuffled by (seed, epoch), examples of like length together."""
     train = run.teacher.data.train
     epoch, index = divmod(step, run.timeline.steps_per_epoch)
     while True:
-        batches = epoch_batches(train.lengths, run.config.method.batch_size, run.config.seed, epoch)
-        yield from (collate(train, indices, run.engine.device) for indices in batches[index:])
+        for indices in epoch_batches(train.lengths, run.config.method.batch_size, run.config.seed, epoch)[index:]:
+            inputs = collate(train, indices, run.engine.device)
+            labels = inputs.pop("labels")
+            yield Batch(indices, inputs, labels, inputs["attention_mask"].bool())
         epoch, index = epoch + 1, 0
 
 
@@ -144,44 +181,47 @@ def draw_at(seed: int, step: int, p: float, layers: int) -> Draw:
     return tuple(bool(r) for r in np.random.default_rng([seed, step]).random(layers) < p)
 
 
-def loss_terms(run: SpdRun, batch: dict[str, Tensor], draw: Draw) -> dict[str, Tensor]:
+def loss_terms(run: SpdRun, batch: Batch, draw: Draw) -> dict[str, Tensor]:
     """The terms of Eq. (4) that have a weight, each summed over the layers.
 
-    Layers before the first grafted one are the teacher's own: their outputs are taken from the teacher's
-    forward pass, and their terms are exactly zero.
+    Layers before the first grafted one are the teacher's own: their outputs are known, and their terms are
+    exactly zero.
     """
     objective = run.config.method.objective
-    labels = batch["labels"]
-    inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
-    outputs = {"output_hidden_states": True, "output_attentions": True} if objective.distils else {}
-    tokens = batch["attention_mask"].bool()
-    layers = run.layers
+    if not objective.distils:
+        grafted = run_grafted(run, batch, draw)
+        return {"task": losses.task_loss(grafted.logits, batch.labels)}
 
-    teacher, leading = None, surgery.set_draw(layers, draw)
-    if objective.distils:
-        surgery.set_draw(layers, (False,) * len(layers))
-        with torch.no_grad():
-            teacher = run.model(**inputs, **outputs)
-        leading = surgery.set_draw(layers, draw, known=teacher.hidden_states[1:])
-    surgery.train_students(layers, True)
-    grafted = run.engine(**inputs, **outputs)
-    surgery.train_students(layers, False)
+    if run.known is not None:
+        teacher = run.known.of(batch.indices, batch.tokens.shape[1])
+    else:
+        teacher = run_teacher(run.model, run.layers, batch.inputs)
+    grafted = run_grafted(run, batch, draw, teacher)
+    leading = surgery.leading_teachers(draw)
+    hidden = zip((grafted.hidden_states or ())[1:], teacher.hidden[1 + leading :], strict=True)
+    attention = zip(grafted.attentions or (), teacher.attention[leading:], strict=True)
 
-    terms: dict[str, Tensor] = {}
+    terms = {}
+    zero = teacher.logits.new_zeros((), dtype=torch.float32)
     if objective.task:
-        terms["task"] = losses.task_loss(grafted.logits, labels)
-    if teacher is None:
-        return terms
-    hidden = zip((grafted.hidden_states or ())[1:], teacher.hidden_states[1 + leading :], strict=True)
-    attention = zip(grafted.attentions or (), teacher.attentions[leading:], strict=True)
-    zero = grafted.logits.new_zeros((), dtype=torch.float32)
+        terms["task"] = losses.task_loss(grafted.logits, batch.labels)
     if objective.hidden:
-        terms["hidden"] = sum((losses.hidden_loss(s, t, tokens) for s, t in hidden), zero)
+        terms["hidden"] = sum((losses.hidden_loss(s, t, batch.tokens) for s, t in hidden), zero)
     if objective.attention:
-        terms["attention"] = sum((losses.attention_loss(s, t, tokens) for s, t in attention), zero)
+        terms["attention"] = sum((losses.attention_loss(s, t, batch.tokens) for s, t in attention), zero)
     if objective.prediction:
         terms["prediction"] = losses.prediction_loss(grafted.logits, teacher.logits, objective.temperature)
     return terms
+
+
+def run_grafted(run: SpdRun, batch: Batch, draw: Draw, teacher: TeacherOutputs | None = None) -> Any:
+    """f^G of Eq. (1) on one batch, in training mode; with `teacher`, its layers' outputs come along."""
+    surgery.set_draw(run.layers, draw, known=() if teacher is None else tuple(teacher.hidden[1:]))
+    surgery.train_students(run.layers, True)
+    wanted = teacher is not None
+    outputs = run.engine(**batch.inputs, output_hidden_states=wanted, output_attentions=wanted)
+    surgery.train_students(run.layers, False)
+    return outputs
 
 
 def weighted_sum(run: SpdRun, terms: dict[str, Tensor]) -> Tensor:

@@ -107,14 +107,12 @@ class TrialRunner:
         """Train to the next evaluation, put what happened on disk and return where the trial stands."""
         if self.done:
             return self.standing
-        started, before = time.perf_counter(), self.standing
+        order, before, started = self.order, self.standing, time.perf_counter()
         chunk = self._next_chunk()
         standing = self._judged(chunk)
         if standing.best_step == standing.step:
-            export_student(
-                self.run, checkpoint_folder(self.order.sweep_folder, self.order.trial_id), self.order.command
-            )
-        part = records.step_part(self.order.sweep_folder, self.order.trial_id, before.step, standing.step)
+            export_student(self.run, checkpoint_folder(order.sweep_folder, order.trial_id), order.command)
+        part = records.step_part(order.sweep_folder, order.trial_id, before.step, standing.step)
         records.write_parquet(chunk, records.STEP_SCHEMA, part)
         self.standing = replace(standing, wall_seconds=before.wall_seconds + time.perf_counter() - started)
         if standing.evaluations % self.order.state_every_evaluations == 0 or self.done:

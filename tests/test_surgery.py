@@ -67,9 +67,9 @@ def test_known_outputs_of_leading_layers_change_nothing(grafted):
     draw = (False, False, True)
     surgery.set_draw(layers, draw)
     computed = grafted(**INPUTS, **MAPS)
-    leading = surgery.set_draw(layers, draw, known=teacher_outputs.hidden_states[1:])
+    surgery.set_draw(layers, draw, known=teacher_outputs.hidden_states[1:])
     reused = grafted(**INPUTS, **MAPS)
-    assert leading == 2
+    assert surgery.leading_teachers(draw) == 2
     assert torch.equal(reused.logits, computed.logits)
     assert len(reused.attentions) == 1
     assert torch.equal(reused.attentions[0], computed.attentions[2])
