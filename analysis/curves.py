@@ -1,0 +1,129 @@
+"""Train and dev score of one trial over its steps."""
+
+import json
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis import style
+from analysis.tables import NoData, Setting, Tables, Trial, setting_of
+
+NAME = "curves"
+TITLE = "Train and dev score of the best trial"
+
+
+class Curves(NamedTuple):
+    """Scores at E evaluations (train and dev may be scored at different steps) and the trial's timeline in steps."""
+
+    trial_id: str
+    status: str
+    setting: Setting
+    train_step: np.ndarray  # (E,) applied steps before the evaluation
+    train_score: np.ndarray  # (E,)
+    dev_step: np.ndarray  # (E,)
+    dev_score: np.ndarray  # (E,)
+    t1: int | None
+    t2: int | None
+    t3: int  # or the last evaluation's step where t3 is not known
+    pruning_end_step: int | None
+    best_step: int | None
+    best_score: float | None
+    best_train_score: float | None
+    teacher_score: float | None
+    train_examples: int | None  # at most so many training examples were scored
+
+
+def compute(tables: Tables, trial_id: str | None = None) -> Curves:
+    """The curves of `trial_id`, by default of the best trial. Raises NoData where nothing was evaluated."""
+    trial = tables.chosen(trial_id)
+    train = tables.steps(trial.trial_id, ["step", "value"], "train", trial.metric)
+    dev = tables.steps(trial.trial_id, ["step", "value"], "dev", trial.metric)
+    steps = np.concatenate([train["step"], dev["step"]])
+    if not len(steps):
+        raise NoData(f"trial {trial.trial_id} has no recorded evaluation")
+    return Curves(
+        trial_id=trial.trial_id,
+        status=trial.status,
+        setting=setting_of([trial]),
+        train_step=train["step"],
+        train_score=train["value"],
+        dev_step=dev["step"],
+        dev_score=dev["value"],
+        t1=trial.t1,
+        t2=trial.t2,
+        t3=max(trial.t3 or 0, int(steps.max())),
+        pruning_end_step=trial.pruning_end_step,
+        best_step=trial.best_step,
+        best_score=trial.best_score,
+        best_train_score=trial.train_score,
+        teacher_score=trial.teacher_score,
+        train_examples=_train_examples(trial),
+    )
+
+
+def _train_examples(trial: Trial) -> int | None:
+    return json.loads(trial.config).get("method", {}).get("eval_train_examples")
+
+
+def draw(numbers: Curves, axes: Axes) -> None:
+    """Both curves, the teacher's score, the best student, the stages' ends and the time of pruning."""
+    style.mark_stages(axes, numbers.t1, numbers.t2, numbers.t3, named=True)
+    if numbers.pruning_end_step is not None:
+        axes.axvspan(0, numbers.pruning_end_step, color=style.PRUNING, alpha=0.14, linewidth=0, label="pruning")
+    if numbers.teacher_score is not None:
+        style.mark_teacher(axes, numbers.teacher_score, "dense teacher, dev")
+    axes.plot(
+        numbers.train_step, numbers.train_score, "s-", markersize=3, color=style.TRAIN, label="train", clip_on=False
+    )
+    axes.plot(numbers.dev_step, numbers.dev_score, "o-", markersize=3, color=style.DEV, label="dev", clip_on=False)
+    if numbers.best_step is not None and numbers.best_score is not None:
+        axes.plot(
+            [numbers.best_step], [numbers.best_score], "o", markersize=9, markerfacecolor="none", markeredgewidth=1.5,
+            color=style.DEV, label="best dev", clip_on=False, linestyle="none",
+        )  # fmt: skip
+    axes.set_xlabel("Step t (applied optimizer steps)")
+    axes.set_ylabel(_capital(style.metric_label(numbers.setting.metrics)))
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def caption(numbers: Curves) -> str:
+    """What the picture shows, of what, and what the paper shows at this place."""
+    trial = style.trial_name(numbers.trial_id, numbers.status)
+    return (
+        f"Train and dev score of {trial} over its steps, all layers the student's. {_best(numbers)}{_marks(numbers)}"
+        f"{style.describe(numbers.setting)} The paper's Figures 13 to 16 show the dev score over training steps "
+        "(CoLA, STS-B, MRPC, RTE), its Figure 6 the distance between train and dev (MRPC)."
+    )
+
+
+def _best(numbers: Curves) -> str:
+    if numbers.best_score is None or numbers.best_step is None:
+        return ""
+    text = f"Ring: the best dev score at the target sparsity, {numbers.best_score:.3f} at step {numbers.best_step:,}"
+    if numbers.best_train_score is None:
+        return text + ". "
+    gap = numbers.best_train_score - numbers.best_score
+    return f"{text} (train {numbers.best_train_score:.3f}, gap {gap:+.3f}). "
+
+
+def _marks(numbers: Curves) -> str:
+    sample = f"Train: at most {numbers.train_examples:,} training examples. " if numbers.train_examples else ""
+    shade = "Shaded: pruning goes on; students there are denser than the target and do not count. "
+    return sample + (shade if numbers.pruning_end_step is not None else "") + "Dashed: the ends of Stages I and II. "
+
+
+def figure(numbers: Curves) -> Figure:
+    """The picture."""
+    with matplotlib.rc_context(style.RC):
+        picture = Figure(figsize=(style.WIDTH, 3.8), layout="constrained")
+        axes = picture.subplots()
+        picture.suptitle(style.title(numbers.setting), fontsize=9)
+        draw(numbers, axes)
+        picture.legend(loc="outside lower center", ncols=4, handlelength=2.4, columnspacing=1.4)
+    return picture

@@ -1,0 +1,194 @@
+"""Reading a sweep, the page, the command and its errors, on small sweeps written by hand."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hand_made_sweep import P, batch, trial, write_steps, write_sweep
+
+from analysis import fig04, report
+from analysis.__main__ import main
+from analysis.tables import AnalysisError, Tables, read_tables
+from spd_ray.records import STEP_SCHEMA, TRIAL_SCHEMA, step_part, write_parquet, write_trials
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    return write_sweep(tmp_path)
+
+
+def test_best_is_the_best_feasible_trial_that_did_not_fail(tmp_path: Path) -> None:
+    write_trials(
+        tmp_path,
+        [
+            trial(0, best_score=0.70),
+            trial(1, best_score=0.80),
+            trial(2, best_score=0.99, feasible=False),
+            trial(3, best_score=0.98, status="failed"),
+            trial(4, best_score=0.97, status="running"),
+            trial(5, best_score=None),
+            trial(6, best_score=0.80),
+        ],
+    )
+    assert read_tables(tmp_path).chosen(None).trial_id == "1-s0"
+    write_trials(tmp_path, [trial(0, best_score=0.70), trial(1, best_score=0.80, status="stopped")])
+    assert read_tables(tmp_path).chosen(None).trial_id == "1-s0"
+
+
+def test_chosen_by_id(sweep: Path) -> None:
+    tables = read_tables(sweep)
+    assert tables.chosen("0-s1").seed == 1
+    with pytest.raises(AnalysisError, match="no trial '9-s9'; there are, for example, 0-s0, 0-s1, 1-s0, 1-s1"):
+        tables.chosen("9-s9")
+
+
+def test_steps_join_parts_in_order_without_evaluations(sweep: Path) -> None:
+    rows = read_tables(sweep).steps("1-s1", ["p", "step"], "batch", "loss")
+    assert rows["step"].tolist() == list(range(8))
+    assert rows["p"].tolist() == P  # exact in float32
+    dev = read_tables(sweep).steps("1-s1", ["step", "value"], "dev", "accuracy")
+    assert dict(zip(dev["step"].tolist(), dev["value"].tolist(), strict=True)) == {4: 0.7, 6: 0.86, 8: 0.85}
+
+
+def test_a_step_in_two_parts_counts_once_as_the_later_part_has_it(tmp_path: Path) -> None:
+    write_steps(tmp_path, "0-s0", 0, 4, [batch(step, value=1.0) for step in range(4)])
+    write_steps(tmp_path, "0-s0", 2, 6, [batch(step, value=2.0) for step in range(2, 6)])
+    rows = Tables(tmp_path, ()).steps("0-s0", ["step", "value"], "batch", "loss")
+    assert rows["step"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert rows["value"].tolist() == [1.0, 1.0, 2.0, 2.0, 2.0, 2.0]
+
+
+def test_a_part_that_is_being_written_is_not_read(sweep: Path) -> None:
+    (sweep / "steps" / "trial=1-s1" / ".half.tmp").write_bytes(b"PAR1")
+    assert len(read_tables(sweep).steps("1-s1", ["step"], "batch", "loss")["step"]) == 8
+
+
+def test_missing_values_are_nan(tmp_path: Path) -> None:
+    write_steps(tmp_path, "0-s0", 0, 2, [batch(0), batch(1, p=None)])
+    p = Tables(tmp_path, ()).steps("0-s0", ["p"], "batch", "loss")["p"]
+    assert p[0] == 0.5
+    assert np.isnan(p[1])
+
+
+def test_the_report_holds_everything_inside(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--sweep", str(sweep)])
+    names = [*(f"{stem}.{kind}" for stem in ("fig04", "fig08", "curves") for kind in ("png", "svg")), "index.html"]
+    out = sweep / "report"
+    assert capsys.readouterr().out.splitlines() == [f"wrote {out / name}" for name in names]
+    assert sorted(path.name for path in out.iterdir()) == sorted(names)
+    html = (out / "index.html").read_text()
+    assert html.count('src="data:image/svg+xml;base64,') == 3
+    assert "src=" not in html.replace('src="data:', "")
+    assert "href=" not in html
+    first = {path.name: path.read_bytes() for path in out.iterdir()}
+    main(["--sweep", str(sweep)])
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == first
+
+
+def test_the_table_is_sorted_and_says_the_gap(sweep: Path) -> None:
+    write_trials(sweep, [trial(0, best_score=0.7), trial(1, best_score=0.9, train_score=0.85),
+                         trial(2, status="failed", best_score=None, error="<broken> & lost")])  # fmt: skip
+    html = report.page(read_tables(sweep), [])
+    assert html.index(">1-s0</th>") < html.index(">0-s0</th>") < html.index(">2-s0</th>")
+    assert "<td>0.900</td><td>0.850</td><td>−0.050</td>" in html
+    assert "&lt;broken&gt; &amp; lost" in html
+
+
+def test_half_a_sweep_gives_half_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_trials(tmp_path, [trial(0, status="running", feasible=None, best_score=None), trial(1, status="waiting")])
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "fig08.png").write_bytes(b"of an earlier sweep")
+    main(["--sweep", str(tmp_path), "--out", str(out)])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines[:3]] == ["no fig04", "no fig08", "no curves"]
+    assert all("(1 running, 1 waiting)" in line for line in lines[:3])
+    assert [path.name for path in out.iterdir()] == ["index.html"]
+    assert (out / "index.html").read_text().count("No figure: no trial has") == 3
+
+
+def run(*arguments: str) -> tuple[int, list[str]]:
+    """The command's exit code and the lines of its stderr."""
+    done = subprocess.run([sys.executable, "-m", "analysis", *arguments], capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr.splitlines()
+
+
+def test_the_command_refuses_in_one_line_with_code_2(tmp_path: Path) -> None:
+    code, lines = run("--sweep", str(tmp_path / "nowhere"))
+    assert (code, len(lines)) == (2, 1)
+    assert lines[0].startswith(f"error: {tmp_path / 'nowhere'}: no such folder")
+
+
+def test_the_command_names_a_broken_part(sweep: Path) -> None:
+    part = step_part(sweep, "1-s1", 4, 8)
+    part.write_bytes(part.read_bytes()[:-40])
+    code, lines = run("--sweep", str(sweep))
+    assert (code, len(lines)) == (2, 1)
+    assert lines[0].startswith(f"error: {part}: cannot be read")
+
+
+def test_no_trials_file(tmp_path: Path) -> None:
+    with pytest.raises(AnalysisError, match=r"holds no trials\.parquet"):
+        read_tables(tmp_path)
+
+
+def test_a_broken_trials_file(tmp_path: Path) -> None:
+    (tmp_path / "trials.parquet").write_bytes(b"PAR1 but nothing more")
+    with pytest.raises(AnalysisError, match=r"trials\.parquet: cannot be read as a sweep's Parquet file"):
+        read_tables(tmp_path)
+
+
+@pytest.mark.parametrize(("metadata", "found"), [({"spd_ray.schema_version": "2"}, "2"), (None, "none")])
+def test_another_schema_version(metadata: dict[str, str] | None, found: str, tmp_path: Path) -> None:
+    write_parquet([trial(0)], TRIAL_SCHEMA.with_metadata(metadata), tmp_path / "trials.parquet")
+    with pytest.raises(AnalysisError, match=rf"trials\.parquet: schema version {found} .*not 1"):
+        read_tables(tmp_path)
+
+
+def test_another_schema_version_of_the_steps(sweep: Path) -> None:
+    write_parquet(
+        [batch(0)], STEP_SCHEMA.with_metadata({"spd_ray.schema_version": "0"}), step_part(sweep, "1-s1", 0, 1)
+    )
+    with pytest.raises(AnalysisError, match=r"00000000-00000001\.parquet: schema version 0 .*not 1"):
+        fig04.compute(read_tables(sweep))
+
+
+def test_a_column_that_is_not_there(tmp_path: Path) -> None:
+    table = pa.table({"trial_id": ["0-s0"]}).replace_schema_metadata({"spd_ray.schema_version": "1"})
+    pq.write_table(table, tmp_path / "trials.parquet")
+    with pytest.raises(AnalysisError, match=r"trials\.parquet: cannot be read .*configuration"):
+        read_tables(tmp_path)
+
+
+def test_a_report_that_cannot_be_written(sweep: Path) -> None:
+    (sweep / "taken").write_text("a file")
+    with pytest.raises(AnalysisError, match="taken: the report cannot be written there"):
+        main(["--sweep", str(sweep), "--out", str(sweep / "taken")])
+
+
+REFUSING = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("spd_ray", "torch", "ray", "mlflow", "optuna"):
+            raise ImportError(name + " is refused")
+sys.meta_path.insert(0, Refuse())
+import analysis.__main__
+analysis.__main__.main(["--sweep", sys.argv[1]])
+try:
+    import spd_ray
+except ImportError as error:
+    print(error)
+"""
+
+
+def test_it_runs_where_spd_ray_torch_ray_and_mlflow_are_not(sweep: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", REFUSING, str(sweep)], capture_output=True, text=True, check=False
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-2:] == [f"wrote {sweep / 'report' / 'index.html'}", "spd_ray is refused"]
