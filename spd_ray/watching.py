@@ -43,7 +43,7 @@ class SweepWatcher(Callback):
         record = self.ledger.trials[_id(trial)]
         params = self.ledger.config(record.trial_id).model_dump(mode="json")
         tags = {"configuration": record.configuration, "seed": record.seed}
-        run_id = self.tracker.start_trial(record.trial_id, params, tags, record.mlflow_run_id)
+        run_id = self.tracker.start_trial(record.trial_id, params, tags)
         self.ledger.update(record.trial_id, status="running", mlflow_run_id=run_id)
 
     def on_trial_result(
