@@ -1,8 +1,22 @@
 """What a user can mend: one line, exit code 2."""
 
+import difflib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NoReturn
+
+_WORDS = {
+    "Input should be": "must be",
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    "a valid string": "text",
+    "a valid boolean": "true or false",
+    "a valid dictionary": "a mapping",
+    "a valid array": "a list",
+    "be an object": "be a mapping",
+    "Tuple should have at least 1 item after validation, not 0": "must have at least one item",
+    "String should match pattern '^[A-Za-z0-9_-]+$'": "must be letters, digits, - and _",
+}
 
 
 class UserError(ValueError):
@@ -17,3 +31,22 @@ def run_main(main: Callable[[], int | None]) -> NoReturn:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         code = 2
     sys.exit(code or 0)
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """`did you mean p0?`, or all of `words` if none is near."""
+    words = list(words)
+    close = difflib.get_close_matches(word, words, n=1)
+    return f"did you mean {close[0]}?" if close else f"it must be one of {', '.join(words)}"
+
+
+def plain(message: str) -> str:
+    """Pydantic's message in this project's words.
+
+    >>> plain("Input should be a valid integer, got a number with a fractional part")
+    'must be a whole number, got a number with a fractional part'
+    """
+    message = message.removeprefix("Value error, ")
+    for pydantic_words, words in _WORDS.items():
+        message = message.replace(pydantic_words, words)
+    return message

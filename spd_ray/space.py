@@ -7,6 +7,7 @@ have drawn, and since a trial enters the storage whole, in one write, no kill ca
 
 import json
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -19,8 +20,8 @@ from optuna.storages.journal import JournalFileBackend
 from pydantic import BaseModel, ValidationError
 
 from spd_ray.dimensions import Choices, Value, tidy
-from spd_ray.errors import UserError
-from spd_ray.spec import SweepSpec, nearest, plain
+from spd_ray.errors import UserError, nearest, plain
+from spd_ray.spec import SweepSpec
 from spd_ray.yaml_source import KeyPath, Source, key_name, override, read_yaml
 
 STARTUP_TRIALS = 4  # TPE draws at random until so many are told; Optuna's 10 would be all of a small sweep
@@ -47,12 +48,13 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> SweepSpec:
     Raises UserError, one line: file, line number (or `--set key=value`), key, value, what would be right.
     """
     source = read_yaml(path)
-    source.data.setdefault("name", Path(path).stem)
+    source.data.setdefault("name", re.sub(r"[^A-Za-z0-9_-]", "-", Path(path).stem))
     override(source, overrides, _split_key)
     try:
         return SweepSpec.model_validate_json(json.dumps(source.data), strict=True)
     except ValidationError as error:
-        raise UserError(_explain(source, error.errors()[0])) from None
+        errors = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")  # a misspelt key also misses
+        raise UserError(_explain(source, errors[0])) from None
 
 
 def create_study(spec: SweepSpec, storage: Path | str) -> optuna.Study:
@@ -171,7 +173,7 @@ def _split_key(key: str) -> KeyPath:
     for part in path:
         model = _field(model, part)
     if _is_section(model):
-        raise UserError(f"--set {key}: {key} is a section; set one of its keys: {', '.join(model.model_fields)}")
+        raise UserError(f"--set {key}=...: {key} is a section; set one of its keys: {', '.join(model.model_fields)}")
     return path
 
 
@@ -180,7 +182,7 @@ def _explain(source: Source, error: Any) -> str:
     path: KeyPath = tuple(error["loc"])
     message = plain(error["msg"])
     if error["type"] == "refused":
-        path = tuple(error["ctx"]["path"])
+        path, message = tuple(error["ctx"]["path"]), error["msg"]
     elif path[:1] == ("search",) and len(path) > 2:
         path = (*path[:2], *path[3:])  # pydantic puts the kind of dimension there
     if error["type"] == "missing":

@@ -12,7 +12,6 @@ becomes the largest choice that fits. Lower ends never move: a space in which th
 refused when it is loaded. A grid is not clipped; it drops the points that do not fit.
 """
 
-import difflib
 import itertools
 import json
 import math
@@ -37,6 +36,7 @@ from spd_ray.config import (
     TrialConfig,
 )
 from spd_ray.dimensions import SLACK, Choices, Dimension, Range, Value, tidy
+from spd_ray.errors import nearest, plain
 
 CONDITIONAL = ("total_epochs", "stage1_epochs", "stage2_epochs", "pruning_end")
 DIMENSIONS = [name for name in MethodConfig.model_fields if name != "objective"] + [
@@ -307,16 +307,3 @@ class SweepSpec(Section):
             self._method(point)
         except ValidationError as error:
             raise refusal(plain(error.errors()[0]["msg"]), "warm_start", index) from None
-
-
-def nearest(word: str, words: Iterable[str]) -> str:
-    """`did you mean p0?`, or all of `words` if none is near."""
-    words = list(words)
-    close = difflib.get_close_matches(word, words, n=1)
-    return f"did you mean {close[0]}?" if close else f"it must be one of {', '.join(words)}"
-
-
-def plain(message: str) -> str:
-    """Pydantic's message in this project's words."""
-    message = message.removeprefix("Value error, ").replace("a valid dictionary", "a mapping")
-    return message.replace("Input should be", "must be").replace("an object", "a mapping").replace(" valid", "")

@@ -110,7 +110,7 @@ def _parse(text: bytes, places: dict[KeyPath, str], place: Any, whole: str) -> A
         for path, problem, child in _walk(loader, node, ()):
             line = place(child.start_mark.line + 1)
             if problem:
-                raise UserError(f"{line}: {key_name(path)}: {problem}")
+                raise UserError(f"{line}: {key_name(path)}: {problem}" if path else f"{line}: {problem}")
             places[path] = line
         return loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
@@ -122,9 +122,9 @@ def _parse(text: bytes, places: dict[KeyPath, str], place: Any, whole: str) -> A
     except (yaml.YAMLError, ValueError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{whole}: not YAML: {error}") from None
+        raise UserError(f"{whole}: not YAML: {' '.join(str(error).split())}") from None
     except RecursionError:
-        raise UserError(f"{whole}: not YAML: an alias contains itself") from None
+        raise UserError(f"{whole}: nested too deeply, or an alias contains itself") from None
 
 
 def _walk(loader: _Loader, node: yaml.Node, path: KeyPath) -> Iterator[tuple[KeyPath, str, yaml.Node]]:
