@@ -11,9 +11,9 @@ Value = bool | int | float | str
 SLACK = 1e-9  # of a step, or relative: what binary fractions may be off by
 
 
-def tidy(value: Value) -> Value:
+def tidy(value: float) -> float:
     """`value` without the last digits of binary fractions: 0.2 + 2 * 0.2 is 0.6."""
-    return float(f"{value:.12g}") if isinstance(value, float) else value
+    return float(f"{value:.12g}")
 
 
 class Range(Section):
@@ -46,7 +46,7 @@ class Range(Section):
         end = max(self.low, min(self.high, end))
         if self.step is None:
             return end
-        return float(tidy(self.low + math.floor((end - self.low) / self.step + SLACK) * self.step))
+        return tidy(self.low + math.floor((end - self.low) / self.step + SLACK) * self.step)
 
     def values(self) -> list[Value]:
         """The values of a range with a step (or with one value)."""
@@ -54,7 +54,9 @@ class Range(Section):
             return [self.low]
         assert self.step is not None
         count = round((self.high - self.low) / self.step) + 1
-        return [tidy(self.low + index * self.step) for index in range(count)]
+        exact = isinstance(self.low, int) and isinstance(self.step, int)
+        values = [self.low + index * self.step for index in range(count)]
+        return list(values) if exact else [tidy(value) for value in values]
 
     def contains(self, value: Value) -> bool:
         if isinstance(value, bool | str) or not self.low <= value <= self.high:

@@ -25,7 +25,7 @@ from spd_ray.spec import SweepSpec
 from spd_ray.yaml_source import KeyPath, Source, key_name, override, read_yaml
 
 STARTUP_TRIALS = 4  # TPE draws at random until so many are told; Optuna's 10 would be all of a small sweep
-REDRAWS = 10
+REDRAWS = 20
 VALUES = "values"  # the user attribute that holds a trial's point: dimension -> value
 
 _STORAGE_ERRORS = (
@@ -83,7 +83,7 @@ def ask(study: optuna.Study, spec: SweepSpec) -> tuple[int, dict[str, Value]]:
     """Start the next trial: its number in `study` and its point (dimension -> value).
 
     The trial is RUNNING in the storage; its params are what was drawn, its user attribute "values" is the
-    point after clipping. A point that was run before is drawn again up to ten times, then accepted.
+    point after clipping. A point that was run before is drawn again, up to twenty times, then accepted.
     """
     history = study.get_trials(deepcopy=False)
     number = len(history)
@@ -137,12 +137,12 @@ def _suggest(trial: optuna.Trial, spec: SweepSpec) -> dict[str, Value]:
             assert choice is not None
             values[name] = choice if end == float("inf") else min(choice, dimension.last(end))
         elif spec.is_integer(name):
-            low, high, step = int(dimension.low), int(dimension.high), int(dimension.step or 1)
-            values[name] = trial.suggest_int(name, low, high, log=dimension.log, step=step)
+            ends = int(dimension.low), int(dimension.high)
+            values[name] = trial.suggest_int(name, *ends, log=dimension.log, step=int(dimension.step or 1))
         else:
-            clipped = dimension.last(end)
-            drawn = trial.suggest_float(name, dimension.low, clipped, log=dimension.log, step=dimension.step)
-            values[name] = tidy(drawn)
+            low, clipped, step = tidy(float(dimension.low)), dimension.last(end), dimension.step
+            drawn = trial.suggest_float(name, low, clipped, log=dimension.log, step=step)
+            values[name] = drawn if step is None else tidy(drawn)
     return values
 
 

@@ -35,7 +35,7 @@ from spd_ray.config import (
     TeacherConfig,
     TrialConfig,
 )
-from spd_ray.dimensions import SLACK, Choices, Dimension, Range, Value, tidy
+from spd_ray.dimensions import SLACK, Choices, Dimension, Range, Value
 from spd_ray.errors import nearest, plain
 
 CONDITIONAL = ("total_epochs", "stage1_epochs", "stage2_epochs", "pruning_end")
@@ -171,7 +171,7 @@ class SweepSpec(Section):
     def first_points(self) -> list[dict[str, Value]]:
         """What is run before anything is drawn: the warm starts, and with the grid sampler the whole grid."""
         base = self._base()
-        warm = [{name: tidy(point.get(name, base[name])) for name in self.dimensions()} for point in self.warm_start]
+        warm = [{name: point.get(name, base[name]) for name in self.dimensions()} for point in self.warm_start]
         if self.study.sampler == "grid" or not self.search:
             return warm + [point for point in self._grid() if point not in warm]
         return warm
@@ -246,21 +246,15 @@ class SweepSpec(Section):
             raise refusal(f"can never be used: {plain(error.errors()[0]['msg'])}", *path) from None
 
     def _check_lower_ends(self) -> None:
-        (total, _), (stage1, stage1_end), (stage2, _), (prune, _) = (self._ends(name) for name in CONDITIONAL)
-        if stage1 + stage2 > total * (1 + SLACK):
-            raise refusal(
-                f"impossible stage lengths: the least stage1_epochs + stage2_epochs <= the least total_epochs "
-                f"must hold, but got {stage1:g} + {stage2:g} > {total:g}",
-                *self._blamed(CONDITIONAL[:3]),
-            )
-        longest = min(stage1_end, self._ends("total_epochs")[1] - stage2)
+        """Refuse what clipping the upper ends cannot mend."""
+        prune, (stage2, _) = self._ends("pruning_end")[0], self._ends("stage2_epochs")
+        longest = min(self._ends("stage1_epochs")[1], self._ends("total_epochs")[1] - stage2)
         if prune * longest > (longest + stage2) * (1 + SLACK):
             raise refusal(
                 f"some combination leaves no pruning_end: with stage1_epochs {longest:g} and stage2_epochs "
                 f"{stage2:g} it is {(longest + stage2) / longest:g} at most, but the least is {prune:g}",
                 *self._blamed(("pruning_end", "stage1_epochs", "stage2_epochs")),
             )
-
         zeros: dict[str, Value] = {name: 0.0 for name in LOSS_WEIGHTS if name in self.search}
         zeros = {name: zero for name, zero in zeros.items() if self.search[name].contains(zero)}
         try:

@@ -1,0 +1,480 @@
+"""Search spaces: what they say, what is refused, and that draws depend on the study's history alone."""
+
+import itertools
+import warnings
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from optuna.trial import TrialState
+
+from spd_ray.config import MethodConfig, Timeline
+from spd_ray.errors import UserError
+from spd_ray.space import ask, create_study, load_spec, trial_values
+from spd_ray.spec import SweepSpec
+
+TASK = "task: {name: mini_entailment}\n"
+SPACES = Path(__file__).parents[1] / "search_spaces"
+
+
+def load(folder: Path, text: str, *overrides: str) -> SweepSpec:
+    file = folder / "x.yaml"
+    file.write_text(text)
+    return load_spec(file, overrides)
+
+
+def run(study: optuna.Study, spec: SweepSpec, count: int) -> list[dict[str, Any]]:
+    """Ask and tell `count` trials, all with one score."""
+    points = []
+    for _ in range(count):
+        number, values = ask(study, spec)
+        study.tell(number, 0.5)
+        points.append(values)
+    return points
+
+
+def point_score(values: dict[str, Any]) -> float:
+    return float(values["p0"]) - abs(float(values.get("stage1_epochs", 0)) - 20) / 100
+
+
+# What a file says.
+
+
+@pytest.mark.parametrize("file", sorted(SPACES.rglob("*.yaml")), ids=lambda file: file.name)
+def test_every_space_that_is_shipped_loads_and_reads_back(file: Path, tmp_path: Path) -> None:
+    spec = load_spec(file)
+    assert spec.name == file.stem
+    (tmp_path / "again.yaml").write_text(spec.to_yaml())
+    assert load_spec(tmp_path / "again.yaml") == spec
+
+
+def test_the_demo_starts_with_the_recipe_and_has_its_stage_lengths() -> None:
+    spec = load_spec(SPACES / "demo.yaml")
+    (recipe,) = spec.first_points()
+    config = spec.trial_config(recipe, seed=1)
+    assert config.method == spec.trial
+    assert config.seed == 1
+    timeline = Timeline.of(config.method, train_examples=500)
+    assert (timeline.steps_per_epoch, timeline.t1, timeline.t2, timeline.t3) == (32, 576, 896, 1472)
+
+
+def test_rte_starts_with_the_two_settings_of_the_paper() -> None:
+    first, second = load_spec(SPACES / "rte.yaml").first_points()
+    assert first == {"stage1_epochs": 30, "p0": 0.6, "stage23_lr": 3e-5}
+    assert second == {"stage1_epochs": 30, "p0": 0.8, "stage23_lr": 3.2e-4}
+
+
+def test_a_number_may_be_written_as_3e_5_everywhere(tmp_path: Path) -> None:
+    text = TASK + "trial: {stage1_lr: 3e-5}\nsearch: {stage23_lr: {low: 1e-5, high: +1E-3, log: true}}\n"
+    spec = load(tmp_path, text + "teacher: {learning_rates: [2e-5]}\n", "trial.weight_decay=1e-2")
+    assert (spec.trial.stage1_lr, spec.trial.weight_decay) == (3e-5, 0.01)
+    assert (spec.search["stage23_lr"].low, spec.search["stage23_lr"].high) == (1e-5, 1e-3)
+    assert spec.teacher.learning_rates == (2e-5,)
+
+
+def test_defaults_overrides_and_name(tmp_path: Path) -> None:
+    spec = load(tmp_path, TASK)
+    assert (spec.name, spec.retries, spec.early_stopping, spec.study.seeds) == ("x", 2, None, (0,))
+    spec = load(
+        tmp_path,
+        TASK + "search: {p0: {low: 0.1, high: 1}, dropout: {choices: [0, 0.1]}}\nwarm_start: [{p0: 0.2}]\n",
+        "name=y",
+        "search.p0.high=0.5",
+        "warm_start=[]",
+        "search.objective.temperature={low: 1, high: 4}",
+        "early_stopping.rungs=[0.25]",
+        "task.path=some/folder",
+    )
+    assert spec.name == "y"
+    assert spec.search["p0"].high == 0.5
+    assert spec.warm_start == ()
+    assert spec.trial_config({"objective.temperature": 2.5}, 0).method.objective.temperature == 2.5
+    assert spec.early_stopping is not None
+    assert spec.early_stopping.rungs == (0.25,)
+    assert spec.task.path == "some/folder"
+
+
+def test_the_hash_is_of_what_decides_results(tmp_path: Path) -> None:
+    text = TASK + "search: {p0: {low: 0.1, high: 1}, dropout: {choices: [0, 0.1]}}\n"
+    first = load(tmp_path, text).space_hash()
+    same = ["name=y", "resources.cpus=2", "retries=0", "study.trials=99", "tracking.experiment=e", "checkpoints.keep=9"]
+    for setting in same:
+        assert load(tmp_path, text, setting).space_hash() == first, setting
+    reordered = TASK + "search: {dropout: {choices: [0, 0.1]}, p0: {high: 1, low: 0.1}}\n"
+    assert load(tmp_path, reordered).space_hash() == first
+    other = ["trial.clip_norm=2", "search.p0.high=0.9", "study.seeds=[0, 1]", "study.seed=1", "engine.precision=bf16"]
+    other += ["study.sampler=random", "task.train_examples=10", "early_stopping.rungs=[0.5]", "warm_start=[{}]"]
+    for setting in other:
+        setting = setting.replace("[{}]", "[{dropout: 0}]")
+        assert load(tmp_path, text, setting).space_hash() != first, setting
+
+
+# What is refused: the text after the task's line, the overrides, the whole message.
+
+SEARCH = "search:\n  "
+REFUSED = {
+    "trail: {}": "x.yaml, line 2: unknown key trail; did you mean trial?",
+    "p0: 1": "x.yaml, line 2: unknown key p0; did you mean trial.p0?",
+    "trial:\n  batchsize: 3": "x.yaml, line 3: unknown key trial.batchsize; did you mean batch_size?",
+    "trial:\n  dropout: 0\n  p0: 1.5": "x.yaml, line 4: trial.p0 = 1.5: must be less than or equal to 1",
+    "trial:\n  p0: true": "x.yaml, line 3: trial.p0 = true: must be a number",
+    "trial:\n  p0: .nan": "x.yaml, line 3: trial.p0: .nan is not a finite number",
+    "trial:\n  stage1_lr: 1e999": "x.yaml, line 3: trial.stage1_lr: 1e999 is not a finite number",
+    "trial:\n  batch_size: 16.5": "x.yaml, line 3: trial.batch_size = 16.5: must be a whole number",
+    "trial:\n  total_epochs: 5": "x.yaml, line 3: trial.total_epochs = 5: stage1_epochs + stage2_epochs <= "
+    "total_epochs must hold, but got 30 + 10 > 5",
+    "trial:\n  pruning_end: 2": "x.yaml, line 3: trial.pruning_end = 2: pruning must end at or before t2: pruning_end "
+    "<= 1.33333 (stage1_epochs + stage2_epochs over stage1_epochs) must hold, but got 2",
+    "trial:\n  p0: 0.1\n  p0: 0.2": "x.yaml, line 4: trial.p0: given twice, first in line 3",
+    "trial:\n\tp0: 0.1": "x.yaml, line 3: not YAML: a tab where YAML wants spaces",
+    "trial: {p0: 0.1": "x.yaml, line 3: not YAML: expected ',' or '}', but got '<stream end>'",
+    "1: 2": "x.yaml, line 2: the key 1 is not text; put it in quotes",
+    "trial: !!python/name:os.system x": "x.yaml, line 2: trial: the YAML tag tag:yaml.org,2002:python/name:os.system "
+    "has no use here",
+    "trial: &a {objective: *a}": "x.yaml: nested too deeply, or an alias contains itself",
+    "---\na: 1": "x.yaml, line 2: not YAML: but found another document",
+    SEARCH
+    + "p0: {low: 0.5, high: 0.2}": "x.yaml, line 3: search.p0.low = 0.5: low <= high must hold, but got 0.5 > 0.2",
+    SEARCH + "p0: {low: 0.5, high: 1.2}": "x.yaml, line 3: search.p0.high = 1.2: must be less than or equal to 1",
+    SEARCH + "p0: {low: 0, high: 1, log: true}": "x.yaml, line 3: search.p0.low = 0: low must be above 0 with log, "
+    "but got 0",
+    SEARCH + "p0: {low: 0.1, high: 1, step: 0.2}": "x.yaml, line 3: search.p0.low = 0.1: steps of 0.2 from low 0.1 do "
+    "not reach high 1, the last is 0.9",
+    SEARCH + "p0: {low: 0.1, hihg: 1}": "x.yaml, line 3: unknown key search.p0.hihg; did you mean high?",
+    SEARCH + "p0: {low: 0.1}": "x.yaml, line 3: search.p0.high is missing",
+    SEARCH + "p0: 0.3": "x.yaml, line 3: search.p0 = 0.3: must be a mapping",
+    SEARCH + "p0: {choices: []}": "x.yaml, line 3: search.p0.choices = []: must have at least one item",
+    SEARCH + "p0: {choices: [0.1, 2]}": "x.yaml, line 3: search.p0.choices[1] = 2: must be less than or equal to 1",
+    SEARCH + "p0: {choices: [0.1, 0.1]}": "x.yaml, line 3: search.p0.choices = [0.1, 0.1]: choices must differ, "
+    "but got 0.1 twice",
+    SEARCH + "p00: {low: 0, high: 1}": 'x.yaml, line 3: search.p00 = {"low": 0, "high": 1}: unknown dimension \'p00\'; '
+    "did you mean p0?",
+    SEARCH + "batch_size: {low: 8, high: 32, step: 0.5}": "x.yaml, line 3: search.batch_size.step = 0.5: must be a "
+    "whole number",
+    SEARCH + "pruning_schedule: {choices: [cubic, square]}": "x.yaml, line 3: search.pruning_schedule.choices[1] = "
+    "\"square\": must be 'cubic', 'linear' or 'one_shot'",
+    SEARCH + "stage1_epochs: {low: 10, high: 55}": "x.yaml, line 3: search.stage1_epochs.high = 55: can never be used: "
+    "stage1_epochs + stage2_epochs <= total_epochs must hold, but got 55 + 10 > 60",
+    SEARCH + "total_epochs: {low: 45, high: 60}\n  stage1_epochs: {low: 40, high: 45}": "x.yaml, line 3: "
+    "search.total_epochs.low = 45: can never be used: stage1_epochs + stage2_epochs <= total_epochs must hold, but got "
+    "40 + 10 > 45",
+    SEARCH + "stage2_epochs: {low: 1, high: 20}\n  pruning_end: {low: 1.3, high: 1.5}\n"
+    "  stage1_epochs: {low: 2, high: 40}": "x.yaml, line 4: "
+    'search.pruning_end = {"low": 1.3, "high": 1.5}: some combination leaves no pruning_end: with stage1_epochs 40 and '
+    "stage2_epochs 1 it is 1.025 at most, but the least is 1.3",
+    SEARCH + "p0: {low: 0, high: 0.5}\nwarm_start:\n  - {}": "x.yaml, line 5: warm_start[0] = {}: p0 is 0.6 (from "
+    "trial), outside search.p0 (0 to 0.5)",
+    SEARCH + "p0: {low: 0, high: 0.5}\nwarm_start: [{p0: 0.7}]": "x.yaml, line 4: warm_start[0].p0 = 0.7: outside "
+    "search.p0 (0 to 0.5)",
+    SEARCH + "p0: {low: 0, high: 1, step: 0.5}\nwarm_start: [{p0: 0.7}]": "x.yaml, line 4: warm_start[0].p0 = 0.7: "
+    "outside search.p0 (0 to 1 in steps of 0.5)",
+    SEARCH + "p0: {low: 0, high: 1}\nwarm_start: [{dropout: 0.7}]": "x.yaml, line 4: warm_start[0].dropout = 0.7: "
+    "not a dimension of search",
+    SEARCH + "stage1_epochs: {low: 9, high: 40}\n  stage2_epochs: {low: 9, high: 40}\nwarm_start:\n"
+    "- {stage1_epochs: 40, stage2_epochs: 30}": "x.yaml, line 6: warm_start[0] = "
+    '{"stage1_epochs": 40, "stage2_epochs": 30}: stage1_epochs + stage2_epochs <= total_epochs must hold, but got '
+    "40 + 30 > 60",
+    "study: {sampler: grid}\n" + SEARCH + "p0: {low: 0, high: 1}": 'x.yaml, line 4: search.p0 = {"low": 0, "high": 1}: '
+    "a grid needs a step or choices",
+    "study: {sampler: bayes}": "x.yaml, line 2: study.sampler = \"bayes\": must be 'tpe', 'random' or 'grid'",
+    "study: {trials: 0}": "x.yaml, line 2: study.trials = 0: must be greater than or equal to 1",
+    "study: {seeds: [0, 0]}": "x.yaml, line 2: study.seeds = [0, 0]: seeds must differ",
+    "resources: {gpus: 1.5}": "x.yaml, line 2: resources.gpus = 1.5: above 1, GPUs must be a whole number",
+    "early_stopping: {rungs: [0.8, 0.5]}": "x.yaml, line 2: early_stopping.rungs = [0.8, 0.5]: rungs must rise",
+    "early_stopping: {rungs: [1.0]}": "x.yaml, line 2: early_stopping.rungs[0] = 1.0: must be less than 1",
+    "name: a b": 'x.yaml, line 2: name = "a b": must be letters, digits, - and _',
+    SEARCH
+    + "objective.hidden: {low: 0, high: 1}\ntrial: {objective: {attention: 0, prediction: 0}}": "x.yaml, line 3: "
+    'search.objective.hidden = {"low": 0, "high": 1}: at least one of hidden, attention, prediction and task must be '
+    "above 0",
+}
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_a_broken_space_is_told_in_one_line(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as caught:
+        load(Path(), TASK + text + "\n")
+    assert str(caught.value) == REFUSED[text]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("trial.p0", "--set trial.p0: not of the form key=value"),
+        ("=3", "--set =3: not of the form key=value"),
+        ("trial.p0=7", "--set trial.p0=7: must be less than or equal to 1"),
+        ("trial.p9=7", "--set trial.p9=7: unknown key trial.p9; it must be one of p0, "),
+        ("p0=0.5", "--set p0=0.5: unknown key p0; did you mean trial.p0?"),
+        ("trial=3", "--set trial=...: trial is a section; set one of its keys: p0, "),
+        (
+            "trial.objective={}",
+            "--set trial.objective=...: trial.objective is a section; set one of its keys: hidden, ",
+        ),
+        ("trial.total_epochs=6", "--set trial.total_epochs=6: stage1_epochs + stage2_epochs <= total_epochs must hold"),
+        ("trial.p0={", "--set trial.p0={: not YAML: "),
+        ("trial.p0=", "--set trial.p0=: must be a number"),
+        ("trial.p0=.inf", "--set trial.p0=.inf: .inf is not a finite number"),
+        ("search.p0.low=0.1", "--set search.p0.low=0.1: search.p0.high is missing"),
+        (
+            "early_stopping.rungs=[2]",
+            "--set early_stopping.rungs=[2]: early_stopping.rungs[0] = 2: must be less than 1",
+        ),
+    ],
+)
+def test_a_broken_override_is_told_in_one_line(setting: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        load(tmp_path, TASK, setting)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_are_no_mapping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    expected = {
+        b"": "x.yaml: the file is empty, where a mapping with the key task is needed",
+        b"# nothing\n": "x.yaml: the file is empty, where a mapping with the key task is needed",
+        b"\n- 1\n": "x.yaml, line 2: [1], where a mapping with the key task is needed",
+        b"model: {}\n": "x.yaml, line 1: task is missing",
+        b"task: {}\n": "x.yaml, line 1: task.name is missing",
+        b"\xff\xfe\xff": "x.yaml: not YAML: unacceptable character",
+    }
+    for content, message in expected.items():
+        Path("x.yaml").write_bytes(content)
+        with pytest.raises(UserError) as caught:
+            load_spec("x.yaml")
+        assert str(caught.value).startswith(message)
+    with pytest.raises(UserError, match=r"^none\.yaml: no such file$"):
+        load_spec("none.yaml")
+    with pytest.raises(UserError, match=r"^\.: a folder, where a YAML file is needed$"):
+        load_spec(".")
+
+
+# The study.
+
+CONDITIONAL = """
+trial: {total_epochs: 60, stage1_epochs: 30, stage2_epochs: 10}
+search:
+  total_epochs: {low: 20, high: 60}
+  stage1_epochs: {low: 5, high: 50, step: 5}
+  stage2_epochs: {choices: [4, 8, 30, 15]}
+  pruning_end: {low: 0.5, high: 1.5}
+"""
+
+
+def test_clipping_worked_by_hand(tmp_path: Path) -> None:
+    spec = load(tmp_path, TASK + CONDITIONAL)
+    assert list(spec.dimensions()) == ["total_epochs", "stage1_epochs", "stage2_epochs", "pruning_end"]
+    values: dict[str, Any] = {"total_epochs": 32.0}
+    assert spec.upper_end("stage1_epochs", values) == 28  # 32 - 4, the least Stage II
+    assert spec.search["stage1_epochs"].last(28) == 25
+    values["stage1_epochs"] = 20.0
+    assert spec.upper_end("stage2_epochs", values) == 12
+    assert spec.search["stage2_epochs"].last(12) == 8
+    values["stage2_epochs"] = 8
+    assert spec.upper_end("pruning_end", values) == 1.4
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_drawn_stage_lengths_are_always_possible(sampler: str, tmp_path: Path) -> None:
+    spec = load(tmp_path, TASK + CONDITIONAL, f"study.sampler={sampler}")
+    study = create_study(spec, tmp_path / "study.journal")
+    clipped = 0
+    for _ in range(40):
+        number, values = ask(study, spec)
+        method = spec.trial_config(values, seed=0).method  # raises if impossible
+        clipped += method.stage1_epochs + method.stage2_epochs > 0.9 * method.total_epochs
+        study.tell(number, method.pruning_end)
+    assert clipped > 0
+
+
+ENDS = st.tuples(st.integers(0, 12), st.integers(0, 12)).map(sorted)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(total=ENDS, stage1=ENDS, stage2=ENDS, prune=ENDS, stepped=st.booleans(), seed=st.integers(0, 99))
+def test_a_space_is_refused_or_every_draw_is_possible(
+    total: list[int], stage1: list[int], stage2: list[int], prune: list[int], stepped: bool, seed: int, tmp_path: Path
+) -> None:
+    ends = {"total_epochs": total, "stage1_epochs": stage1, "stage2_epochs": stage2, "pruning_end": prune}
+    search = {
+        name: {"low": low * 0.3, "high": low * 0.3 + (high - low) * 0.3} | ({"step": 0.3} if stepped else {})
+        for name, (low, high) in ends.items()
+    }
+    text = yaml.safe_dump({"task": {"name": "rte"}, "search": search, "study": {"sampler": "random", "seed": seed}})
+    try:
+        spec = load(tmp_path, text)
+    except UserError:
+        return
+    study = create_study(spec, "sqlite:///:memory:")
+    for _ in range(3):
+        _, values = ask(study, spec)
+        spec.trial_config(values, seed=0)
+        for name, value in values.items():
+            assert spec.search[name].contains(value) or value == pytest.approx(spec.search[name].low)
+
+
+def test_warm_starts_come_first_and_the_rest_is_drawn(tmp_path: Path) -> None:
+    text = (
+        TASK + "search: {p0: {low: 0.1, high: 1}, dropout: {choices: [0, 0.1]}}\nwarm_start: [{dropout: 0}, {p0: 1}]\n"
+    )
+    spec = load(tmp_path, text)
+    study = create_study(spec, tmp_path / "study.journal")
+    points = run(study, spec, 4)
+    assert points[:2] == [{"dropout": 0, "p0": 0.6}, {"dropout": 0.1, "p0": 1}]
+    assert points[2] not in points[:2]
+    trials = study.get_trials()
+    assert [trial.params for trial in trials] == points
+    assert [trial_values(trial) for trial in trials] == points
+
+
+def test_a_grid_is_run_in_order_without_impossible_points_and_no_further(tmp_path: Path) -> None:
+    text = TASK + "trial: {total_epochs: 40}\nsearch:\n  p0: {low: 0.2, high: 0.6, step: 0.2}\n"
+    text += "  stage1_epochs: {choices: [30, 10]}\n  stage2_epochs: {choices: [5, 20]}\n"
+    spec = load(tmp_path, text + "study: {sampler: grid, trials: 100}\n")
+    assert spec.total_configurations() == 9
+    assert load(tmp_path, text + "study: {sampler: grid, trials: 4}\n").total_configurations() == 4
+    expected = [
+        {"stage1_epochs": stage1, "stage2_epochs": stage2, "p0": p0}
+        for stage1, stage2, p0 in itertools.product((30, 10), (5, 20), (0.2, 0.4, 0.6))
+        if stage1 + stage2 <= 40
+    ]
+    assert run(create_study(spec, tmp_path / "study.journal"), spec, 9) == expected
+
+
+def test_a_grid_starts_with_its_warm_starts_and_repeats_none(tmp_path: Path) -> None:
+    text = TASK + "search: {p0: {choices: [0.2, 0.6, 1.0]}}\nwarm_start: [{}]\nstudy: {sampler: grid, trials: 9}\n"
+    assert load(tmp_path, text).first_points() == [{"p0": 0.6}, {"p0": 0.2}, {"p0": 1.0}]
+
+
+def test_a_sweep_without_dimensions_is_one_configuration(tmp_path: Path) -> None:
+    spec = load(tmp_path, TASK)
+    assert spec.total_configurations() == 1
+    assert ask(create_study(spec, tmp_path / "study.journal"), spec) == (0, {})
+
+
+MIXED = """
+search:
+  p0: {low: 0.1, high: 1.0, step: 0.1}
+  stage1_epochs: {low: 10, high: 50}
+  stage2_epochs: {low: 5, high: 20, step: 5}
+  stage1_lr: {low: 1e-5, high: 1e-3, log: true}
+  batch_size: {low: 8, high: 64, log: true}
+  pruning_events: {low: 2, high: 12, step: 2}
+  pruning_schedule: {choices: [cubic, linear]}
+  objective.temperature: {low: 1, high: 4}
+"""
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+@pytest.mark.parametrize("storage", ["study.journal", "sqlite:///{}/study.db"])
+def test_a_resumed_study_draws_what_an_undisturbed_one_would_have(sampler: str, storage: str, tmp_path: Path) -> None:
+    spec = load(tmp_path, TASK + MIXED, f"study.sampler={sampler}", "study.seed=3")
+
+    def asked(folder: str, reopen: bool) -> list[dict[str, Any]]:
+        (tmp_path / folder).mkdir()
+        where = storage.format(tmp_path / folder) if "://" in storage else tmp_path / folder / storage
+        study, points = create_study(spec, where), []
+        for number in range(10):
+            if reopen:
+                study = create_study(spec, where)
+            given_number, values = ask(study, spec)
+            assert given_number == number
+            study.tell(number, point_score(values))
+            points.append(values)
+        return points
+
+    points = asked("undisturbed", reopen=False)
+    assert asked("resumed", reopen=True) == points
+    assert len({repr(point) for point in points}) == 10
+    assert all(type(point["batch_size"]) is int for point in points)
+
+
+def test_another_seed_draws_other_points(tmp_path: Path) -> None:
+    first = load(tmp_path, TASK + MIXED, "study.sampler=random")
+    second = load(tmp_path, TASK + MIXED, "study.sampler=random", "study.seed=1")
+    draws = [ask(create_study(spec, tmp_path / "study.journal"), spec)[1] for spec in (first, second)]
+    assert draws[0] != draws[1]
+
+
+def test_an_asked_trial_is_running_with_its_point_in_the_storage(tmp_path: Path) -> None:
+    spec = load(tmp_path, TASK + MIXED)
+    number, values = ask(create_study(spec, tmp_path / "study.journal"), spec)
+    (trial,) = create_study(spec, tmp_path / "study.journal").get_trials(states=(TrialState.RUNNING,))
+    assert (trial.number, trial_values(trial)) == (number, values)
+
+
+def test_tpe_learns_from_what_it_is_told(tmp_path: Path) -> None:
+    text = TASK + "search: {p0: {low: 0, high: 1}, dropout: {low: 0, high: 1}}\n"
+
+    def mean_distance(sampler: str) -> float:
+        spec = load(tmp_path, text, f"study.sampler={sampler}")
+        study = create_study(spec, tmp_path / "study.journal")
+        distances = []
+        for _ in range(40):
+            number, values = ask(study, spec)
+            distances.append(abs(float(values["p0"]) - 0.7) + abs(float(values["dropout"]) - 0.2))
+            study.tell(number, -distances[-1])
+        return sum(distances[20:]) / 20
+
+    assert mean_distance("tpe") < 0.6 * mean_distance("random")
+
+
+def test_a_small_discrete_space_is_covered_before_points_repeat(tmp_path: Path) -> None:
+    text = TASK + "search: {p0: {choices: [0.2, 0.6, 1.0]}}\nstudy: {sampler: random}\n"
+    spec = load(tmp_path, text)
+    points = run(create_study(spec, tmp_path / "study.journal"), spec, 4)
+    assert {point["p0"] for point in points[:3]} == {0.2, 0.6, 1.0}
+    assert points[3] in points[:3]
+
+
+def test_a_changed_space_is_another_study(tmp_path: Path) -> None:
+    first, second = load(tmp_path, TASK + MIXED), load(tmp_path, TASK + MIXED, "trial.clip_norm=2")
+    ask(create_study(first, tmp_path / "study.journal"), first)
+    assert create_study(second, tmp_path / "study.journal").get_trials() == []
+    assert create_study(first, tmp_path / "study.journal").study_name == f"x-{first.space_hash()}"
+
+
+def test_a_half_written_last_line_of_the_journal_is_cut_off(tmp_path: Path) -> None:
+    spec = load(tmp_path, TASK + MIXED)
+    journal = tmp_path / "study.journal"
+    run(create_study(spec, journal), spec, 2)
+    with journal.open("ab") as file:
+        file.write(b'{"op_code": 4, "wor')
+    study = create_study(spec, journal)
+    run(study, spec, 1)
+    assert len(create_study(spec, journal).get_trials()) == 3
+
+
+def test_storages_that_cannot_be_opened(tmp_path: Path) -> None:
+    spec = load(tmp_path, TASK)
+    (tmp_path / "garbage.journal").write_text("no journal\nat all\n")
+    for storage in (tmp_path, tmp_path / "garbage.journal", "sqlite:////no/such/folder/study.db", "gopher://x"):
+        with pytest.raises(UserError) as caught:
+            create_study(spec, storage)
+        assert str(caught.value).startswith(f"{storage}: cannot be opened as an Optuna storage: ")
+        assert "\n" not in str(caught.value)
+
+
+def test_nothing_is_printed_and_no_warning_is_given(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    spec = load(tmp_path, TASK + CONDITIONAL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        study = create_study(spec, tmp_path / "study.journal")
+        for _ in range(8):
+            number, values = ask(study, spec)
+            study.tell(number, float(values["pruning_end"]))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_values_are_those_of_the_method(tmp_path: Path) -> None:
+    spec = load(tmp_path, TASK + MIXED)
+    _, values = ask(create_study(spec, tmp_path / "study.journal"), spec)
+    method = spec.trial_config(values, seed=0).method
+    assert method.objective.temperature == values.pop("objective.temperature")
+    assert {name: getattr(method, name) for name in values} == values
+    assert method.clip_norm == MethodConfig().clip_norm
