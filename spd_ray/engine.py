@@ -97,7 +97,12 @@ def set_learning_rate(engine: deepspeed.DeepSpeedEngine, learning_rate: float) -
 
 
 def apply_step(engine: deepspeed.DeepSpeedEngine, loss: torch.Tensor) -> None:
-    """Gradient of `loss`, clipping, and one optimizer step, or a skipped one where fp16 overflows."""
+    """Gradient of `loss`, clipping, and one optimizer step, or a skipped one where fp16 overflows.
+
+    In fp16 at ZeRO 0, DeepSpeed 0.19 divides the gradients by a loss scale that it has not multiplied with.
+    """
+    if engine.fp16_enabled() and not engine.zero_optimization():
+        loss = loss * engine.optimizer.loss_scale
     engine.backward(loss)
     engine.step()
 
@@ -109,7 +114,7 @@ def applied_steps(engine: deepspeed.DeepSpeedEngine) -> int:
 
 def loss_scale(engine: deepspeed.DeepSpeedEngine) -> float:
     """The current fp16 loss scale; 1.0 in fp32 and bf16."""
-    return float(engine.optimizer.cur_scale) if hasattr(engine.optimizer, "cur_scale") else 1.0
+    return float(getattr(engine.optimizer, "loss_scale", 1.0))
 
 
 def save_state(engine: deepspeed.DeepSpeedEngine, folder: Path) -> None:

@@ -241,7 +241,7 @@ def _read_saved_datasets(task: Task, folder: Path) -> tuple[Examples, Examples]:
 
     try:
         splits = datasets.load_from_disk(str(folder))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, LookupError) as error:
         raise UserError(f"task.path: {folder} is not a readable `datasets` directory ({error})") from error
     return _read_splits(task, splits, str(folder))
 

@@ -210,7 +210,7 @@ def fine_tune(folder: Path, data: EncodedTask, config: TeacherConfig, learning_r
     device = "cuda" if torch.cuda.is_available() else "cpu"
     steps_per_epoch = math.ceil(len(data.train) / config.batch_size)
     steps = config.epochs * steps_per_epoch
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(config.seed)
         model = new_classifier(folder, data.task, config.dropout).to(device).train()
         optimizer = adamw(model, config.weight_decay)
@@ -263,10 +263,8 @@ def predict(model: nn.Module, split: EncodedSplit, batch_size: int, device: torc
             logits.append(model(**batch).logits.float())
     for module, training in modes.items():
         module.training = training
-    by_length = torch.cat(logits).cpu().numpy()
-    in_order = np.empty_like(by_length)
-    in_order[np.concatenate(batches)] = by_length
-    return in_order
+    order = np.argsort(np.concatenate(batches))
+    return torch.cat(logits).cpu().numpy()[order]
 
 
 def evaluate(model: nn.Module, split: EncodedSplit, task: Task, batch_size: int = 128) -> Scores:

@@ -18,7 +18,14 @@ from transformers import PreTrainedModel
 
 from spd_ray import engine as engines
 from spd_ray import losses, surgery
-from spd_ray.activations import MEMORY_LIMIT_BYTES, TeacherOutputs, bytes_needed, record_teacher, run_teacher
+from spd_ray.activations import (
+    MEMORY_LIMIT_BYTES,
+    RecordedTeacher,
+    TeacherOutputs,
+    bytes_needed,
+    record_teacher,
+    run_teacher,
+)
 from spd_ray.config import Timeline, TrialConfig
 from spd_ray.data import EncodedSplit, collate, epoch_batches
 from spd_ray.records import StepRecord
@@ -50,7 +57,7 @@ class SpdRun:
     model: PreTrainedModel
     layers: list[surgery.GraftedLayer]
     engine: Any
-    known: TeacherOutputs | None  # the teacher's outputs on the training set, where they fit into memory
+    known: RecordedTeacher | None  # the teacher's outputs on the training set, where they fit into memory
 
     @property
     def step(self) -> int:
@@ -78,12 +85,12 @@ def prepare(config: TrialConfig, teacher: Teacher) -> SpdRun:
     )
 
 
-_last_known: dict[tuple[str, ...], TeacherOutputs] = {}
+_last_known: dict[tuple[str, ...], RecordedTeacher] = {}
 
 
 def _known_outputs(
     config: TrialConfig, teacher: Teacher, model: PreTrainedModel, layers: list[surgery.GraftedLayer]
-) -> TeacherOutputs | None:
+) -> RecordedTeacher | None:
     """The teacher's outputs on the training set, kept in the process for the next trial that asks for the same."""
     train = teacher.data.train
     if bytes_needed(model, train) > MEMORY_LIMIT_BYTES:
@@ -128,8 +135,10 @@ def training_step(run: SpdRun, step: int, batch: Batch, sparsity: float) -> Step
 
     attempts = 0
     while run.step == step:
-        attempts += 1
         loss_scale = engines.loss_scale(run.engine)
+        if attempts and loss_scale <= 1.0:
+            raise TrainingError(f"fp16 overflows even at loss scale {loss_scale:g} at step {step}")
+        attempts += 1
         torch.manual_seed(seed * 1_000_003 + step)
         terms = loss_terms(run, batch, draw)
         loss = weighted_sum(run, terms)

@@ -3,10 +3,14 @@
 import itertools
 import random
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
 from transformers import BertConfig, BertModel, BertTokenizer
+
+from spd_ray.config import ModelConfig, TaskConfig, TeacherConfig
+from spd_ray.teacher import Teacher, load_teacher
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = ["red", "green", "blue", "cat", "dog", "bird", "runs", "sleeps", "well", "very"]
@@ -46,3 +50,21 @@ def tiny_sst2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, part in (("train", rows[:60]), ("dev", rows[60:])):
         (folder / f"{name}.tsv").write_text("sentence\tlabel\n" + "".join(part))
     return folder
+
+
+class TinyTeacher(NamedTuple):
+    """A teacher and what it was made from."""
+
+    configs: tuple[TaskConfig, ModelConfig, TeacherConfig]
+    teacher: Teacher
+
+
+@pytest.fixture(scope="session")
+def tiny_teacher(tiny_bert: Path, tiny_sst2: Path) -> TinyTeacher:
+    """`tiny_bert` fine-tuned on `tiny_sst2`, in a second."""
+    configs = (
+        TaskConfig(name="sst2", path=str(tiny_sst2), max_length=32),
+        ModelConfig(path=str(tiny_bert)),
+        TeacherConfig(epochs=6, batch_size=8, learning_rates=(2e-3,), gate=False),
+    )
+    return TinyTeacher(configs, load_teacher(*configs))
