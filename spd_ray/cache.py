@@ -58,6 +58,7 @@ def build_once(kind: str, key: str, build: Callable[[Path], None]) -> Path:
         building = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=folder.parent))
         try:
             build(building)
+            building.chmod(0o755)
             building.rename(folder)
         finally:
             shutil.rmtree(building, ignore_errors=True)

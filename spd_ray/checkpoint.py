@@ -1,7 +1,6 @@
 """Sparse students on disk: plain transformers directories, reloaded, counted and scored before they are believed."""
 
 import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -13,7 +12,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from spd_ray.errors import UserError
 from spd_ray.masks import zeros_asked
 from spd_ray.surgery import encoder_layers, extract_student
-from spd_ray.teacher import Teacher, evaluate
+from spd_ray.teacher import Teacher, evaluate, quiet_transformers
 from spd_ray.trainer import SpdRun
 
 
@@ -41,16 +40,17 @@ def export_student(run: SpdRun, folder: Path, command: str) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        student = AutoModelForSequenceClassification.from_config(run.teacher.model.config)
-        student.load_state_dict(extract_student(run.model))
-        student.save_pretrained(building)
+        with quiet_transformers():
+            student = AutoModelForSequenceClassification.from_config(run.teacher.model.config)
+            student.load_state_dict(extract_student(run.model))
+            student.save_pretrained(building)
         run.teacher.tokenizer.save_pretrained(building)
         (building / "spd_ray.json").write_text(run.config.model_dump_json(indent=2))
         (building / "README.md").write_text(_model_card(run, command))
         if folder.exists():
             shutil.rmtree(folder)
+        building.chmod(0o755)
         building.rename(folder)
-        os.chmod(folder, 0o755)
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
@@ -60,7 +60,8 @@ def load_checkpoint(folder: Path) -> PreTrainedModel:
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder}: no checkpoint here; a transformers directory with config.json is expected")
     try:
-        return AutoModelForSequenceClassification.from_pretrained(folder).eval()
+        with quiet_transformers():
+            return AutoModelForSequenceClassification.from_pretrained(folder).eval()
     except Exception as error:
         raise UserError(f"{folder}: the checkpoint cannot be read ({error})") from error
 

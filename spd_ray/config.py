@@ -12,6 +12,7 @@ Precision = Literal["fp32", "bf16", "fp16"]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 PositiveInt = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -35,7 +36,7 @@ class ModelConfig(Section):
 
     name: str = Field("bert-base-uncased", description="a hub name, or `miniature`, the embedded default")
     path: str | None = Field(None, description="a local transformers directory; it wins over `name`")
-    seed: int = Field(0, description="the miniature's pretraining seed; nothing else uses it")
+    seed: Seed = Field(0, description="the miniature's pretraining seed; nothing else uses it")
 
 
 class TeacherConfig(Section):
@@ -47,7 +48,7 @@ class TeacherConfig(Section):
     warmup_fraction: Probability = Field(0.1, description="fraction of the steps with a rising learning rate")
     weight_decay: NonNegativeFloat = 0.01
     dropout: Probability = 0.1
-    seed: int = 0
+    seed: Seed = 0
     gate: bool = Field(True, description="refuse a teacher that is no better than the majority class")
 
 
@@ -129,7 +130,7 @@ class TrialConfig(Section):
     teacher: TeacherConfig
     method: MethodConfig
     engine: EngineConfig = EngineConfig()
-    seed: int = 0
+    seed: Seed = 0
 
 
 @dataclass(frozen=True, kw_only=True)

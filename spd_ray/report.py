@@ -1,11 +1,14 @@
 """The end of a sweep: the best students go to MLflow, the summary to the screen."""
 
+import tempfile
 from pathlib import Path
 from statistics import mean, stdev
 
 from rich.console import Console
 from rich.table import Table
 
+from analysis import fig04
+from analysis.tables import read_tables
 from spd_ray.checkpoint import Verification
 from spd_ray.config import Timeline
 from spd_ray.ledger import Ledger
@@ -25,9 +28,14 @@ def teacher_line(teacher: Teacher) -> str:
 
 
 def publish(spec: SweepSpec, ledger: Ledger, tracker: Tracker, folder: Path, verified: dict[str, Verification]) -> None:
-    """Upload the verified students as artifacts of their runs; register the best under the alias `best`."""
+    """Upload the verified students and their schedules to their runs; register the best under the alias `best`."""
+    tracker.log_artifacts(tracker.parent_run_id, folder / "sweep.yaml")
     for trial_id, verification in verified.items():
         trial = ledger.trials[trial_id]
+        with tempfile.TemporaryDirectory() as drawings:
+            picture = Path(drawings) / "schedules.png"
+            fig04.figure(fig04.compute(read_tables(folder), trial_id)).savefig(picture, dpi=150)
+            tracker.log_artifacts(trial.mlflow_run_id, picture)
         tracker.log_artifacts(trial.mlflow_run_id, folder / str(trial.checkpoint), "checkpoint")
         tracker.log_scores(trial.mlflow_run_id, [("reloaded_score", verification.score, trial.best_step or 0, None)])
     best = ledger.best()

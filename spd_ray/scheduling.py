@@ -26,6 +26,10 @@ class LedgerSearcher(Searcher):
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """The callback that knows the trial's fate tells the ledger."""
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing for Tune's own snapshot: a sweep is resumed from the ledger."""
+        return {}
+
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the ledger is on disk already."""
 

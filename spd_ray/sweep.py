@@ -1,6 +1,7 @@
 """The sweep: one Optuna study whose trials Ray Tune places. `python -m spd_ray.sweep --space x.yaml`."""
 
 import argparse
+import logging
 import os
 import shlex
 import socket
@@ -23,8 +24,8 @@ from spd_ray.ledger import Ledger
 from spd_ray.provenance import write_sweep_yaml
 from spd_ray.records import read_trials
 from spd_ray.scheduling import LedgerSearcher, StageAwareAsha
-from spd_ray.space import create_study
-from spd_ray.spec import SweepSpec, load_spec
+from spd_ray.space import create_study, load_spec
+from spd_ray.spec import SweepSpec
 from spd_ray.teacher import Teacher, load_teacher
 from spd_ray.tracking import Tracker
 from spd_ray.trial import SpdTrainable
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         overrides.append(f"name={options.name}")
     spec = load_spec(options.space, overrides)
     check_address(options.address)
-    console = Console()
+    console = Console(soft_wrap=not sys.stdout.isatty())
     if options.dry_run:
         dryrun.dry_run(spec, console)
         return 0
@@ -147,6 +148,7 @@ def start_ray(spec: SweepSpec, address: str | None) -> None:
     """Join the cluster at `address`, or start one of this machine alone, which ends with the driver."""
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     if address:
         ray.init(address=address, **quiet)
@@ -204,6 +206,7 @@ def run_trials(spec: SweepSpec, ledger: Ledger, folder: Path, command: str, watc
             verbose=0,
             callbacks=[watcher],
             failure_config=tune.FailureConfig(max_failures=spec.retries),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),
     )
     tuner.fit()

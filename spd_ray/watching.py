@@ -36,6 +36,10 @@ class SweepWatcher(Callback):
         self.tracker = tracker
         self.display = display
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing for Tune's own snapshot: a sweep is resumed from the ledger."""
+        return {}
+
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         self.display.update()
 
@@ -78,6 +82,7 @@ class SweepWatcher(Callback):
             feasible=feasible,
             checkpoint=str(checkpoint.relative_to(self.ledger.folder)) if feasible else None,
             error=error,
+            mlflow_run_id=self.tracker.run_id_of(str(record.mlflow_run_id)),
         )
         tags = {"feasible": feasible, "stage": result.get("stage", 0), "status": status, "error": error or ""}
         outcome = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}[status]
