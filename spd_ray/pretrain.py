@@ -1,199 +1,21 @@
-"""Pretrain a small BERT: masked language modelling (MLM), and next-sentence prediction (NSP) where pairs are given.
-
-One loop for both the miniature and `python -m spd_ray.pretrain`, which pretrains on any plain text.
-
-Shapes: B rows in a batch, L tokens in a row, V tokens in the vocabulary, H hidden units.
-"""
+"""Pretrain a small BERT by masked language modelling on any plain text: `python -m spd_ray.pretrain`."""
 
 import argparse
-import itertools
 import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 import numpy as np
 import torch
 from tokenizers.implementations import BertWordPieceTokenizer
-from torch import nn
-from torch.nn import functional
-from transformers import BertConfig, BertModel, BertTokenizer
+from transformers import BertConfig, BertTokenizer
 
 from spd_ray.errors import UserError, run_main
-from spd_ray.progress import progress_bar
-
-PAD = 0
-
-
-class Rows(NamedTuple):
-    """Token ids and segment numbers (N, L), padded with 0 on the right, and labels of NSP (N,)."""
-
-    ids: np.ndarray
-    types: np.ndarray
-    labels: np.ndarray
-
-
-@dataclass(frozen=True, kw_only=True)
-class Masking:
-    """How MLM hides tokens: a chosen token becomes `mask_id`, stays (`kept`), or becomes a random one of `words`."""
-
-    rates: np.ndarray  # (V,) probability that a token is chosen; 0 for special tokens
-    words: np.ndarray  # ids
-    mask_id: int
-    kept: float = 0.1
-    random: float = 0.1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """The optimization. The rate rises linearly over `warmup_steps`, then falls linearly to 0 at `steps`."""
-
-    steps: int
-    batch_size: int
-    learning_rate: float
-    warmup_steps: int
-    mlm_only_steps: int = 0  # before the pairs join
-    betas: tuple[float, float] = (0.9, 0.98)
-    weight_decay: float = 0.01  # on matrices
-    clip_norm: float = 1.0
-    seed: int = 0
-
-
-class PretrainingModel(nn.Module):
-    """A BERT with a tied MLM head, `LayerNorm(h) E^T + b`, and an NSP head on its pooler."""
-
-    def __init__(self, bert: BertModel) -> None:
-        super().__init__()
-        self.bert = bert
-        self.norm = nn.LayerNorm(bert.config.hidden_size)
-        self.bias = nn.Parameter(torch.zeros(bert.config.vocab_size))
-        self.next_sentence = nn.Linear(bert.config.hidden_size, 2)
-
-    def token_logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """(M, H) -> (M, V)."""
-        embeddings = self.bert.embeddings.word_embeddings.weight
-        return functional.linear(self.norm(hidden), embeddings, self.bias)
-
-
-def new_model(config: BertConfig, seed: int, embedding_std: float) -> PretrainingModel:
-    """A randomly initialized model; linear layers by `config.initializer_range`, embeddings by `embedding_std`."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = PretrainingModel(BertModel(config))
-        for module in model.bert.embeddings.modules():
-            if isinstance(module, nn.Embedding):
-                nn.init.normal_(module.weight, std=embedding_std)
-        nn.init.normal_(model.next_sentence.weight, std=config.initializer_range)
-        nn.init.zeros_(model.next_sentence.bias)
-    return model
-
-
-def mask_tokens(
-    ids: np.ndarray, masking: Masking, scales: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, ...]:
-    """Hide tokens of `ids` (B, L): the ids to read (B, L) and which were chosen (B, L) bool.
-
-    A token is chosen with its rate times its row's scale, `scales` (B, 1). At least one of the batch is.
-    """
-    rates = masking.rates[ids] * scales
-    nearness = np.divide(rng.random(ids.shape), rates, out=np.full(ids.shape, np.inf), where=rates > 0)
-    chosen = nearness < max(1.0, nearness.min() * (1 + 1e-9))
-    fate = rng.random(ids.shape)
-    random_words = rng.choice(masking.words, ids.shape)
-    hidden = np.where(fate < masking.random, random_words, masking.mask_id)
-    hidden = np.where(fate >= 1 - masking.kept, ids, hidden)
-    return np.where(chosen, hidden, ids), chosen
-
-
-def learning_rate(step: int, plan: Plan) -> float:
-    """The rate of `step` in [0, steps).
-
-    >>> plan = Plan(steps=6, batch_size=1, learning_rate=4.0, warmup_steps=2)
-    >>> [learning_rate(step, plan) for step in range(6)]
-    [2.0, 4.0, 4.0, 3.0, 2.0, 1.0]
-    """
-    if step < plan.warmup_steps:
-        return plan.learning_rate * (step + 1) / plan.warmup_steps
-    return plan.learning_rate * (plan.steps - step) / (plan.steps - plan.warmup_steps)
-
-
-def _endless(size: int, rng: np.random.Generator) -> Iterator[int]:
-    """The indices below `size` in a new order each time round."""
-    while True:
-        yield from rng.permutation(size).tolist()
-
-
-def _take(rows: Rows, order: Iterator[int], count: int) -> Rows:
-    indices = list(itertools.islice(order, count))
-    return Rows(*(column[indices] for column in rows))
-
-
-def pretrain(model: PretrainingModel, documents: Rows, pairs: Rows | None, masking: Masking, plan: Plan) -> None:
-    """Train `model` in place by MLM on `documents`; where there are `pairs`, later on half a batch of each.
-
-    Joint batches hide tokens of a document with 2/3, of a pair with 1/3 of the rates; the two losses are added.
-    """
-    rng = np.random.default_rng(plan.seed)
-    optimizer = _optimizer(model, plan)
-    document_order = _endless(len(documents.ids), rng)
-    pair_order = _endless(len(pairs.ids), rng) if pairs else iter(())
-    model.train()
-    with progress_bar("pretraining", plan.steps) as advance:
-        running = 0.0
-        for step in range(plan.steps):
-            pair_count = plan.batch_size // 2 if pairs and step >= plan.mlm_only_steps else 0
-            batch = _take(documents, document_order, plan.batch_size - pair_count)
-            scales = np.ones((plan.batch_size, 1))
-            if pairs and pair_count:
-                batch = Rows(*map(np.concatenate, zip(batch, _take(pairs, pair_order, pair_count), strict=True)))
-                scales = np.repeat((2 / 3, 1 / 3), (plan.batch_size - pair_count, pair_count))[:, None]
-            loss = _loss(model, batch, pair_count, masking, scales, rng)
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), plan.clip_norm)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, plan)
-            optimizer.step()
-            optimizer.zero_grad()
-            running += (loss.item() - running) * max(0.01, 1 / (step + 1))
-            advance(note=f"loss {running:.3f}")
-    model.eval()
-
-
-def _optimizer(model: PretrainingModel, plan: Plan) -> torch.optim.Optimizer:
-    parameters = list(model.parameters())
-    matrices = [parameter for parameter in parameters if parameter.ndim == 2]
-    others = [parameter for parameter in parameters if parameter.ndim != 2]
-    groups = [{"params": matrices, "weight_decay": plan.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=plan.learning_rate, betas=plan.betas, fused=True)
-
-
-def _loss(
-    model: PretrainingModel,
-    batch: Rows,
-    pair_count: int,
-    masking: Masking,
-    scales: np.ndarray,
-    rng: np.random.Generator,
-) -> torch.Tensor:
-    """The mean MLM loss over the chosen tokens, plus the mean NSP loss of the last `pair_count` rows."""
-    length = int((batch.ids != PAD).sum(axis=1).max())
-    ids, types = batch.ids[:, :length], batch.types[:, :length]
-    read, chosen = mask_tokens(ids, masking, scales, rng)
-    output = model.bert(
-        input_ids=torch.from_numpy(read).long(),
-        token_type_ids=torch.from_numpy(types).long(),
-        attention_mask=torch.from_numpy(ids != PAD),
-    )
-    logits = model.token_logits(output.last_hidden_state[torch.from_numpy(chosen)])
-    loss = functional.cross_entropy(logits, torch.from_numpy(ids[chosen]).long())
-    if pair_count:
-        answers = model.next_sentence(output.pooler_output[-pair_count:])
-        loss = loss + functional.cross_entropy(answers, torch.from_numpy(batch.labels[-pair_count:]))
-    return loss
+from spd_ray.mlm import Masking, Plan, Rows, new_model, pretrain, save
 
 
 def read_corpus(files: Sequence[Path]) -> list[str]:
@@ -268,7 +90,7 @@ def pretrain_on_text(arguments: argparse.Namespace) -> None:
     documents = read_corpus(arguments.corpus)
     tokenizer = train_tokenizer(documents, arguments.vocab_size, arguments.max_length)
     if len(tokenizer) == len(tokenizer.all_special_ids):
-        raise UserError(f"{', '.join(map(str, arguments.corpus))}: no token occurs twice; use a larger corpus")
+        raise UserError(f"{', '.join(map(str, arguments.corpus))}: no words in the text, only control characters")
     config = BertConfig(
         vocab_size=len(tokenizer),
         hidden_size=arguments.hidden,
@@ -291,12 +113,6 @@ def pretrain_on_text(arguments: argparse.Namespace) -> None:
         rows = encode_documents(documents, tokenizer, arguments.max_length)
         pretrain(model, rows, None, bert_masking(tokenizer), plan)
         save(model, tokenizer, folder)
-
-
-def save(model: PretrainingModel, tokenizer: BertTokenizer, folder: Path) -> None:
-    """Write a plain transformers directory: the BERT with its pooler, without the heads, and the tokenizer."""
-    model.bert.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
 
 
 class _Parser(argparse.ArgumentParser):

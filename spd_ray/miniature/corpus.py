@@ -10,7 +10,7 @@ import numpy as np
 
 from spd_ray.miniature import language, lexicon
 from spd_ray.miniature.language import Sentence
-from spd_ray.pretrain import Rows
+from spd_ray.mlm import Rows
 
 DOCUMENTS = 60_000
 PAIRS = 30_000
@@ -41,15 +41,10 @@ def random_document(rng: random.Random, kinds: tuple[str, ...] = ("restatement",
     premise = language.random_sentence(rng)
     second = None
     if kind == "restatement":
-        second = with_connective(rng, language.derive(rng, premise, RESTATED))
+        second = language.spell_with_connective(rng, language.derive(rng, premise, RESTATED))
     elif kind == "narrative":
         second = language.spell(next_event(rng, premise))
     return Document(premise, language.spell(premise), second, kind)
-
-
-def with_connective(rng: random.Random, sentence: Sentence) -> list[str]:
-    """`so` or `indeed`, then the sentence."""
-    return [rng.choice(lexicon.CONNECTIVES), *language.spell(sentence)]
 
 
 def next_event(rng: random.Random, premise: Sentence) -> Sentence:
@@ -66,20 +61,19 @@ def next_event(rng: random.Random, premise: Sentence) -> Sentence:
 
 
 def refute(rng: random.Random, premise: Sentence) -> Sentence:
-    """A sentence that does not follow from `premise`: one slot of the event redrawn, then derived with 0.5."""
+    """A sentence that does not follow from `premise`: one slot of the event redrawn, then derived with 0.5.
+
+    Half of the words are redrawn among the near ones (co-hyponyms, antonyms), half from a random sentence.
+    """
     while True:
         slot = rng.choice([slot for slot in language.SLOTS if getattr(premise, slot) is not None])
-        event = language.with_word(premise, slot, getattr(_redraw(rng, premise, slot), slot))
+        near = lexicon.near_words(getattr(premise, slot))
+        word = rng.choice(near) if rng.random() < 0.5 else getattr(language.random_sentence(rng, 1.0), slot)
+        event = language.with_word(premise, slot, word)
         if language.is_licensed(event) and not lexicon.same_meaning(event.subject, event.object):
             refuted = language.derive(rng, event, REFUTED)
             if not language.entails(premise, refuted):
                 return refuted
-
-
-def _redraw(rng: random.Random, premise: Sentence, slot: str) -> Sentence:
-    """A random sentence that has `slot`."""
-    adjective = getattr(premise, slot) if slot.endswith("adjective") else None
-    return language.random_sentence(rng, adjective=1.0 if adjective else language.ADJECTIVE)
 
 
 def random_pair(rng: random.Random, follows: bool) -> tuple[list[str], list[str], str]:
@@ -88,7 +82,7 @@ def random_pair(rng: random.Random, follows: bool) -> tuple[list[str], list[str]
     if follows:
         second, kind = document.second, "true"
     elif document.kind == "restatement" and rng.random() < HARD_NEGATIVES:
-        second, kind = with_connective(rng, refute(rng, document.premise)), "hard"
+        second, kind = language.spell_with_connective(rng, refute(rng, document.premise)), "hard"
     else:
         second, kind = random_document(rng, kinds=("restatement", "narrative")).second, "random"
     assert second is not None

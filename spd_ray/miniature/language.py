@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from spd_ray.miniature.lexicon import (
     ADJECTIVES,
     CONCEPTS_PER_CATEGORY,
+    CONNECTIVES,
     MEANING,
     SPELLING,
     VERBS,
@@ -91,6 +92,11 @@ def spell(sentence: Sentence) -> list[str]:
     target = noun_phrase(sentence.object, sentence.object_adjective)
     verb = SPELLING[sentence.verb]
     return [*target, "was", verb, "by", *subject] if sentence.passive else [*subject, verb, *target]
+
+
+def spell_with_connective(rng: random.Random, sentence: Sentence) -> list[str]:
+    """`so` or `indeed`, then the words of the sentence."""
+    return [rng.choice(CONNECTIVES), *spell(sentence)]
 
 
 def parse(words: Sequence[str]) -> Sentence | None:

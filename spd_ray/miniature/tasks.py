@@ -37,10 +37,13 @@ Texts = tuple[list[str], list[str] | None, list[Label]]
 
 
 def entailment(rng: random.Random, index: int) -> Example:
-    """Does text_b follow from text_a? 0: it does, 1: it does not (RTE's order). Even indices do."""
+    """Does text_b follow from text_a? 0: it does, 1: it does not (RTE's order). Even indices do.
+
+    text_b begins with `so` or `indeed`, like a restatement in the corpus.
+    """
     premise = language.random_sentence(rng)
     hypothesis = language.derive(rng, premise, ENTAILMENT_CHANGE, falsify=index % 2 == 1)
-    return Example(text(premise), text(hypothesis), index % 2)
+    return Example(text(premise), " ".join(language.spell_with_connective(rng, hypothesis)), index % 2)
 
 
 def acceptability(rng: random.Random, index: int) -> Example:
