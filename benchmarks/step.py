@@ -14,6 +14,7 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,15 @@ SHAPES = {"small": (4, 256, 4), "bert-base": (12, 768, 12), "miniature": (4, 64,
 
 def random_task(lengths_of: str, rng: np.random.Generator) -> EncodedTask:
     """Random tokens with the lengths of a GLUE task."""
-    lengths = np.interp(rng.random(EXAMPLES), np.linspace(0, 1, 11), LENGTH_DECILES[lengths_of]).round().astype(np.int64)
+    lengths = (
+        np.interp(rng.random(EXAMPLES), np.linspace(0, 1, 11), LENGTH_DECILES[lengths_of]).round().astype(np.int64)
+    )
     width = int(lengths.max())
     ids = torch.from_numpy(rng.integers(5, VOCABULARY, (EXAMPLES, width))).int()
     ids[torch.arange(width) >= torch.from_numpy(lengths)[:, None]] = 0
-    split = EncodedSplit(ids, torch.zeros_like(ids, dtype=torch.uint8), torch.from_numpy(rng.integers(0, 2, EXAMPLES)), lengths)
+    split = EncodedSplit(
+        ids, torch.zeros_like(ids, dtype=torch.uint8), torch.from_numpy(rng.integers(0, 2, EXAMPLES)), lengths
+    )
     return EncodedTask(TASKS["rte"], split, split.subset(np.arange(8)), fingerprint=lengths_of)
 
 
@@ -127,7 +132,9 @@ def our_steps(teacher: Teacher, method: MethodConfig, precision: str, seed: int)
     """A trial's training steps; each `next` is one step."""
     task, model, settings = TaskConfig(name="rte"), ModelConfig(), TeacherConfig()
     engine = EngineConfig.model_validate({"precision": precision})
-    run = prepare(TrialConfig(task=task, model=model, teacher=settings, method=method, engine=engine, seed=seed), teacher)
+    run = prepare(
+        TrialConfig(task=task, model=model, teacher=settings, method=method, engine=engine, seed=seed), teacher
+    )
     for step, batch in enumerate(batches_from(run, 0)):
         training_step(run, step, batch, 0.0)
         yield
@@ -175,8 +182,8 @@ def main() -> None:
         teacher = random_teacher(options.shape, data)
         plain, ours = compare(
             [
-                lambda t=teacher, d=data: plain_steps(t.model, d.train, method, 0),
-                lambda t=teacher: our_steps(t, method, options.precision, 0),
+                partial(plain_steps, teacher.model, data.train, method, 0),
+                partial(our_steps, teacher, method, options.precision, 0),
             ],
             options.block,
             options.blocks,

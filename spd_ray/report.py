@@ -32,17 +32,18 @@ def publish(spec: SweepSpec, ledger: Ledger, tracker: Tracker, folder: Path, ver
     tracker.log_artifacts(tracker.parent_run_id, folder / "sweep.yaml")
     for trial_id, verification in verified.items():
         trial = ledger.trials[trial_id]
+        run_id = str(trial.mlflow_run_id)
         with tempfile.TemporaryDirectory() as drawings:
             picture = Path(drawings) / "schedules.png"
             fig04.figure(fig04.compute(read_tables(folder), trial_id)).savefig(picture, dpi=150)
-            tracker.log_artifacts(trial.mlflow_run_id, picture)
-        tracker.log_artifacts(trial.mlflow_run_id, folder / str(trial.checkpoint), "checkpoint")
-        tracker.log_scores(trial.mlflow_run_id, [("reloaded_score", verification.score, trial.best_step or 0, None)])
+            tracker.log_artifacts(run_id, picture)
+        tracker.log_artifacts(run_id, folder / str(trial.checkpoint), "checkpoint")
+        tracker.log_scores(run_id, [("reloaded_score", verification.score, trial.best_step or 0, None)])
     best = ledger.best()
     if best is not None:
         name = spec.tracking.registered_model or f"spd_ray-{spec.name}"
         tags = {"trial_id": best.trial_id, "score": best.best_score, "sparsity": best.achieved_sparsity}
-        tracker.register_best(best.mlflow_run_id, "checkpoint", name, tags)
+        tracker.register_best(str(best.mlflow_run_id), "checkpoint", name, tags)
 
 
 def print_summary(

@@ -32,6 +32,7 @@ from spd_ray.trial import SpdTrainable
 from spd_ray.watching import SweepWatcher
 
 INTERRUPTED = 130
+RESCORE_TOLERANCE = 0.02  # fp16 and bf16 students are read back in fp32
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
@@ -213,10 +214,21 @@ def run_trials(spec: SweepSpec, ledger: Ledger, folder: Path, command: str, watc
 
 
 def verify_retained(spec: SweepSpec, ledger: Ledger, teacher: Teacher, folder: Path) -> dict[str, Verification]:
-    """Read every retained student back, count its zeros and score it again, before any is called best."""
+    """Read every retained student back, count its zeros and score it again, before any is called best.
+
+    One that is not what its trial said is marked failed, with the reason.
+    """
     verified = {}
     for trial in ledger.best_first()[: spec.checkpoints.keep]:
-        verified[trial.trial_id] = verify_checkpoint(folder / str(trial.checkpoint), trial.target_sparsity, teacher)
+        try:
+            found = verify_checkpoint(folder / str(trial.checkpoint), trial.target_sparsity, teacher)
+            if abs(found.score - (trial.best_score or 0.0)) > RESCORE_TOLERANCE:
+                raise ValueError(
+                    f"{trial.checkpoint}: scores {found.score:.4f} after reading, {trial.best_score} before"
+                )
+            verified[trial.trial_id] = found
+        except ValueError as error:
+            ledger.update(trial.trial_id, status="failed", error=str(error))
     return verified
 
 

@@ -121,7 +121,6 @@ class TrialRunner:
 
     def close(self) -> None:
         """Free the engine's memory; the worker lives on for its next trial."""
-        self._records.close()
         engine.release(self.run.engine)
 
     def _next_chunk(self) -> list[StepRecord]:
@@ -190,6 +189,7 @@ class SpdTrainable(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.runner.close()
+        del self.runner
         self._start(new_config)
         return True
 

@@ -10,7 +10,7 @@ from ray.tune.experiment import Trial
 
 from spd_ray.display import SweepDisplay
 from spd_ray.ledger import Ledger
-from spd_ray.tracking import Tracker
+from spd_ray.tracking import Status, Tracker
 from spd_ray.trial import checkpoint_folder, state_folder
 
 FACTS = (
@@ -26,6 +26,7 @@ FACTS = (
 )
 BEST = ("best_score", "best_step", "train_score", "achieved_sparsity", "wall_seconds", "device_seconds")
 SCORES = ("score", "train_score_now", "best_score", "sparsity", "budget")
+OUTCOMES: dict[str, Status] = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 
 
 class SweepWatcher(Callback):
@@ -35,6 +36,7 @@ class SweepWatcher(Callback):
         self.ledger = ledger
         self.tracker = tracker
         self.display = display
+        self.run_ids: dict[str, str] = {}  # trial id -> the tracker's handle
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing for Tune's own snapshot: a sweep is resumed from the ledger."""
@@ -47,17 +49,16 @@ class SweepWatcher(Callback):
         record = self.ledger.trials[_id(trial)]
         params = self.ledger.config(record.trial_id).model_dump(mode="json")
         tags = {"configuration": record.configuration, "seed": record.seed}
-        run_id = self.tracker.start_trial(record.trial_id, params, tags)
-        self.ledger.update(record.trial_id, status="running", mlflow_run_id=run_id)
+        self.run_ids[record.trial_id] = self.tracker.start_trial(record.trial_id, params, tags)
+        self.ledger.update(record.trial_id, status="running", mlflow_run_id=self.run_ids[record.trial_id])
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        record = self.ledger.trials[_id(trial)]
-        self.display.standings[record.trial_id] = result
+        self.display.standings[_id(trial)] = result
         now = int(time.time() * 1000)
         points = [(name, result[name], result["step"], now) for name in SCORES if result[name] is not None]
-        self.tracker.log_scores(record.mlflow_run_id, points)
+        self.tracker.log_scores(self.run_ids[_id(trial)], points)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         result = trial.last_result
@@ -70,7 +71,6 @@ class SweepWatcher(Callback):
         self._end(_id(trial), "failed", self.display.standings.get(_id(trial), {}), _reason(trial))
 
     def _end(self, trial_id: str, status: str, result: dict[str, Any], error: str | None) -> None:
-        record = self.ledger.trials[trial_id]
         checkpoint = checkpoint_folder(self.ledger.folder, trial_id)
         known = {name: result[name] for name in (*FACTS, *BEST, "peak_memory_bytes") if name in result}
         feasible = result.get("best_score") is not None
@@ -82,11 +82,10 @@ class SweepWatcher(Callback):
             feasible=feasible,
             checkpoint=str(checkpoint.relative_to(self.ledger.folder)) if feasible else None,
             error=error,
-            mlflow_run_id=self.tracker.run_id_of(str(record.mlflow_run_id)),
+            mlflow_run_id=self.tracker.run_id_of(self.run_ids[trial_id]),
         )
         tags = {"feasible": feasible, "stage": result.get("stage", 0), "status": status, "error": error or ""}
-        outcome = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}[status]
-        self.tracker.end_trial(record.mlflow_run_id, outcome, tags)
+        self.tracker.end_trial(self.run_ids[trial_id], OUTCOMES[status], tags)
         shutil.rmtree(state_folder(self.ledger.folder, trial_id), ignore_errors=True)
         drop_students(self.ledger)
         self.display.update(self.ledger.trials[trial_id])
