@@ -33,6 +33,7 @@ SWEEP_TAG = "spd_ray.sweep_id"
 TRIAL_TAG = "spd_ray.trial_id"
 _PARENT_TAG = "mlflow.parentRunId"
 _PENDING = "pending-"
+_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on runs, not on traces
 _BATCH = {"metrics": 1000, "params": 100}  # MLflow's limits a call
 _REQUEST_SECONDS, _UPLOAD_SECONDS = 5, 120
 _RETRY_SECONDS = 15.0
@@ -181,9 +182,11 @@ class Tracker:
 
     def ui_command(self) -> str:
         """What to run, or where to look, to browse the runs."""
+        page = f"#/experiments/{self.experiment.experiment_id}/runs"
         if self.client.tracking_uri.startswith("http"):
-            return f"{self.client.tracking_uri}/#/experiments/{self.experiment.experiment_id}"
-        return f"python -m mlflow ui --backend-store-uri {self.client.tracking_uri}"
+            return f"{self.client.tracking_uri}/{page}"
+        command = f"python -m mlflow ui --backend-store-uri {self.client.tracking_uri}"
+        return f"{command}  (then http://127.0.0.1:5000/{page})"
 
     def _send(self, update: Callable[[], None], seconds: int = _REQUEST_SECONDS) -> None:
         def bounded() -> None:
@@ -270,7 +273,7 @@ def _sweep_id(sweep_folder: Path) -> str:
 def _experiment(client: MlflowClient, name: str, artifact_location: str | None) -> Experiment:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
-        return client.get_experiment(client.create_experiment(name, artifact_location))
+        return client.get_experiment(client.create_experiment(name, artifact_location, _EXPERIMENT_TAGS))
     if experiment.lifecycle_stage != "active":
         raise UserError(f"tracking.experiment {name}: it was deleted in MLflow; restore it or give another name")
     return experiment
