@@ -2,9 +2,10 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from spd_ray import schedules
 
@@ -14,6 +15,14 @@ NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 PositiveInt = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+def _absolute(path: str) -> str:
+    """Workers run in other folders than the driver."""
+    return str(Path(path).expanduser().absolute())
+
+
+LocalPath = Annotated[str, AfterValidator(_absolute)]
 
 
 class Section(BaseModel):
@@ -26,7 +35,9 @@ class TaskConfig(Section):
     """Which data. `name` is a key of `spd_ray.tasks.TASKS`."""
 
     name: str
-    path: str | None = Field(None, description="a folder of GLUE TSV files or a saved `datasets` directory; null: hub")
+    path: LocalPath | None = Field(
+        None, description="a folder of GLUE TSV files or a saved `datasets` directory; null: hub"
+    )
     max_length: int = Field(128, ge=8, description="tokens; longer inputs are truncated")
     train_examples: PositiveInt | None = Field(None, description="a seeded subset of the training set; null: all")
 
@@ -35,7 +46,7 @@ class ModelConfig(Section):
     """Which pretrained encoder."""
 
     name: str = Field("bert-base-uncased", description="a hub name, or `miniature`, the embedded default")
-    path: str | None = Field(None, description="a local transformers directory; it wins over `name`")
+    path: LocalPath | None = Field(None, description="a local transformers directory; it wins over `name`")
     seed: Seed = Field(0, description="the miniature's pretraining seed; nothing else uses it")
 
 

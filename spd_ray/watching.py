@@ -46,11 +46,7 @@ class SweepWatcher(Callback):
         self.display.update()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        record = self.ledger.trials[_id(trial)]
-        params = self.ledger.config(record.trial_id).model_dump(mode="json")
-        tags = {"configuration": record.configuration, "seed": record.seed}
-        self.run_ids[record.trial_id] = self.tracker.start_trial(record.trial_id, params, tags)
-        self.ledger.update(record.trial_id, status="running", mlflow_run_id=self.run_ids[record.trial_id])
+        self.ledger.update(_id(trial), status="running", mlflow_run_id=self._run_id(_id(trial)))
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
@@ -58,7 +54,7 @@ class SweepWatcher(Callback):
         self.display.standings[_id(trial)] = result
         now = int(time.time() * 1000)
         points = [(name, result[name], result["step"], now) for name in SCORES if result[name] is not None]
-        self.tracker.log_scores(self.run_ids[_id(trial)], points)
+        self.tracker.log_scores(self._run_id(_id(trial)), points)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         result = trial.last_result
@@ -69,6 +65,15 @@ class SweepWatcher(Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._end(_id(trial), "failed", self.display.standings.get(_id(trial), {}), _reason(trial))
+
+    def _run_id(self, trial_id: str) -> str:
+        """The trial's MLflow run, begun here if it has none: a trial can fail before Tune has started it."""
+        if trial_id not in self.run_ids:
+            record = self.ledger.trials[trial_id]
+            params = self.ledger.config(trial_id).model_dump(mode="json")
+            tags = {"configuration": record.configuration, "seed": record.seed}
+            self.run_ids[trial_id] = self.tracker.start_trial(trial_id, params, tags)
+        return self.run_ids[trial_id]
 
     def _end(self, trial_id: str, status: str, result: dict[str, Any], error: str | None) -> None:
         checkpoint = checkpoint_folder(self.ledger.folder, trial_id)
@@ -82,10 +87,10 @@ class SweepWatcher(Callback):
             feasible=feasible,
             checkpoint=str(checkpoint.relative_to(self.ledger.folder)) if feasible else None,
             error=error,
-            mlflow_run_id=self.tracker.run_id_of(self.run_ids[trial_id]),
+            mlflow_run_id=self.tracker.run_id_of(self._run_id(trial_id)),
         )
         tags = {"feasible": feasible, "stage": result.get("stage", 0), "status": status, "error": error or ""}
-        self.tracker.end_trial(self.run_ids[trial_id], OUTCOMES[status], tags)
+        self.tracker.end_trial(self._run_id(trial_id), OUTCOMES[status], tags)
         shutil.rmtree(state_folder(self.ledger.folder, trial_id), ignore_errors=True)
         drop_students(self.ledger)
         self.display.update(self.ledger.trials[trial_id])

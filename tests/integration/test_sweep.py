@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import optuna
 import pyarrow.parquet as pq
@@ -59,11 +60,13 @@ def sweep_of(tiny_teacher, tmp_path_factory):
         file.write_text(yaml.safe_dump(space))
         return [sys.executable, "-m", "spd_ray.sweep", "--space", str(file), "--storage", str(folder), *arguments]
 
-    def run(name, *arguments, **changes):
-        done = subprocess.run(command(name, *arguments, **changes), capture_output=True, text=True, timeout=600)
+    def run(name, *arguments, cwd=None, **changes):
+        words = command(name, *arguments, **changes)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=600, cwd=cwd)
         return done, folder / name
 
     run.command = command
+    run.task_folder = Path(task.path)
     return run
 
 
@@ -140,9 +143,10 @@ def test_the_best_students_are_kept_as_plain_transformers_directories(finished):
     assert done.stdout.startswith("torch.Size([1, 2])"), done.stderr
 
 
-def test_the_same_sweep_gives_the_same_trials_and_scores(finished, sweep_of):
+def test_the_same_sweep_gives_the_same_trials_and_scores_also_by_a_relative_path(finished, sweep_of):
     _, folder = finished
-    done, again = sweep_of("again")
+    where = sweep_of.task_folder
+    done, again = sweep_of("again", "--set", f"task.path={where.name}", cwd=where.parent)
     assert done.returncode == 0, done.stderr
     assert scores(again) == scores(folder)
     assert steps_of(again) == steps_of(folder)
