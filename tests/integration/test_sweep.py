@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import optuna
+import psutil
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -216,3 +217,22 @@ def test_two_drivers_cannot_run_one_sweep(sweep_of, finished):
     process.wait()
     assert second.returncode == 2
     assert "another sweep of this name is running" in second.stderr
+
+
+def test_a_worker_that_is_shot_goes_on_from_its_state(finished, sweep_of):
+    _, undisturbed = finished
+    folder = undisturbed.with_name("shot")
+    driver = psutil.Popen(sweep_of.command("shot"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    shot = 0
+    while driver.poll() is None and shot < 2:
+        for worker in driver.children(recursive=True):
+            training = any((folder / "state").glob("*/step-*"))
+            if training and worker.is_running() and "Trainable" in " ".join(worker.cmdline()):
+                worker.kill()
+                shot += 1
+        time.sleep(0.05)
+    assert driver.wait(timeout=300) == 0, driver.stderr.read()
+    assert shot
+    assert scores(folder) == scores(undisturbed)
+    assert steps_of(folder) == steps_of(undisturbed)
+    assert len(mlflow_runs(folder)[1]) == 4
