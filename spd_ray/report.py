@@ -76,7 +76,9 @@ def print_summary(
     )
     values = config.method.model_dump()
     shown = dict.fromkeys(("p0", "stage1_lr", "stage23_lr", "pruning_end", "target_sparsity", *spec.search))
-    console.print("  " + ", ".join(f"{name} {values[name]}" for name in shown if name in values))
+    console.print(
+        "  " + ", ".join(f"{name} {values[name]:.4g}" for name in shown if isinstance(values.get(name), int | float))
+    )
     stages = f"t1 {timeline.t1}, t2 {timeline.t2}, t3 {timeline.t3} steps"
     console.print(f"  {stages}; pruning ends at {timeline.pruning_end_step}")
     console.print(_scores_table(best, teacher, verified[best.trial_id]))

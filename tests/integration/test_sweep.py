@@ -153,6 +153,32 @@ def test_the_same_sweep_gives_the_same_trials_and_scores_also_by_a_relative_path
     assert steps_of(again) == steps_of(folder)
 
 
+@pytest.mark.parametrize(("sampler", "concurrent"), [("random", 2), ("tpe", 1)])
+def test_samplers_draw_the_same_trials_again(sampler, concurrent, sweep_of):
+    search = {"p0": {"low": 0.1, "high": 0.9}, "stage1_lr": {"low": 1e-4, "high": 1e-2, "log": True}}
+    study = {"sampler": sampler, "trials": 6, "seeds": [0], "seed": 5}
+    names = (f"{sampler}-once", f"{sampler}-twice")
+    for name in names:
+        done, folder = sweep_of(name, search=search, study=study, resources={"cpus": 1, "concurrent": concurrent})
+        assert done.returncode == 0, done.stderr
+    once, twice = (scores(folder.with_name(name)) for name in names)
+    assert once == twice
+    assert len({trial[2] for trial in once}) == 6  # p0
+
+
+def test_a_finished_sweep_can_be_resumed_and_extended(sweep_of):
+    study = {**SPACE["study"], "trials": 1, "seeds": [0]}
+    _, folder = sweep_of("extended", study=study)
+    (first,) = scores(folder)
+    again, _ = sweep_of("extended", "--resume", study=study)
+    assert again.returncode == 0, again.stderr
+    assert scores(folder) == [first]
+    more, _ = sweep_of("extended", "--resume", "--trials", "2", study=study)
+    assert more.returncode == 0, more.stderr
+    assert [trial[0] for trial in scores(folder)] == ["00000-s0", "00001-s0"]
+    assert scores(folder)[0] == first
+
+
 def test_a_sweep_killed_with_sigkill_goes_on_with_resume(finished, sweep_of):
     _, undisturbed = finished
     folder = undisturbed.with_name("killed")
