@@ -95,7 +95,7 @@ def test_defaults_overrides_and_name(tmp_path: Path) -> None:
     assert spec.trial_config({"objective.temperature": 2.5}, 0).method.objective.temperature == 2.5
     assert spec.early_stopping is not None
     assert spec.early_stopping.rungs == (0.25,)
-    assert spec.task.path == "some/folder"
+    assert spec.task.path == str(Path("some/folder").absolute())
 
 
 def test_the_hash_is_of_what_decides_results(tmp_path: Path) -> None:
