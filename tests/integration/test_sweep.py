@@ -262,3 +262,20 @@ def test_a_worker_that_is_shot_goes_on_from_its_state(finished, sweep_of):
     assert scores(folder) == scores(undisturbed)
     assert steps_of(folder) == steps_of(undisturbed)
     assert len(mlflow_runs(folder)[1]) == 4
+
+
+def test_ctrl_c_stops_within_seconds_and_prints_how_to_go_on(finished, sweep_of):
+    _, undisturbed = finished
+    folder = undisturbed.with_name("interrupted")
+    driver = psutil.Popen(sweep_of.command("interrupted"), stdout=subprocess.PIPE, text=True, start_new_session=True)
+    while driver.poll() is None and not any((folder / "state").glob("*/step-*")):
+        time.sleep(0.05)
+    workers = driver.children(recursive=True)
+    driver.send_signal(signal.SIGINT)
+    out, _ = driver.communicate(timeout=60)
+    assert driver.returncode == 130
+    assert out.rstrip().endswith("--resume")
+    assert not psutil.wait_procs(workers, timeout=20)[1]
+    done, _ = sweep_of("interrupted", "--resume")
+    assert done.returncode == 0, done.stderr
+    assert steps_of(folder) == steps_of(undisturbed)
