@@ -9,7 +9,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,19 @@ def files_key(files: Iterable[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
-def is_cached(kind: str, key: str) -> bool:
-    """Whether `build_once(kind, key, ...)` would return without building."""
-    return (cache_root() / kind / key).is_dir()
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write into that becomes `folder`, or replaces it, by one rename; none if the block raises."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield building
+        building.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        building.rename(folder)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
 
 
 def build_once(kind: str, key: str, build: Callable[[Path], None]) -> Path:
@@ -55,11 +66,6 @@ def build_once(kind: str, key: str, build: Callable[[Path], None]) -> Path:
     with FileLock(f"{folder}.lock"):
         if folder.is_dir():
             return folder
-        building = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=folder.parent))
-        try:
+        with whole_folder(folder) as building:
             build(building)
-            building.chmod(0o755)
-            building.rename(folder)
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
     return folder

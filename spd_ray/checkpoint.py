@@ -1,14 +1,13 @@
 """Sparse students on disk: plain transformers directories, reloaded, counted and scored before they are believed."""
 
 import json
-import shutil
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
+from spd_ray.cache import whole_folder
 from spd_ray.errors import UserError
 from spd_ray.masks import zeros_asked
 from spd_ray.surgery import encoder_layers, extract_student
@@ -37,22 +36,14 @@ def export_student(run: SpdRun, folder: Path, command: str) -> None:
 
     `folder` appears, or replaces an earlier one, complete. `command` is what reproduces the student.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with whole_folder(folder) as building:
         with quiet_transformers():
             student = AutoModelForSequenceClassification.from_config(run.teacher.model.config)
             student.load_state_dict(extract_student(run.model))
             student.save_pretrained(building)
-        run.teacher.tokenizer.save_pretrained(building)
+            run.teacher.tokenizer.save_pretrained(building)
         (building / "spd_ray.json").write_text(run.config.model_dump_json(indent=2))
         (building / "README.md").write_text(_model_card(run, command))
-        if folder.exists():
-            shutil.rmtree(folder)
-        building.chmod(0o755)
-        building.rename(folder)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
 
 
 def load_checkpoint(folder: Path) -> PreTrainedModel:

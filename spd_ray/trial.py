@@ -7,7 +7,6 @@ between does the same steps again and overwrites the same files.
 
 import json
 import shutil
-import tempfile
 import time
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -18,6 +17,7 @@ import torch
 from ray import tune
 
 from spd_ray import engine, records
+from spd_ray.cache import whole_folder
 from spd_ray.checkpoint import export_student
 from spd_ray.config import ModelConfig, TaskConfig, TeacherConfig, TrialConfig
 from spd_ray.records import StepRecord
@@ -160,12 +160,10 @@ class TrialRunner:
 
     def _save_state(self) -> None:
         folder = state_folder(self.order.sweep_folder, self.order.trial_id)
-        folder.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(prefix=".", dir=folder))
-        save_run(self.run, building)
-        (building / "standing.json").write_text(json.dumps(asdict(self.standing)))
         older = _states(folder)
-        building.rename(folder / f"step-{self.standing.step:08d}")
+        with whole_folder(folder / f"step-{self.standing.step:08d}") as building:
+            save_run(self.run, building)
+            (building / "standing.json").write_text(json.dumps(asdict(self.standing)))
         for state in older:
             shutil.rmtree(state)
 
