@@ -35,3 +35,8 @@ def write_sweep_yaml(spec: SweepSpec, folder: Path, command: str) -> None:
         "machine": {"cpus": os.cpu_count(), "gpus": gpus, "system": platform.platform()},
     }
     (folder / "sweep.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def space_hash_of(folder: Path) -> str:
+    """The hash of the space that the sweep in `folder` was begun with."""
+    return str(yaml.safe_load((folder / "sweep.yaml").read_text())["space_hash"])

@@ -21,7 +21,7 @@ from spd_ray.checkpoint import Verification, verify_checkpoint
 from spd_ray.display import SweepDisplay
 from spd_ray.errors import UserError, run_main
 from spd_ray.ledger import Ledger
-from spd_ray.provenance import write_sweep_yaml
+from spd_ray.provenance import space_hash_of, write_sweep_yaml
 from spd_ray.records import read_trials
 from spd_ray.scheduling import LedgerSearcher, StageAwareAsha
 from spd_ray.space import create_study, load_spec
@@ -112,6 +112,8 @@ def open_sweep(folder: Path, spec: SweepSpec, resume: bool, replace: bool) -> Fi
         raise UserError(f"{folder} holds a sweep of {len(trials)} trials: add --resume, --replace or another --name")
     elif resume and not trials:
         raise UserError(f"--resume: {folder} holds no sweep yet; leave --resume out")
+    elif resume and space_hash_of(folder) != spec.space_hash():
+        raise UserError(f"--resume: {folder} was swept with another space or other --set; see its sweep.yaml")
     return lock
 
 

@@ -173,6 +173,9 @@ def test_a_finished_sweep_can_be_resumed_and_extended(sweep_of):
     again, _ = sweep_of("extended", "--resume", study=study)
     assert again.returncode == 0, again.stderr
     assert scores(folder) == [first]
+    other, _ = sweep_of("extended", "--resume", "--set", "trial.batch_size=4", study=study)
+    assert other.returncode == 2
+    assert "another space or other --set" in other.stderr
     more, _ = sweep_of("extended", "--resume", "--trials", "2", study=study)
     assert more.returncode == 0, more.stderr
     assert [trial[0] for trial in scores(folder)] == ["00000-s0", "00001-s0"]
