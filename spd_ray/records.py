@@ -2,7 +2,7 @@
 
 Steps (`steps/trial=<id>/<first>-<last>.parquet`) are in long form. A row is one training step
 (`split = "batch"`, `metric = "loss"`, the schedule and loss columns filled), or one score of one
-evaluation (`split` "train" or "dev", `metric` the task's metric or "loss"). `step` of a training step is
+evaluation (`split` "train" or the selection split, `metric` the task's metric or "loss"). `step` of a training step is
 its index t in [0, t3); `step` of an evaluation is the number of applied steps before it, in [1, t3].
 
 Trials (`trials.parquet`) hold one row a trial, that is, a configuration under one seed.
@@ -18,7 +18,7 @@ from typing import get_args
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 _METADATA = {"spd_ray.schema_version": SCHEMA_VERSION}
 
 
@@ -29,7 +29,7 @@ class StepRecord:
     step: int
     epoch: float
     stage: int  # 1, 2 or 3
-    split: str  # "batch", "train" or "dev"
+    split: str  # "batch", "train", and what students are chosen on: "dev" or "holdout"
     metric: str  # "loss", or the task's metric: "accuracy", "f1", "matthews", "spearman"
     value: float
     sparsity: float  # achieved fraction of zeros over the prunable matrices, in [0, 1]
@@ -38,6 +38,12 @@ class StepRecord:
     loss_attention: float | None = None
     loss_prediction: float | None = None
     loss_task: float | None = None
+    loss_embedding: float | None = None
+    loss_first_token: float | None = None
+    loss_cosine: float | None = None
+    loss_attention_relation: float | None = None
+    loss_value_relation: float | None = None
+    loss_consistency: float | None = None
     p: float | None = None  # replacing probability, Eq. (5)
     learning_rate: float | None = None  # Eq. (6)
     draw: str | None = None  # r_1 ... r_M of Eq. (1), "1" for a grafted student layer: "1011"
@@ -60,6 +66,12 @@ STEP_SCHEMA = pa.schema(
         pa.field("loss_attention", pa.float32()),
         pa.field("loss_prediction", pa.float32()),
         pa.field("loss_task", pa.float32()),
+        pa.field("loss_embedding", pa.float32()),
+        pa.field("loss_first_token", pa.float32()),
+        pa.field("loss_cosine", pa.float32()),
+        pa.field("loss_attention_relation", pa.float32()),
+        pa.field("loss_value_relation", pa.float32()),
+        pa.field("loss_consistency", pa.float32()),
         pa.field("p", pa.float32()),
         pa.field("learning_rate", pa.float32()),
         pa.field("draw", pa.string()),
@@ -79,20 +91,28 @@ class TrialRecord:
     configuration: int  # the Optuna trial's number
     seed: int
     status: str  # "waiting", "running", "finished", "stopped" (early) or "failed"
-    method: str
+    method: str  # "spd", or what it is compared with: a file of spd_ray/methods
+    grafting: str  # "none", "three_stage", "constant" or "linear"
+    pruning: str  # "none", "magnitude", "global_magnitude", "lottery" or "reweighted_l1"
     task: str
     model: str
     metric: str
-    layers: int | None = None
-    prunable_parameters: int | None = None
-    parameters: int | None = None
+    selection: str  # the split that students are chosen on: "dev" or "holdout"
+    layers: int | None = None  # of the teacher's encoder
+    student_layers: int | None = None
+    prunable_parameters: int | None = None  # of the teacher
+    encoder_parameters: int | None = None  # of the teacher's encoder layers, biases and LayerNorm counted
+    parameters: int | None = None  # of the whole teacher
+    remaining_encoder_parameters: int | None = None  # of the best student, its zeros not counted
+    remaining_parameters: int | None = None
     p0: float
     total_epochs: float
     stage1_epochs: float
     stage2_epochs: float
     stage1_lr: float
     stage23_lr: float
-    target_sparsity: float
+    lr_schedule: str  # "two_decays" (Eq. 6), "one_decay" or "rounds"
+    target_sparsity: float  # 0 where nothing is pruned
     pruning_end: float  # multiple of t1
     batch_size: int
     precision: str
@@ -102,10 +122,12 @@ class TrialRecord:
     t3: int | None = None
     pruning_end_step: int | None = None
     feasible: bool | None = None  # whether a student at its target sparsity was scored
-    best_score: float | None = None  # dev, of the best feasible evaluation
+    best_score: float | None = None  # on the selection split, of the best feasible evaluation
     best_step: int | None = None
     train_score: float | None = None  # at best_step
-    final_score: float | None = None  # dev, at the last evaluation
+    final_score: float | None = None  # on the selection split, at the last evaluation
+    dev_score: float | None = None  # of the retained student, read back from disk: with a holdout, dev's only use
+    ladder: str | None = None  # JSON: one {"sparsity", "score", "train_score", "step", "checkpoint"} a rung
     achieved_sparsity: float | None = None  # of the student at best_step
     teacher_score: float | None = None  # dev, of the dense teacher
     majority_score: float | None = None  # dev, of always answering the majority class (0 for correlations)

@@ -12,7 +12,8 @@ def trial(configuration: int, seed: int = 0, method: dict[str, Any] | None = Non
     p0 = changes.get("p0", 0.6)
     values: dict[str, Any] = {
         "trial_id": f"{configuration}-s{seed}", "configuration": configuration, "seed": seed, "status": "finished",
-        "method": "spd", "task": "mini_entailment", "model": "miniature", "metric": "accuracy", "p0": p0,
+        "method": "spd", "grafting": "three_stage", "pruning": "magnitude", "lr_schedule": "two_decays",
+        "selection": "dev", "task": "mini_entailment", "model": "miniature", "metric": "accuracy", "p0": p0,
         "total_epochs": 4.0, "stage1_epochs": 2.0, "stage2_epochs": 1.0, "stage1_lr": 3e-3, "stage23_lr": 2e-3,
         "target_sparsity": 0.9, "pruning_end": 1.0, "batch_size": 16, "precision": "fp32", "zero_stage": 0,
         "t1": 4, "t2": 6, "t3": 8, "pruning_end_step": 4, "feasible": True, "best_score": 0.8, "best_step": 6,

@@ -142,10 +142,10 @@ def test_a_broken_trials_file(tmp_path: Path) -> None:
         read_tables(tmp_path)
 
 
-@pytest.mark.parametrize(("metadata", "found"), [({"spd_ray.schema_version": "2"}, "2"), (None, "none")])
+@pytest.mark.parametrize(("metadata", "found"), [({"spd_ray.schema_version": "1"}, "1"), (None, "none")])
 def test_another_schema_version(metadata: dict[str, str] | None, found: str, tmp_path: Path) -> None:
     write_parquet([trial(0)], TRIAL_SCHEMA.with_metadata(metadata), tmp_path / "trials.parquet")
-    with pytest.raises(AnalysisError, match=rf"trials\.parquet: schema version {found} .*not 1"):
+    with pytest.raises(AnalysisError, match=rf"trials\.parquet: schema version {found} .*not 2"):
         read_tables(tmp_path)
 
 
@@ -153,12 +153,12 @@ def test_another_schema_version_of_the_steps(sweep: Path) -> None:
     write_parquet(
         [batch(0)], STEP_SCHEMA.with_metadata({"spd_ray.schema_version": "0"}), step_part(sweep, "1-s1", 0, 1)
     )
-    with pytest.raises(AnalysisError, match=r"00000000-00000001\.parquet: schema version 0 .*not 1"):
+    with pytest.raises(AnalysisError, match=r"00000000-00000001\.parquet: schema version 0 .*not 2"):
         fig04.compute(read_tables(sweep))
 
 
 def test_a_column_that_is_not_there(tmp_path: Path) -> None:
-    table = pa.table({"trial_id": ["0-s0"]}).replace_schema_metadata({"spd_ray.schema_version": "1"})
+    table = pa.table({"trial_id": ["0-s0"]}).replace_schema_metadata({"spd_ray.schema_version": "2"})
     pq.write_table(table, tmp_path / "trials.parquet")
     with pytest.raises(AnalysisError, match=r"trials\.parquet: cannot be read .*configuration"):
         read_tables(tmp_path)

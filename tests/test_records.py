@@ -12,6 +12,7 @@ def trial(trial_id, **changes):
     configuration, seed = trial_id.split("-s")
     known = dict(
         trial_id=trial_id, configuration=int(configuration), seed=int(seed), status="running", method="spd",
+        grafting="three_stage", pruning="magnitude", lr_schedule="two_decays", selection="dev",
         task="rte", model="bert", metric="accuracy", p0=0.6, total_epochs=6.0, stage1_epochs=3.0, stage2_epochs=1.0,
         stage1_lr=1e-3, stage23_lr=1e-3, target_sparsity=0.9, pruning_end=1.0, batch_size=32, precision="fp32",
         zero_stage=0, config="{}",
