@@ -10,7 +10,8 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from spd_ray.cache import whole_folder
 from spd_ray.errors import UserError
 from spd_ray.masks import zeros_asked
-from spd_ray.surgery import encoder_layers, extract_student
+from spd_ray.methods import load_method
+from spd_ray.surgery import encoder_layers, extract_student, student_config
 from spd_ray.teacher import Teacher, evaluate, quiet_transformers
 from spd_ray.trainer import SpdRun
 
@@ -26,7 +27,8 @@ class LayerZeros(NamedTuple):
 class Verification(NamedTuple):
     """What a checkpoint is after it was read back from disk."""
 
-    score: float
+    score: float  # on the split that students are chosen on
+    dev_score: float
     sparsity: float
     layers: list[LayerZeros]
 
@@ -38,7 +40,8 @@ def export_student(run: SpdRun, folder: Path, command: str) -> None:
     """
     with whole_folder(folder) as building:
         with quiet_transformers():
-            student = AutoModelForSequenceClassification.from_config(run.teacher.model.config)
+            config = student_config(run.teacher.model, run.config.method.student)
+            student = AutoModelForSequenceClassification.from_config(config)
             student.load_state_dict(extract_student(run.model))
             student.save_pretrained(building)
             run.teacher.tokenizer.save_pretrained(building)
@@ -68,22 +71,25 @@ def count_zeros(model: PreTrainedModel) -> list[LayerZeros]:
     return counts
 
 
-def verify_checkpoint(folder: Path, target_sparsity: float, teacher: Teacher) -> Verification:
-    """Read `folder` back, count its zeros matrix by matrix and score it on dev again.
+def verify_checkpoint(folder: Path, sparsity: float, per_matrix: bool, teacher: Teacher) -> Verification:
+    """Read `folder` back, count its zeros and score it again, on what students are chosen on and on dev.
 
-    Raises ValueError if any matrix has not exactly the zeros that the target sparsity asks for.
+    Raises ValueError if a matrix (or, unless `per_matrix`, all of them together) has not exactly the zeros that
+    `sparsity` asks for.
     """
     model = load_checkpoint(folder)
     layers = count_zeros(model)
-    for layer in layers:
-        asked = zeros_asked(layer.numel, target_sparsity)
-        if layer.zeros != asked:
+    total = LayerZeros("the encoder", sum(one.numel for one in layers), sum(one.zeros for one in layers))
+    for counted in layers if per_matrix else [total]:
+        asked = zeros_asked(counted.numel, sparsity)
+        if counted.zeros != asked:
             raise ValueError(
-                f"{folder}: {layer.name} has {layer.zeros} zeros, sparsity {target_sparsity:g} asks for {asked}"
+                f"{folder}: {counted.name} has {counted.zeros} zeros, sparsity {sparsity:g} asks for {asked}"
             )
-    scores = evaluate(model, teacher.data.dev, teacher.data.task)
-    zeros, numel = sum(layer.zeros for layer in layers), sum(layer.numel for layer in layers)
-    return Verification(scores.score, zeros / numel, layers)
+    data = teacher.data
+    score = evaluate(model, data.chooser, data.task).score
+    dev_score = score if data.holdout is None else evaluate(model, data.dev, data.task).score
+    return Verification(score, dev_score, total.zeros / total.numel, layers)
 
 
 def _model_card(run: SpdRun, command: str) -> str:
@@ -94,11 +100,12 @@ def _model_card(run: SpdRun, command: str) -> str:
 library_name: transformers
 pipeline_tag: text-classification
 ---
-# {config.task.name}, {config.method.target_sparsity:.0%} of the encoder weights are zero
+# {config.task.name}, {run.timeline.pruning_rate(run.step):.0%} of the encoder weights are zero
 
-Made by Sparse Progressive Distillation (Huang et al., ACL 2022, arXiv:2110.08190) with spd_ray.
+Made by the method `{config.method_name}` ({load_method(config.method_name).source}) with spd_ray.
 {synthetic}
-Dense teacher, dev {task.metric}: {run.teacher.score:.4f}. Student at step {run.step} of {run.timeline.t3}.
+Dense teacher, {config.task.selection} {task.metric}: {run.teacher.score:.4f}.
+Student at step {run.step} of {run.timeline.t3}.
 
 Reproduce:
 

@@ -1,14 +1,27 @@
 """What one trial is: frozen, validated, every unit in its name. Everything becomes steps once, in `Timeline`."""
 
+import itertools
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from spd_ray import schedules
 
+LOSS_TERMS = (
+    "hidden",
+    "attention",
+    "prediction",
+    "task",
+    "embedding",
+    "first_token",
+    "cosine",
+    "attention_relation",
+    "value_relation",
+    "consistency",
+)
 Precision = Literal["fp32", "bf16", "fp16"]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -40,6 +53,12 @@ class TaskConfig(Section):
     )
     max_length: int = Field(128, ge=8, description="tokens; longer inputs are truncated")
     train_examples: PositiveInt | None = Field(None, description="a seeded subset of the training set; null: all")
+    padding: Literal["longest", "max_length"] = Field("longest", description="training batches are padded to this")
+    selection: Literal["dev", "holdout"] = Field(
+        "dev",
+        description="what everything is chosen on: dev (the paper's way), or a share of train; dev is then used once",
+    )
+    holdout_fraction: float = Field(0.1, gt=0, lt=1, description="of the training set, with `selection: holdout`")
 
 
 class ModelConfig(Section):
@@ -64,47 +83,105 @@ class TeacherConfig(Section):
 
 
 class ObjectiveConfig(Section):
-    """Weights of the loss terms; Eq. (4) is hidden = attention = prediction = 1, task = 0."""
+    """Weights of the loss terms; Eq. (4) is hidden = attention = prediction = 1 and the others 0."""
 
-    hidden: NonNegativeFloat = 1.0
-    attention: NonNegativeFloat = 1.0
-    prediction: NonNegativeFloat = 1.0
-    task: NonNegativeFloat = 0.0
+    hidden: NonNegativeFloat = Field(1.0, description="MSE of hidden states")
+    attention: NonNegativeFloat = Field(1.0, description="MSE of attention maps")
+    prediction: NonNegativeFloat = Field(1.0, description="soft cross-entropy of the logits")
+    task: NonNegativeFloat = Field(0.0, description="cross-entropy, or MSE, with the labels")
+    embedding: NonNegativeFloat = Field(0.0, description="MSE of what the first layer reads (TinyBERT)")
+    first_token: NonNegativeFloat = Field(0.0, description="MSE of normalised first-token states (PKD)")
+    cosine: NonNegativeFloat = Field(0.0, description="1 - cosine of hidden states (DistilBERT)")
+    attention_relation: NonNegativeFloat = Field(0.0, description="KL of attention distributions (MiniLM)")
+    value_relation: NonNegativeFloat = Field(0.0, description="KL of value relations (MiniLM)")
+    consistency: NonNegativeFloat = Field(0.0, description="under mixup; rises with step / t3 (CR-ILD)")
+    layers: Literal["all", "last", "but_last"] = Field("all", description="the student layers that terms compare")
     temperature: PositiveFloat = 1.0
-    attention_maps: Literal["probabilities", "scores"] = Field(
-        "probabilities", description="what the attention term compares: after the softmax, or before it"
+    temperature_on: Literal["student", "both"] = Field(
+        "student", description="student: as Eq. (4) prints it; both: also the teacher's logits, times T^2 (Hinton)"
     )
+    attention_maps: Literal["probabilities", "scores", "dropped"] = Field(
+        "probabilities", description="after the softmax, before it, or after the softmax and dropout"
+    )
+    tokens: Literal["real", "all"] = Field("real", description="all: padding positions enter the means")
+    average_classes: bool = Field(False, description="the soft cross-entropy is divided by the number of classes")
+    regression_target: Literal["teacher", "labels"] = Field("teacher", description="of the prediction term")
 
     @model_validator(mode="after")
     def _some_term(self) -> "ObjectiveConfig":
-        if not (self.hidden or self.attention or self.prediction or self.task):
-            raise ValueError("at least one of hidden, attention, prediction and task must be above 0")
+        if not self.weights():
+            raise ValueError(f"at least one of {', '.join(LOSS_TERMS[:-1])} and {LOSS_TERMS[-1]} must be above 0")
+        if self.attention_relation and self.attention_maps != "scores":
+            raise ValueError("attention_relation needs attention_maps: scores")
         return self
+
+    def weights(self) -> dict[str, float]:
+        """The terms above 0 with their weights."""
+        return {name: weight for name in LOSS_TERMS if (weight := getattr(self, name)) > 0}
 
     @property
     def distils(self) -> bool:
         """Whether any term needs the teacher."""
-        return bool(self.hidden or self.attention or self.prediction)
+        return bool(set(self.weights()) - {"task", "consistency"})
+
+
+class PhaseConfig(Section):
+    """An objective of its own for the beginning of the training."""
+
+    until: float = Field(gt=0, lt=1, description="the budget (step / t3) at which the phase ends")
+    objective: ObjectiveConfig
+
+
+class StudentConfig(Section):
+    """What the student is before its first step."""
+
+    depth: float = Field(1.0, gt=0, le=1, description="share of the teacher's layers; 0.5: each stands for two of them")
+    pick: Literal["first", "spaced"] = Field(
+        "first", description="the layers it starts from: the first ones, or the first that each stands for"
+    )
+    init: Literal["teacher", "pretrained"] = Field("teacher", description="the weights that it starts from")
 
 
 class MethodConfig(Section):
-    """SPD's own parameters: the section `trial` of a search space. Any of them can be searched."""
+    """What a trial does: the section `trial` of a search space. Any of it can be searched.
 
+    The defaults are SPD at the paper's RTE setting; the files of `spd_ray/methods` compose the same parts otherwise.
+    """
+
+    student: StudentConfig = StudentConfig()
+    trained: Literal["layers", "all"] = Field("layers", description="all: also embeddings, pooler and classifier")
+    grafting: schedules.Grafting = "three_stage"
     p0: Probability = Field(0.6, description="replacing probability in Stage I, Eq. (5)")
     total_epochs: PositiveFloat = Field(60.0, description="t3, in epochs")
     stage1_epochs: PositiveFloat = Field(30.0, description="t1, in epochs")
     stage2_epochs: NonNegativeFloat = Field(10.0, description="t2 - t1, in epochs")
+    lr_schedule: schedules.LearningRateSchedule = Field(
+        "two_decays", description="Eq. (6); one_decay: stage1_lr falls to 0 at t3; rounds: at every pruning event"
+    )
     stage1_lr: PositiveFloat = Field(3e-5, description="lambda_0 of Eq. (6), the initial rate of Stage I")
-    stage23_lr: PositiveFloat = Field(3e-5, description="lambda_1 of Eq. (6), the initial rate of Stages II and III")
-    target_sparsity: float = Field(0.9, ge=0, lt=1, description="fraction of zeros in each pruned matrix")
+    stage23_lr: PositiveFloat | None = Field(
+        None, description="lambda_1 of Eq. (6), the initial rate of Stages II and III; null: as stage1_lr"
+    )
+    pruning: Literal["none", "magnitude", "global_magnitude", "lottery", "reweighted_l1"] = "magnitude"
+    target_sparsity: float = Field(0.9, ge=0, lt=1, description="fraction of zeros in the pruned matrices")
+    ladder: tuple[Probability, ...] = Field((), description="lower sparsities, rising: a student is kept at each")
     pruning_end: PositiveFloat = Field(1.0, description="end of pruning as a multiple of t1 (Figure 10); at most t2")
     pruning_events: PositiveInt = 12
     pruning_schedule: schedules.PruningSchedule = "cubic"
+    drop_last_event: bool = Field(
+        False, description="where the events divide the steps exactly, as the public code does"
+    )
+    l1: NonNegativeFloat = Field(0.0, description="strength of the reweighted L1 norm, with `pruning: reweighted_l1`")
+    objective: ObjectiveConfig = ObjectiveConfig()
+    phases: tuple[PhaseConfig, ...] = Field((), description="objectives before that one")
     batch_size: PositiveInt = 32
     weight_decay: NonNegativeFloat = 0.0
-    clip_norm: PositiveFloat = Field(1.0, description="largest global gradient norm of the student layers")
-    dropout: Probability = Field(0.1, description="in the student layers; grafted teacher layers have none")
-    objective: ObjectiveConfig = ObjectiveConfig()
+    clip_norm: PositiveFloat = Field(1.0, description="largest global gradient norm")
+    clip_over: Literal["trained", "all"] = Field(
+        "trained", description="all: frozen parts' gradients count in the norm"
+    )
+    dropout: Probability = Field(0.1, description="in what is trained")
+    teacher_dropout: Probability = Field(0.0, description="in grafted teacher layers")
     eval_every_epochs: PositiveFloat = 1.0
     eval_train_examples: PositiveInt = Field(1000, description="training examples scored beside dev, at most")
 
@@ -123,6 +200,50 @@ class MethodConfig(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "MethodConfig":
+        if self.grafts and self.trained == "all":
+            raise ValueError("trained: all needs grafting: none, for grafted teacher layers read frozen embeddings")
+        if self.student.init == "pretrained" and self.trained == "layers":
+            raise ValueError("student.init: pretrained needs trained: all, for its classifier is new")
+        if any(self.ladder[i] >= self.ladder[i + 1] for i in range(len(self.ladder) - 1)):
+            raise ValueError("ladder must rise")
+        if self.ladder and not self.ladder[-1] < self.final_sparsity:
+            raise ValueError(f"ladder must stay below the sparsity at the end, {self.final_sparsity:g}")
+        untils = [phase.until for phase in self.phases]
+        if untils != sorted(set(untils)):
+            raise ValueError("phases must end one after the other: until must rise")
+        if any(phase.objective.attention_maps != self.objective.attention_maps for phase in self.phases):
+            raise ValueError("phases and objective must have the same attention_maps")
+        self.event_rates()
+        return self
+
+    @property
+    def grafts(self) -> bool:
+        """Whether teacher layers are grafted at any step."""
+        return self.grafting != "none" and self.p0 < 1
+
+    @property
+    def final_sparsity(self) -> float:
+        """The sparsity after the last pruning event."""
+        return 0.0 if self.pruning == "none" else self.target_sparsity
+
+    @property
+    def later_lr(self) -> float:
+        """lambda_1 of Eq. (6)."""
+        return self.stage1_lr if self.stage23_lr is None else self.stage23_lr
+
+    @property
+    def objectives(self) -> tuple[ObjectiveConfig, ...]:
+        """Every objective of the training, in order."""
+        return (*(phase.objective for phase in self.phases), self.objective)
+
+    def event_rates(self) -> list[float]:
+        """theta_1 ... theta_n, with the ladder's rungs. Raises ValueError where the events are too few for them."""
+        events, target = self.pruning_events, self.final_sparsity
+        rates = [schedules.event_rate(event, events, target, self.pruning_schedule) for event in range(1, events + 1)]
+        return schedules.with_ladder(rates, self.ladder)
+
 
 class EngineConfig(Section):
     """How DeepSpeed runs the training steps."""
@@ -139,9 +260,23 @@ class TrialConfig(Section):
     task: TaskConfig
     model: ModelConfig
     teacher: TeacherConfig
+    method_name: str = "spd"
     method: MethodConfig
     engine: EngineConfig = EngineConfig()
     seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _clipping_is_possible(self) -> "TrialConfig":
+        if self.method.clip_over == "all" and (self.engine.precision, self.engine.zero_stage) != ("fp32", 0):
+            raise ValueError("clip_over: all needs engine.precision fp32 and engine.zero_stage 0")
+        return self
+
+
+class PruningEvent(NamedTuple):
+    """After `step` applied steps the prunable matrices are pruned to `rate`."""
+
+    step: int
+    rate: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +288,7 @@ class Timeline:
     t2: int
     t3: int
     pruning_end_step: int
-    pruning_steps: tuple[int, ...]
+    pruning_events: tuple[PruningEvent, ...]
     eval_steps: tuple[int, ...]
     method: MethodConfig
 
@@ -162,22 +297,24 @@ class Timeline:
         """Lay `method` over a training set of `train_examples` examples.
 
         Evaluations are due every `eval_every_epochs`, at the end of each stage, after the last pruning
-        event and at t3.
+        event, at the end of each rung of the ladder and at t3.
         """
         steps_per_epoch = math.ceil(train_examples / method.batch_size)
         t1 = max(1, round(method.stage1_epochs * steps_per_epoch))
         t2 = max(t1, round((method.stage1_epochs + method.stage2_epochs) * steps_per_epoch))
         t3 = max(t2, round(method.total_epochs * steps_per_epoch))
         pruning_end_step = min(t2, max(1, round(method.pruning_end * t1)))
+        events = _pruning_events(method, pruning_end_step)
+        rung_ends = {after.step - 1 for event, after in itertools.pairwise(events) if event.rate in method.ladder}
         eval_interval = max(1, round(method.eval_every_epochs * steps_per_epoch))
-        eval_steps = {*range(eval_interval, t3, eval_interval), t1, t2, t3, pruning_end_step}
+        eval_steps = {*range(eval_interval, t3, eval_interval), t1, t2, t3, pruning_end_step, *rung_ends}
         return cls(
             steps_per_epoch=steps_per_epoch,
             t1=t1,
             t2=t2,
             t3=t3,
             pruning_end_step=pruning_end_step,
-            pruning_steps=schedules.pruning_steps(pruning_end_step, method.pruning_events),
+            pruning_events=events,
             eval_steps=tuple(sorted(eval_steps)),
             method=method,
         )
@@ -187,20 +324,48 @@ class Timeline:
         return schedules.stage(min(step, self.t3 - 1), self.t1, self.t2)
 
     def replacing_probability(self, step: int) -> float:
-        """Eq. (5)."""
-        return schedules.replacing_probability(step, self.method.p0, self.t1, self.t2)
+        """Eq. (5), or the method's own."""
+        return schedules.replacing_probability(step, self.method.p0, self.t1, self.t2, self.method.grafting)
 
     def learning_rate(self, step: int) -> float:
-        """Eq. (6)."""
-        return schedules.learning_rate(step, self.method.stage1_lr, self.method.stage23_lr, self.t1, self.t3)
+        """Eq. (6), or the method's own."""
+        method = self.method
+        if method.lr_schedule == "two_decays":
+            return schedules.learning_rate(step, method.stage1_lr, method.later_lr, self.t1, self.t3)
+        ends = [0, *(event.step for event in self.pruning_events if method.lr_schedule == "rounds"), self.t3]
+        first, end = next(((a, b) for a, b in itertools.pairwise(ends) if a <= step < b), (0, self.t3))
+        return schedules.decay(step, method.stage1_lr, first, end)
 
     def pruning_rate(self, step: int) -> float:
         """theta_j that holds before `step` is taken."""
-        method = self.method
-        return schedules.pruning_rate(
-            step, method.target_sparsity, self.pruning_end_step, method.pruning_events, method.pruning_schedule
-        )
+        return next((event.rate for event in reversed(self.pruning_events) if event.step <= step), 0.0)
+
+    def rung(self, step: int) -> float | None:
+        """The rung of the ladder on which the student stands after `step` applied steps; None: on none."""
+        rate = self.pruning_rate(step)
+        return rate if rate in self.method.ladder else None
+
+    @property
+    def final_sparsity(self) -> float:
+        """The sparsity from the last pruning event on: a student with less is not feasible."""
+        return self.pruning_events[-1].rate if self.pruning_events else 0.0
+
+    def objective(self, step: int) -> ObjectiveConfig:
+        """The objective of `step`: that of its phase."""
+        phase = next((phase for phase in self.method.phases if self.budget(step) < phase.until), None)
+        return self.method.objective if phase is None else phase.objective
 
     def budget(self, step: int) -> float:
         """step / t3 in [0, 1]."""
         return step / self.t3
+
+
+def _pruning_events(method: MethodConfig, end: int) -> tuple[PruningEvent, ...]:
+    """The events with their rates; of several that are due after the same step, the last."""
+    if method.final_sparsity == 0:
+        return ()
+    steps = schedules.pruning_steps(end, method.pruning_events)
+    rates = dict(zip(steps, method.event_rates(), strict=True))
+    if method.drop_last_event and end % method.pruning_events == 0 and len(rates) > 1:
+        del rates[end]
+    return tuple(PruningEvent(step, rate) for step, rate in rates.items() if rate > 0)

@@ -3,16 +3,22 @@
 Shapes: N examples, B rows in a batch, L tokens in the batch's longest row, W tokens in the split's longest.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from spd_ray.cache import content_key
+from spd_ray.config import TaskConfig
+from spd_ray.errors import UserError
 from spd_ray.tasks import Examples, Task, TaskData
 
 POOL_BATCHES = 50  # examples are sorted by length within pools of this many batches
+HOLDOUT_SEED = 0  # of `selection: holdout`: every sweep holds out the same examples
 TOKENIZED_AT_ONCE = 10_000  # texts in one call of the tokenizer
 
 
@@ -27,6 +33,7 @@ class EncodedSplit:
     token_type_ids: Tensor | None  # (N, W) uint8
     labels: Tensor  # (N,) int64, or float32 for regression
     lengths: np.ndarray  # (N,) int64, tokens without padding
+    pad_id: int = 0
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -34,23 +41,52 @@ class EncodedSplit:
     def subset(self, indices: np.ndarray) -> "EncodedSplit":
         """The examples at `indices`, in that order."""
         types = None if self.token_type_ids is None else self.token_type_ids[indices]
-        return EncodedSplit(self.input_ids[indices], types, self.labels[indices], self.lengths[indices])
+        return replace(
+            self,
+            input_ids=self.input_ids[indices],
+            token_type_ids=types,
+            labels=self.labels[indices],
+            lengths=self.lengths[indices],
+        )
 
 
 @dataclass(frozen=True)
 class EncodedTask:
-    """A task with its tokenised examples. `fingerprint` is that of its texts and labels (`TaskData`)."""
+    """A task with its tokenised examples. `fingerprint` is that of its texts and labels (`TaskData`) and of the split.
+
+    Everything is chosen on `chooser`: dev, or examples held out of the training set (then dev is scored once).
+    """
 
     task: Task
     train: EncodedSplit
     dev: EncodedSplit
     fingerprint: str
+    holdout: EncodedSplit | None = None
+
+    @property
+    def chooser(self) -> EncodedSplit:
+        """The split that learning rates, students and configurations are chosen on."""
+        return self.dev if self.holdout is None else self.holdout
 
 
-def encode_task(data: TaskData, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodedTask:
-    """Tokenise `data`; an input of more than `max_length` tokens loses tokens at the end of its longer text."""
-    train, dev = (encode(examples, tokenizer, max_length) for examples in (data.train, data.dev))
-    return EncodedTask(data.task, train, dev, data.fingerprint)
+def encode_task(data: TaskData, tokenizer: PreTrainedTokenizerBase, config: TaskConfig) -> EncodedTask:
+    """Tokenise `data`; an input of more than `max_length` tokens loses tokens at the end of its longer text.
+
+    Raises UserError where the holdout fraction leaves no example on one side.
+    """
+    train, dev = (encode(examples, tokenizer, config.max_length) for examples in (data.train, data.dev))
+    if config.selection == "dev":
+        return EncodedTask(data.task, train, dev, data.fingerprint)
+    order = np.random.default_rng(HOLDOUT_SEED).permutation(len(train))
+    size = round(config.holdout_fraction * len(train))
+    if not 0 < size < len(train):
+        raise UserError(
+            f"task.holdout_fraction: {config.holdout_fraction:g} of {len(train)} training examples is {size}; "
+            f"both sides need at least one"
+        )
+    fingerprint = content_key({"data": data.fingerprint, "held out": config.holdout_fraction})
+    held_out, kept = np.sort(order[:size]), np.sort(order[size:])
+    return EncodedTask(data.task, train.subset(kept), dev, fingerprint, train.subset(held_out))
 
 
 def encode(examples: Examples, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodedSplit:
@@ -69,6 +105,7 @@ def encode(examples: Examples, tokenizer: PreTrainedTokenizerBase, max_length: i
         _padded(types, lengths, 0, torch.uint8) if types else None,
         torch.as_tensor(examples.labels),
         lengths,
+        tokenizer.pad_token_id or 0,
     )
 
 
@@ -106,16 +143,38 @@ def _cut(indices: np.ndarray, size: int) -> list[np.ndarray]:
     return [indices[start : start + size] for start in range(0, len(indices), size)]
 
 
-def collate(split: EncodedSplit, indices: np.ndarray, device: torch.device | str) -> dict[str, Tensor]:
+class Batch(NamedTuple):
+    """B examples of L positions."""
+
+    indices: np.ndarray  # (B,) in the split
+    inputs: dict[str, Tensor]  # the model's arguments, (B, L) each
+    labels: Tensor  # (B,)
+    tokens: Tensor  # (B, L) bool, True for a real token
+
+
+def make_batch(split: EncodedSplit, indices: np.ndarray, device: torch.device | str, width: int | None = None) -> Batch:
+    """The examples at `indices`, padded to the longest of them, or to `width` positions."""
+    inputs = collate(split, indices, device, width)
+    return Batch(indices, inputs, inputs.pop("labels"), inputs["attention_mask"].bool())
+
+
+def collate(
+    split: EncodedSplit, indices: np.ndarray, device: torch.device | str, width: int | None = None
+) -> dict[str, Tensor]:
     """The examples at `indices` as a model's inputs: (B, L) int64 tensors, and `labels` (B,)."""
     lengths = split.lengths[indices]
-    width = int(lengths.max())
+    width = int(lengths.max()) if width is None else width
     rows = torch.from_numpy(indices)
+
+    def padded(table: Tensor) -> Tensor:
+        cut = table[rows, :width].long()
+        return F.pad(cut, (0, width - cut.shape[1]), value=split.pad_id if table is split.input_ids else 0)
+
     batch = {
-        "input_ids": split.input_ids[rows, :width].long(),
+        "input_ids": padded(split.input_ids),
         "attention_mask": (torch.arange(width) < torch.from_numpy(lengths)[:, None]).long(),
         "labels": split.labels[rows],
     }
     if split.token_type_ids is not None:
-        batch["token_type_ids"] = split.token_type_ids[rows, :width].long()
+        batch["token_type_ids"] = padded(split.token_type_ids)
     return {name: tensor.to(device) for name, tensor in batch.items()}

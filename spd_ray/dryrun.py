@@ -4,12 +4,12 @@ import itertools
 import tempfile
 from pathlib import Path
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
 from spd_ray import engine
 from spd_ray.config import Timeline
+from spd_ray.methods import load_method
 from spd_ray.space import ask, create_study
 from spd_ray.spec import SweepSpec
 from spd_ray.teacher import load_teacher
@@ -20,7 +20,9 @@ STEPS_RUN = 2
 
 def dry_run(spec: SweepSpec, console: Console) -> None:
     """Print the resolved space, the first trial's schedules and the cost; train two steps, keep nothing."""
-    console.print(yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False).rstrip(), highlight=False)
+    console.print(spec.to_yaml().rstrip(), highlight=False)
+    for name in spec.methods():
+        explain_method(name, console)
     teacher = load_teacher(spec.task, spec.model, spec.teacher)
     with tempfile.TemporaryDirectory() as folder:
         _, values = ask(create_study(spec, Path(folder) / "study.journal"), spec)
@@ -43,6 +45,20 @@ def dry_run(spec: SweepSpec, console: Console) -> None:
     )
 
 
+def explain_method(name: str, console: Console) -> None:
+    """Print which parts the method composes, where each comes from, and what it leaves out."""
+    method = load_method(name)
+    console.rule(f"method {name}")
+    console.print(method.source, highlight=False)
+    table = Table("part", "what, and where from", box=None, show_header=False, pad_edge=False)
+    for part, text in method.parts.items():
+        table.add_row(part, text)
+    table.add_row("left out", method.leaves_out)
+    dimensions = ", ".join([*method.search, *method.tunes]) or "none of its own"
+    table.add_row("dimensions", dimensions)
+    console.print(table, highlight=False)
+
+
 def schedule_table(timeline: Timeline) -> Table:
     """The three schedules at the steps where something changes."""
     marks = {
@@ -55,7 +71,7 @@ def schedule_table(timeline: Timeline) -> Table:
     if timeline.pruning_end_step == timeline.t1:
         marks[timeline.t1] = "pruning ends, Stage II begins"
     table = Table("step", "epoch", "p", "pruning rate", "learning rate", "")
-    for step in sorted({*marks, *timeline.pruning_steps}):
+    for step in sorted({*marks, *(event.step for event in timeline.pruning_events)}):
         table.add_row(
             str(step),
             f"{step / timeline.steps_per_epoch:.2f}",

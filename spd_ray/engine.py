@@ -8,6 +8,7 @@ import logging
 import os
 import resource
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,32 @@ import deepspeed
 from deepspeed.accelerator import get_accelerator
 
 from spd_ray.config import EngineConfig
+from spd_ray.surgery import masked_linears
 
 logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 ADAM_BETAS = (0.9, 0.999)
+REWEIGHTING_EPSILON = 1e-2  # of the reweighted L1 norm: the penalty of a weight w is l1 / (|w| + this)
+
+
+class ProximalAdamW(torch.optim.AdamW):
+    """AdamW, then the proximal operator of a reweighted L1 norm where a group's `l1` is above 0 (Guo et al. 2019).
+
+    w <- sign(w) max(|w| - lr l1 / (|w| + epsilon), 0), elementwise, so that it holds for ZeRO's flat partitions too.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """One step of AdamW and one of the proximal operator."""
+        loss = super().step(closure)
+        for group in self.param_groups:
+            if group["l1"] > 0:
+                for parameter in group["params"]:
+                    magnitude = parameter.abs()
+                    shrunk = magnitude - group["lr"] * group["l1"] / (magnitude + REWEIGHTING_EPSILON)
+                    parameter.copy_(parameter.sign() * shrunk.clamp_min(0))
+        return loss
 
 
 def device() -> torch.device:
@@ -53,20 +75,28 @@ def _allow_fp16_on_any_cpu() -> None:
 
 
 def make_engine(
-    model: nn.Module, config: EngineConfig, batch_size: int, clip_norm: float, weight_decay: float
+    model: nn.Module,
+    trained: Sequence[nn.Parameter],
+    config: EngineConfig,
+    *,
+    batch_size: int,
+    clip_norm: float,
+    weight_decay: float,
 ) -> deepspeed.DeepSpeedEngine:
-    """Wrap `model` with AdamW over what requires a gradient; it is cast to the precision and moved to the device.
+    """Wrap `model` with AdamW over `trained`; it is cast to the precision and moved to the device.
 
     Weight decay applies to matrices only. The learning rate is the trainer's, set before each step.
     """
     ensure_distributed()
     _allow_fp16_on_any_cpu()
-    trained = [p for p in model.parameters() if p.requires_grad]
+    prunable = {id(linear.weight) for _, linear in masked_linears(model)}
     groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if id(p) in prunable], "weight_decay": weight_decay, "prunable": True},
+        {"params": [p for p in trained if id(p) not in prunable and p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(groups, lr=0.0, betas=ADAM_BETAS, foreach=True)
+    groups = [{"prunable": False, "l1": 0.0, **group} for group in groups if group["params"]]
+    optimizer = ProximalAdamW(groups, lr=0.0, betas=ADAM_BETAS, foreach=True)
     settings: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": batch_size,
         "gradient_clipping": clip_norm,
@@ -90,10 +120,26 @@ def make_engine(
     return engine
 
 
-def set_learning_rate(engine: deepspeed.DeepSpeedEngine, learning_rate: float) -> None:
-    """The rate of the next step, for every parameter group."""
+def set_rates(engine: deepspeed.DeepSpeedEngine, learning_rate: float, l1: float) -> None:
+    """The learning rate of the next step, for every parameter group, and the L1 strength for the prunable one."""
     for group in engine.optimizer.param_groups:
         group["lr"] = learning_rate
+        group["l1"] = l1 if group["prunable"] else 0.0
+
+
+@torch.no_grad()
+def rewind(engine: deepspeed.DeepSpeedEngine, values: dict[str, torch.Tensor]) -> None:
+    """Set the parameters named in `values` and forget the optimizer's moments; the step count goes on."""
+    for name, parameter in engine.module.named_parameters():
+        if name in values:
+            parameter.copy_(values[name])
+    wrapped = engine.optimizer
+    if hasattr(wrapped, "refresh_fp32_params"):
+        wrapped.refresh_fp32_params()
+    for state in getattr(wrapped, "optimizer", wrapped).state.values():
+        for moment in state.values():
+            if isinstance(moment, torch.Tensor):
+                moment.zero_()
 
 
 def apply_step(engine: deepspeed.DeepSpeedEngine, loss: torch.Tensor) -> None:

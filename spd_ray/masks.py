@@ -1,5 +1,7 @@
 """Magnitude masks: exactly k weights kept, nested from one pruning event to the next."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -30,3 +32,11 @@ def magnitude_mask(weight: Tensor, mask: Tensor, sparsity: float) -> Tensor:
     nested = torch.zeros_like(mask).flatten()
     nested[order[:kept]] = True
     return nested.view_as(mask)
+
+
+def global_magnitude_masks(weights: Sequence[Tensor], masks: Sequence[Tensor], sparsity: float) -> list[Tensor]:
+    """`magnitude_mask` over all matrices at once: one ranking, so that matrices end at different sparsities."""
+    flat = [torch.cat([tensor.detach().flatten() for tensor in tensors]) for tensors in (weights, masks)]
+    kept = magnitude_mask(flat[0], flat[1], sparsity)
+    parts = kept.split([mask.numel() for mask in masks])
+    return [part.view_as(mask) for part, mask in zip(parts, masks, strict=True)]

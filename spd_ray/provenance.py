@@ -27,7 +27,7 @@ def write_sweep_yaml(spec: SweepSpec, folder: Path, command: str) -> None:
     """Write `sweep.yaml`: the resolved specification and where it ran."""
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     content = {
-        "spec": spec.model_dump(mode="json"),
+        "spec": spec.resolved(),
         "space_hash": spec.space_hash(),
         "command": command,
         "git_commit": git_commit(),

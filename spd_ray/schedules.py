@@ -5,9 +5,12 @@ which Stages I, II and III end, p0 -> p0 [probability], lambda_0, lambda_1 -> st
 theta_t -> target_sparsity [fraction of zeros in [0, 1]].
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
-PruningSchedule = Literal["cubic", "linear", "one_shot"]
+Grafting = Literal["none", "three_stage", "constant", "linear"]
+LearningRateSchedule = Literal["two_decays", "one_decay", "rounds"]
+PruningSchedule = Literal["cubic", "linear", "geometric", "one_shot"]
 
 
 def stage(step: int, t1: int, t2: int) -> int:
@@ -19,18 +22,27 @@ def stage(step: int, t1: int, t2: int) -> int:
     return 1 + (step >= t1) + (step >= t2)
 
 
-def replacing_probability(step: int, p0: float, t1: int, t2: int) -> float:
-    """Eq. (5), Huang et al. 2022: the probability that a student layer is grafted at `step`.
+def replacing_probability(step: int, p0: float, t1: int, t2: int, grafting: Grafting = "three_stage") -> float:
+    """The probability that a student layer is grafted at `step`; 1 from t2 on.
 
-    p(t) = p0 on [0, t1);  k_p (t - t1) + p0 on [t1, t2) with k_p = (1 - p0) / (t2 - t1);  1 from t2 on.
+    three_stage, Eq. (5), Huang et al. 2022: p0 on [0, t1);  k_p (t - t1) + p0 on [t1, t2), k_p = (1 - p0) / (t2 - t1).
+    constant (Xu et al. 2020, arXiv:2002.02925, Section 3.1): p0 on [0, t2).
+    linear (the same, Section 3.3, k = (1 - p0) / t2 and b = p0): p0 + (1 - p0) t / t2 on [0, t2).
+    none: 1 throughout.
 
     >>> [replacing_probability(t, p0=0.6, t1=2, t2=4) for t in (0, 1, 2, 3, 4, 9)]
     [0.6, 0.6, 0.6, 0.8, 1.0, 1.0]
+    >>> [replacing_probability(t, 0.5, 2, 4, "linear") for t in range(5)]
+    [0.5, 0.625, 0.75, 0.875, 1.0]
+    >>> [replacing_probability(t, 0.5, 2, 4, "constant") for t in (0, 3, 4)]
+    [0.5, 0.5, 1.0]
     """
-    if step < t1:
-        return p0
-    if step >= t2:
+    if grafting == "none" or step >= t2:
         return 1.0
+    if grafting == "linear":
+        return p0 + (1.0 - p0) * step / t2
+    if grafting == "constant" or step < t1:
+        return p0
     return p0 + (1.0 - p0) * (step - t1) / (t2 - t1)
 
 
@@ -44,43 +56,66 @@ def learning_rate(step: int, stage1_lr: float, stage23_lr: float, t1: int, t3: i
     >>> [learning_rate(t, stage1_lr=4.0, stage23_lr=8.0, t1=2, t3=6) for t in range(7)]
     [4.0, 2.0, 8.0, 6.0, 4.0, 2.0, 0.0]
     """
-    if step < t1:
-        return stage1_lr * (1.0 - step / t1)
-    if step < t3:
-        return stage23_lr * (1.0 - (step - t1) / (t3 - t1))
-    return 0.0
+    return decay(step, stage1_lr, 0, t1) if step < t1 else decay(step, stage23_lr, t1, t3)
 
 
-def pruning_rate(
-    step: int, target_sparsity: float, pruning_end_step: int, events: int, schedule: PruningSchedule
-) -> float:
-    """The sparsity theta_j that holds before `step` is taken (Section 3.2; Figure 4 (b)).
+def decay(step: int, rate: float, first: int, end: int) -> float:
+    """One linear decay from `rate` at step `first` to 0 at step `end`, 0 from there on.
 
-    Event j = 1..n is due after max(1, floor(j * end / n)) applied steps, and theta_n = theta_t. With u = j / n:
-    cubic (Zhu & Gupta 2018): theta_t (1 - (1 - u)^3);  linear: theta_t u;  one_shot: only event n counts.
+    >>> [decay(t, 4.0, 2, 4) for t in (2, 3, 4)]
+    [4.0, 2.0, 0.0]
+    """
+    return rate * (1.0 - (step - first) / (end - first)) if step < end else 0.0
 
-    Departs from: the public code drops the last event where the division is exact.
 
-    >>> [round(pruning_rate(t, 0.8, 4, 2, "cubic"), 3) for t in range(6)]
-    [0.0, 0.0, 0.7, 0.7, 0.8, 0.8]
-    >>> [pruning_rate(t, 0.8, 4, 2, "one_shot") for t in (3, 4)]
+def event_rate(event: int, events: int, target_sparsity: float, schedule: PruningSchedule) -> float:
+    """The sparsity theta_j of pruning event j = `event` in 1..n (Section 3.2; Figure 4 (b)); theta_n = theta_t.
+
+    With u = j / n: cubic (Zhu & Gupta 2018): theta_t (1 - (1 - u)^3);  linear: theta_t u;  geometric (each event prunes
+    the same share of what is left, Frankle & Carbin 2019): 1 - (1 - theta_t)^u;  one_shot: only event n counts.
+
+    >>> [round(event_rate(j, 2, 0.8, "cubic"), 3) for j in (1, 2)]
+    [0.7, 0.8]
+    >>> [round(event_rate(j, 2, 0.75, "geometric"), 3) for j in (1, 2)]
+    [0.5, 0.75]
+    >>> [event_rate(j, 2, 0.8, "one_shot") for j in (1, 2)]
     [0.0, 0.8]
     """
-    if step >= pruning_end_step:
-        return target_sparsity
-    events_passed = sum(due <= step for due in pruning_steps(pruning_end_step, events))
-    fraction = events_passed / events
+    fraction = event / events
     if schedule == "cubic":
         return target_sparsity * (1.0 - (1.0 - fraction) ** 3)
     if schedule == "linear":
         return target_sparsity * fraction
-    return 0.0
+    if schedule == "geometric":
+        return 1.0 - (1.0 - target_sparsity) ** fraction
+    return target_sparsity if event == events else 0.0
 
 
 def pruning_steps(pruning_end_step: int, events: int) -> tuple[int, ...]:
     """The applied steps, at least one, after which the `events` pruning events are due; the last is `pruning_end_step`.
 
+    Departs from: the public code drops the last event where the division is exact.
+
     >>> pruning_steps(10, 4)
     (2, 5, 7, 10)
     """
     return tuple(max(1, event * pruning_end_step // events) for event in range(1, events + 1))
+
+
+def with_ladder(rates: Sequence[float], ladder: Sequence[float]) -> list[float]:
+    """The rates of the pruning events with each rung of `ladder` on the first free event that would reach it.
+
+    The last event keeps its rate, which is the top of the ladder. Raises ValueError where the events are too few.
+
+    >>> with_ladder([0.3, 0.6, 0.8, 0.9], [0.5])
+    [0.3, 0.5, 0.8, 0.9]
+    """
+    placed, free = list(rates), 0
+    for rung in ladder:
+        event = next((j for j in range(free, len(rates) - 1) if rates[j] >= rung), None)
+        if event is None:
+            raise ValueError(
+                f"pruning_events: {len(rates)} events leave none for the rung {rung:g} of ladder; give more"
+            )
+        placed[event], free = rung, event + 1
+    return placed

@@ -21,11 +21,14 @@ from pydantic import BaseModel, ValidationError
 
 from spd_ray.dimensions import Choices, Value, tidy
 from spd_ray.errors import UserError, nearest, plain
-from spd_ray.spec import SweepSpec
+from spd_ray.methods import METHODS, filled, load_method
+from spd_ray.presets import Preset, load_preset
+from spd_ray.spec import SECTIONS, SweepSpec
 from spd_ray.yaml_source import KeyPath, Source, key_name, override, read_yaml
 
 STARTUP_TRIALS = 4  # TPE draws at random until so many are told; Optuna's 10 would be all of a small sweep
 REDRAWS = 20
+TUNED_BY_ALL = ("stage1_lr", "batch_size", "weight_decay", "dropout", "total_epochs")  # dimensions of any method
 VALUES = "values"  # the user attribute that holds a trial's point: dimension -> value
 
 _STORAGE_ERRORS = (
@@ -42,19 +45,42 @@ logging.getLogger("optuna").setLevel(logging.WARNING)
 logging.getLogger("optuna.samplers._tpe.sampler").setLevel(logging.ERROR)
 
 
-def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> SweepSpec:
+def load_spec(path: str | Path, overrides: Sequence[str] = (), method: str | None = None) -> SweepSpec:
     """Read and check the search space in the file `path`, with `overrides` of the form `key=value` applied.
 
-    Raises UserError, one line: file, line number (or `--set key=value`), key, value, what would be right.
+    What the file does not say comes from its method, then from its preset. `method` replaces the file's: its own
+    dimensions are searched, and those of the file that mean something to it. Raises UserError, one line: file, line
+    number (or `--set key=value`), key, value, what would be right.
     """
     source = read_yaml(path)
     source.data.setdefault("name", re.sub(r"[^A-Za-z0-9_-]", "-", Path(path).stem))
     override(source, overrides, _split_key)
+    if method is not None:
+        _take_method(source.data, method)
+    _fill_in(source.data)
     try:
         return SweepSpec.model_validate_json(json.dumps(source.data), strict=True)
     except ValidationError as error:
         errors = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")  # a misspelt key also misses
         raise UserError(_explain(source, errors[0])) from None
+
+
+def _take_method(data: dict[str, Any], name: str) -> None:
+    own = load_method(name)
+    meaningful = {*own.search, *own.tunes, *TUNED_BY_ALL}
+    kept = {key: dimension for key, dimension in data.get("search", {}).items() if key in meaningful}
+    data.update(method=name, search={**own.search, **kept}, warm_start=[])
+
+
+def _fill_in(data: dict[str, Any]) -> None:
+    """Put what the method and the preset say where `data` says nothing; what is malformed is left to the checks."""
+    task, search = data.get("task"), data.setdefault("search", {})
+    if not isinstance(task, dict) or not isinstance(data.get("trial", {}), dict) or not isinstance(search, dict):
+        return
+    if data.get("method") in METHODS and "method" not in search:
+        data.update(filled(data, {"trial": load_method(data["method"]).trial}))
+    if data.get("preset") in get_args(Preset):
+        data.update(filled(data, load_preset(data["preset"], str(task.get("name")))))
 
 
 def create_study(spec: SweepSpec, storage: Path | str) -> optuna.Study:
@@ -167,8 +193,8 @@ def _open_journal(path: Path) -> JournalStorage:
 def _split_key(key: str) -> KeyPath:
     """`trial.p0` -> ("trial", "p0"); a dimension's own dot stays: ("search", "objective.task", "low")."""
     path = tuple(key.split("."))
-    if path[:2] == ("search", "objective") and len(path) > 2:
-        path = ("search", f"objective.{path[2]}", *path[3:])
+    if path[0] == "search" and len(path) > 2 and path[1] in SECTIONS:
+        path = ("search", f"{path[1]}.{path[2]}", *path[3:])
     model: Any = SweepSpec
     for part in path:
         model = _field(model, part)

@@ -16,7 +16,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -24,6 +24,7 @@ from pydantic_core import PydanticCustomError
 
 from spd_ray.cache import content_key
 from spd_ray.config import (
+    LOSS_TERMS,
     EngineConfig,
     MethodConfig,
     ModelConfig,
@@ -31,18 +32,22 @@ from spd_ray.config import (
     ObjectiveConfig,
     PositiveInt,
     Section,
+    StudentConfig,
     TaskConfig,
     TeacherConfig,
     TrialConfig,
 )
 from spd_ray.dimensions import SLACK, Choices, Dimension, Range, Value
 from spd_ray.errors import nearest, plain
+from spd_ray.methods import METHODS, filled, load_method
+from spd_ray.presets import Preset
 
 CONDITIONAL = ("total_epochs", "stage1_epochs", "stage2_epochs", "pruning_end")
-DIMENSIONS = [name for name in MethodConfig.model_fields if name != "objective"] + [
-    f"objective.{name}" for name in ObjectiveConfig.model_fields
-]
-LOSS_WEIGHTS = tuple(f"objective.{name}" for name in ("hidden", "attention", "prediction", "task"))
+SECTIONS: dict[str, type[Section]] = {"objective": ObjectiveConfig, "student": StudentConfig}
+DIMENSIONS = ["method"]
+DIMENSIONS += [name for name in MethodConfig.model_fields if name not in (*SECTIONS, "phases", "ladder")]
+DIMENSIONS += [f"{section}.{name}" for section, model in SECTIONS.items() for name in model.model_fields]
+LOSS_WEIGHTS = tuple(f"objective.{name}" for name in LOSS_TERMS)
 GRID_LIMIT = 10_000
 
 
@@ -115,6 +120,8 @@ class SweepSpec(Section):
     """A search space and how it is searched. The dimensions of `search` are fields of `MethodConfig`."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
+    preset: Preset | None = Field(None, description="settings that hold where nothing else is said")
+    method: Literal[METHODS] = Field("spd", description="a file of spd_ray/methods; it can be searched too")  # type: ignore[valid-type]
     task: TaskConfig
     model: ModelConfig = ModelConfig()
     teacher: TeacherConfig = TeacherConfig()
@@ -138,6 +145,7 @@ class SweepSpec(Section):
             self._check_grid()
         else:
             self._check_lower_ends()
+            self._check_parts()
         for index, point in enumerate(self.warm_start):
             self._check_warm_start(index, point)
         return self
@@ -166,7 +174,8 @@ class SweepSpec(Section):
     def trial_config(self, values: dict[str, Value], seed: int) -> TrialConfig:
         """The trial of the point `values` (dimension -> value; the others keep their base value) under `seed`."""
         sections = {name: getattr(self, name) for name in ("task", "model", "teacher", "engine")}
-        return TrialConfig(**sections, method=self._method(values), seed=seed)
+        name = str(values.get("method", self.method))
+        return TrialConfig(**sections, method_name=name, method=self._method(values), seed=seed)
 
     def first_points(self) -> list[dict[str, Value]]:
         """What is run before anything is drawn: the warm starts, and with the grid sampler the whole grid."""
@@ -184,27 +193,44 @@ class SweepSpec(Section):
 
     def space_hash(self) -> str:
         """Of all that decides results: the same hash, the same study."""
-        names = {"task", "model", "teacher", "trial", "engine", "search", "warm_start", "study", "early_stopping"}
+        names = {"task", "model", "teacher", "engine", "search", "warm_start", "study", "early_stopping"}
         parts = self.model_dump(mode="json", include=names)
         del parts["study"]["trials"]
+        parts["trial"] = {name: self._method({"method": name}).model_dump(mode="json") for name in self.methods()}
         return content_key(parts)[:8]
+
+    def methods(self) -> list[str]:
+        """The methods of the sweep: one, or those that are searched."""
+        return [str(name) for name in self.search["method"].values()] if "method" in self.search else [self.method]
+
+    def resolved(self) -> dict[str, Any]:
+        """Every key and its value; where the method is searched, `trial` says only what holds for all methods."""
+        parts = self.model_dump(mode="json")
+        if "method" in self.search:
+            parts["trial"] = self.trial.model_dump(mode="json", exclude_unset=True)
+        return parts
 
     def to_yaml(self) -> str:
         """The resolved specification; `load_spec` reads it back as it was."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+        return yaml.safe_dump(self.resolved(), sort_keys=False)
 
     # Checks. Each raises the first error it finds, at the key that is to blame.
 
     def _base(self) -> dict[str, Value]:
-        flat = self.trial.model_dump()
-        objective = flat.pop("objective")
-        return flat | {f"objective.{name}": value for name, value in objective.items()}
+        flat = {"method": self.method} | self.trial.model_dump()
+        for section in SECTIONS:
+            flat |= {f"{section}.{name}": value for name, value in flat.pop(section).items()}
+        return flat
 
     def _method(self, values: dict[str, Value]) -> MethodConfig:
-        data = self.trial.model_dump()
+        """The composition at the point `values`: what `trial` says, over a searched method, over the defaults."""
+        data = self.trial.model_dump(exclude_unset="method" in values)
+        if "method" in values:
+            data = filled(data, load_method(str(values["method"])).trial)
         for name, value in values.items():
             section, _, leaf = name.rpartition(".")
-            (data[section] if section else data)[leaf] = value
+            if name != "method":
+                (data.setdefault(section, {}) if section else data)[leaf] = value
         return MethodConfig.model_validate_json(json.dumps(data), strict=True)
 
     def _ends(self, name: str) -> tuple[float, float]:
@@ -261,6 +287,17 @@ class SweepSpec(Section):
             self._method(zeros)
         except ValidationError as error:
             raise refusal(plain(error.errors()[0]["msg"]), *self._blamed(zeros)) from None
+
+    def _check_parts(self) -> None:
+        """Refuse parts that do not go together in some combination: only a grid can leave combinations out."""
+        words = {n: d for n, d in self.search.items() if isinstance(d, Choices) and isinstance(d.choices[0], str)}
+        for values in itertools.product(*(dimension.choices for dimension in words.values())):
+            try:
+                self._method(dict(zip(words, values, strict=True)))
+            except ValidationError as error:
+                shown = ", ".join(f"{name} {value}" for name, value in zip(words, values, strict=True))
+                message = f"{shown}: {plain(error.errors()[0]['msg'])}; use the grid sampler, which leaves it out"
+                raise refusal(message, *self._blamed(words)) from None
 
     def _blamed(self, names: Iterable[str]) -> tuple[str, str]:
         return next(("search", name) for name in names if name in self.search)

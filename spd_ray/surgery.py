@@ -1,53 +1,29 @@
 """Models changed by functions before they are wrapped: masked linears and grafted layers.
 
-One model is the teacher, the student and the grafted model at once: each encoder layer holds a frozen
-teacher layer and a student layer, and the draw r of Eq. (1) says which of them runs. r = 0...0 is f^T,
-r = 1...1 is f^S. Everything around the encoder is the fine-tuned teacher's, frozen and shared.
+One model is the teacher, the student and the grafted model at once: the encoder is cut into blocks of teacher
+layers, and each `GraftedLayer` holds a frozen block and the student layer that stands for it. The draw r of Eq. (1)
+says which of them runs: r = 0...0 is f^T, r = 1...1 is f^S. In SPD a block is one layer.
+
+Shapes: M teacher layers in K blocks, B examples, L positions, H hidden size, A heads, d = H / A.
 """
 
 import copy
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
-from transformers.masking_utils import eager_mask
+from transformers import PreTrainedModel
 
-from spd_ray.masks import magnitude_mask
+from spd_ray.attention import ATTENTION_MAPS, LayerOutputs, ModelOutputs
+from spd_ray.config import StudentConfig
+from spd_ray.errors import UserError
+from spd_ray.masks import global_magnitude_masks, magnitude_mask
 
-Draw = tuple[bool, ...]  # r_1 ... r_M of Eq. (1): True where the student layer is grafted
-
-
-def _attention_with_maps(of_scores: bool) -> Any:
-    """An attention function of transformers' interface that also returns its maps (B, A, L, L), before dropout."""
-
-    def attention(
-        module: nn.Module,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attention_mask: Tensor | None,
-        scaling: float | None = None,
-        dropout: float = 0.0,
-        **kwargs: Any,
-    ) -> tuple[Tensor, Tensor]:
-        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-        scores = torch.matmul(query, key.transpose(2, 3)) * scale  # (B, A, L, L)
-        masked = scores if attention_mask is None else scores + attention_mask
-        probabilities = torch.softmax(masked, dim=-1)
-        dropped = F.dropout(probabilities, p=dropout, training=module.training)
-        context = torch.matmul(dropped, value).transpose(1, 2).contiguous()  # (B, L, A, H / A)
-        return context, scores if of_scores else probabilities
-
-    return attention
-
-
-ATTENTION_MAPS = {"probabilities": "spd_probabilities", "scores": "spd_scores"}
-for _kind, _name in ATTENTION_MAPS.items():
-    AttentionInterface.register(_name, _attention_with_maps(of_scores=_kind == "scores"))
-    AttentionMaskInterface.register(_name, eager_mask)
+Draw = tuple[bool, ...]  # r_1 ... r_K of Eq. (1): True where the student layer is grafted
+DROPOUT_ATTRIBUTES = ("attention_dropout",)  # where a module keeps its dropout as a number (ModernBERT)
 
 
 class MaskedLinear(nn.Linear):
@@ -69,21 +45,35 @@ class MaskedLinear(nn.Linear):
 
 
 class GraftedLayer(nn.Module):
-    """Eq. (1), Huang et al. 2022: f^G_i(x) = r_i f^S_i(x) + (1 - r_i) f^T_i(x), one of them computed."""
+    """Eq. (1), Huang et al. 2022: f^G_i(x) = r_i f^S_i(x) + (1 - r_i) f^T_i(x), one of them computed.
 
-    def __init__(self, student: nn.Module, teacher: nn.Module) -> None:
+    `teacher` is a block of one layer or more. Either side may be absent: a model of students alone has no teacher.
+    """
+
+    def __init__(self, student: nn.Module | None, teacher: Sequence[nn.Module], attention_type: str | None) -> None:
         super().__init__()
         self.student = student
-        self.teacher = teacher
-        self.grafted = True
+        self.teacher = nn.ModuleList(teacher)
+        self.attention_type = attention_type  # encoders with several kinds of layer (ModernBERT) read it
+        self.grafted = student is not None
         self.known_output: Tensor | None = None
+        self.recording = False
+        self.input: Tensor | None = None
+        self.outputs: LayerOutputs | None = None
 
-    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """(B, L, H) -> what the encoder's own layer returns; `known_output` where it was computed before."""
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """(B, L, H) -> (B, L, H); `known_output` where it was computed before."""
+        if self.recording:
+            self.input = hidden_states
         if self.known_output is not None:
             return self.known_output
-        layer = self.student if self.grafted else self.teacher
-        return layer(hidden_states, *args, **kwargs)
+        seen: list[tuple[Tensor, Tensor]] = []
+        layers = self.teacher if self.student is None or not self.grafted else (self.student,)
+        for layer in layers:
+            hidden_states = layer(hidden_states, *args, spd_seen=seen, **kwargs)
+        if self.recording:
+            self.outputs = LayerOutputs(hidden_states, *seen[-1])
+        return hidden_states
 
 
 def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
@@ -99,30 +89,119 @@ def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
     return found[0]
 
 
-def graft(teacher: PreTrainedModel, dropout: float, attention_maps: str) -> PreTrainedModel:
-    """A copy of the fine-tuned `teacher` in which every encoder layer is a `GraftedLayer`.
+def blocks_of(layers: int, depth: float) -> list[range]:
+    """The teacher's `layers` cut into round(depth * layers) blocks, at least one, as equal as they can be.
 
-    The student layers start as copies of the teacher's, their linear layers masked; they alone require a
-    gradient, and they alone have `dropout` in training.
+    >>> blocks_of(4, 0.5), blocks_of(5, 0.6)
+    ([range(0, 2), range(2, 4)], [range(0, 2), range(2, 4), range(4, 5)])
     """
-    model = copy.deepcopy(teacher).requires_grad_(False)
+    count = max(1, round(depth * layers))
+    size, longer = divmod(layers, count)
+    ends = [0]
+    for block in range(count):
+        ends.append(ends[-1] + size + (block < longer))
+    return [range(first, end) for first, end in itertools.pairwise(ends)]
+
+
+def picked_layers(layers: int, student: StudentConfig) -> list[int]:
+    """The layers that the student starts from: the first K, or the first of each block.
+
+    >>> picked_layers(4, StudentConfig(depth=0.5)), picked_layers(4, StudentConfig(depth=0.5, pick="spaced"))
+    ([0, 1], [0, 2])
+    """
+    blocks = blocks_of(layers, student.depth)
+    return [block[0] if student.pick == "spaced" else index for index, block in enumerate(blocks)]
+
+
+def graft(
+    teacher: PreTrainedModel,
+    student: StudentConfig,
+    attention_maps: str,
+    *,
+    dropout: float,
+    teacher_dropout: float = 0.0,
+    source: PreTrainedModel | None = None,
+) -> PreTrainedModel:
+    """A copy of the fine-tuned `teacher` in which every block of encoder layers is a `GraftedLayer`.
+
+    The student layers start as copies of the teacher's (of `source`'s, if given: then all around them is `source`'s
+    too, and no teacher layers are kept). Their linear layers are masked. Nothing requires a gradient yet.
+    Raises UserError where a block mixes kinds of attention (ModernBERT's global and local layers).
+    """
+    model = copy.deepcopy(teacher if source is None else source).requires_grad_(False)
     model.config._attn_implementation = ATTENTION_MAPS[attention_maps]
+    if source is not None:
+        _set_dropout(model, dropout)
     layers = encoder_layers(model)
-    for index, layer in enumerate(layers):
-        student = copy.deepcopy(layer, {id(model.config): model.config}).requires_grad_(True)
-        for module in student.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = dropout
-        for name, linear in list(student.named_modules()):
+    blocks, picked = blocks_of(len(layers), student.depth), picked_layers(len(layers), student)
+    grafted = []
+    for block, pick in zip(blocks, picked, strict=True):
+        copied = copy.deepcopy(layers[pick], {id(model.config): model.config})
+        _set_dropout(copied, dropout)
+        for name, linear in list(copied.named_modules()):
             if isinstance(linear, nn.Linear):
-                student.set_submodule(name, MaskedLinear.of(linear))
-        layers[index] = GraftedLayer(student, layer)
+                copied.set_submodule(name, MaskedLinear.of(linear))
+        kept = [layers[index] for index in block] if source is None else []
+        for layer in kept:
+            _set_dropout(layer, teacher_dropout)
+        grafted.append(GraftedLayer(copied, kept, _attention_type([layers[pick], *kept])))
+    for index, layer in enumerate(grafted):
+        layers[index] = layer
+    del layers[len(grafted) :]
     return model.eval()
 
 
+def _attention_type(layers: Sequence[nn.Module]) -> str | None:
+    """The kind of attention that all of `layers` have, where the encoder knows kinds."""
+    kinds = {getattr(layer, "attention_type", None) for layer in layers}
+    if len(kinds) > 1:
+        raise UserError(
+            f"trial.student.depth: this encoder alternates {' and '.join(sorted(map(str, kinds)))}, and no layer can "
+            f"stand for layers of both; depth must be 1"
+        )
+    return kinds.pop()
+
+
+def teacher_in_blocks(teacher: PreTrainedModel, student: StudentConfig, attention_maps: str) -> PreTrainedModel:
+    """A frozen copy of `teacher` alone, cut into the student's blocks, so that its outputs can be recorded."""
+    model = graft(teacher, student, attention_maps, dropout=0.0)
+    for layer in grafted_layers(model):
+        layer.student = None
+    return model
+
+
+def _set_dropout(layer: nn.Module, dropout: float) -> None:
+    for module in layer.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = dropout
+        for name in DROPOUT_ATTRIBUTES:
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, dropout)
+
+
 def grafted_layers(model: PreTrainedModel) -> list[GraftedLayer]:
-    """The M grafted layers of a model made by `graft`, in order."""
+    """The K grafted layers of a model made by `graft`, in order."""
     return [module for module in model.modules() if isinstance(module, GraftedLayer)]
+
+
+def student_modules(model: PreTrainedModel, trained: str) -> list[nn.Module]:
+    """The modules that have dropout in training: those of the student layers, or all but the teacher's blocks."""
+    layers = grafted_layers(model)
+    if trained == "layers":
+        return [module for layer in layers for module in (layer.student or nn.Identity()).modules()]
+    teacher = set(teacher_modules(model))
+    return [module for module in model.modules() if module not in teacher]
+
+
+def teacher_modules(model: PreTrainedModel) -> list[nn.Module]:
+    """The modules of the teacher's blocks."""
+    return [module for layer in grafted_layers(model) for module in layer.teacher.modules()]
+
+
+def set_training(modules: Sequence[nn.Module], training: bool) -> None:
+    """Dropout on or off in `modules`; everything else stays as it is."""
+    for module in modules:
+        module.training = training
 
 
 def leading_teachers(draw: Draw) -> int:
@@ -133,7 +212,7 @@ def leading_teachers(draw: Draw) -> int:
 def set_draw(layers: Sequence[GraftedLayer], draw: Draw, known: Sequence[Tensor] = ()) -> None:
     """Graft the student layers that `draw` names.
 
-    `known` are the teacher's outputs of its layers 1 ... M for the batch at hand: the leading teacher layers
+    `known` are the teacher's outputs of its blocks 1 ... K for the batch at hand: the leading teacher blocks
     return them instead of computing them. `known` empty: every layer computes.
     """
     leading = leading_teachers(draw) if known else 0
@@ -142,10 +221,17 @@ def set_draw(layers: Sequence[GraftedLayer], draw: Draw, known: Sequence[Tensor]
         layer.known_output = known[index] if index < leading else None
 
 
-def train_students(layers: Sequence[GraftedLayer], training: bool) -> None:
-    """Dropout on or off in the student layers; everything else stays in evaluation mode."""
+def run_model(model: Any, layers: Sequence[GraftedLayer], inputs: dict[str, Tensor]) -> ModelOutputs:
+    """One forward pass of `model`, or of the engine around it, under the draw that is set; nothing is kept of it."""
     for layer in layers:
-        layer.student.train(training)
+        layer.recording = True
+    logits = model(**inputs).logits
+    embeddings = layers[0].input
+    assert embeddings is not None
+    outputs = ModelOutputs(logits, embeddings, tuple(layer.outputs for layer in layers))
+    for layer in layers:
+        layer.recording, layer.input, layer.outputs, layer.known_output = False, None, None, None
+    return outputs
 
 
 def masked_linears(model: nn.Module) -> Iterator[tuple[str, MaskedLinear]]:
@@ -153,10 +239,15 @@ def masked_linears(model: nn.Module) -> Iterator[tuple[str, MaskedLinear]]:
     return ((name, module) for name, module in model.named_modules() if isinstance(module, MaskedLinear))
 
 
-def prune(model: nn.Module, sparsity: float) -> None:
-    """One pruning event: every prunable matrix to `sparsity`, by magnitude, in place."""
-    for _, linear in masked_linears(model):
-        linear.mask.copy_(magnitude_mask(linear.weight, linear.mask, sparsity))
+def prune(model: nn.Module, sparsity: float, globally: bool = False) -> None:
+    """One pruning event by magnitude, in place: every prunable matrix to `sparsity`, or all of them together."""
+    linears = [linear for _, linear in masked_linears(model)]
+    if globally:
+        masks = global_magnitude_masks([one.weight for one in linears], [one.mask for one in linears], sparsity)
+    else:
+        masks = [magnitude_mask(linear.weight, linear.mask, sparsity) for linear in linears]
+    for linear, mask in zip(linears, masks, strict=True):
+        linear.mask.copy_(mask)
 
 
 def sparsity(model: nn.Module) -> float:
@@ -164,6 +255,26 @@ def sparsity(model: nn.Module) -> float:
     masks = [linear.mask for _, linear in masked_linears(model)]
     kept = torch.stack([mask.sum() for mask in masks]).sum().item()
     return 1.0 - kept / sum(mask.numel() for mask in masks)
+
+
+def remaining_parameters(model: PreTrainedModel) -> tuple[int, int]:
+    """What is left of the student without its zeros: parameters of its encoder layers, and of the whole model."""
+    pruned = sum(int((~linear.mask).sum()) for _, linear in masked_linears(model))
+    layers = grafted_layers(model)
+    of_layers = sum(p.numel() for layer in layers for p in (layer.student or nn.Identity()).parameters())
+    of_blocks = sum(p.numel() for layer in layers for p in layer.teacher.parameters())
+    return of_layers - pruned, sum(p.numel() for p in model.parameters()) - of_blocks - pruned
+
+
+def student_config(model: PreTrainedModel, student: StudentConfig) -> Any:
+    """The configuration of the extracted student: the teacher's, with as many layers as the student has."""
+    config = copy.deepcopy(model.config)
+    picked = picked_layers(config.num_hidden_layers, student)
+    if getattr(config, "layer_types", None):
+        config.layer_types = [config.layer_types[index] for index in picked]
+    config.num_hidden_layers = len(picked)
+    config._attn_implementation = None
+    return config
 
 
 def extract_student(model: PreTrainedModel) -> dict[str, Tensor]:

@@ -18,9 +18,11 @@ from rich.console import Console
 
 from spd_ray import dryrun, report
 from spd_ray.checkpoint import Verification, verify_checkpoint
+from spd_ray.config import Timeline, TrialConfig
 from spd_ray.display import SweepDisplay
 from spd_ray.errors import UserError, run_main
 from spd_ray.ledger import Ledger
+from spd_ray.methods import METHODS
 from spd_ray.provenance import space_hash_of, write_sweep_yaml
 from spd_ray.records import read_trials
 from spd_ray.scheduling import LedgerSearcher, StageAwareAsha
@@ -38,8 +40,9 @@ RESCORE_TOLERANCE = 0.02  # fp16 and bf16 students are read back in fp32
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line of `python -m spd_ray.sweep`."""
     parser = argparse.ArgumentParser(prog="python -m spd_ray.sweep", description=__doc__.splitlines()[0])
+    parser.add_argument("--space", metavar="FILE", help="the search space, such as search_spaces/demo.yaml")
     parser.add_argument(
-        "--space", required=True, metavar="FILE", help="the search space, such as search_spaces/demo.yaml"
+        "--method", metavar="NAME", help=f"run this method with its own dimensions: {', '.join(METHODS)}"
     )
     parser.add_argument("--trials", type=int, metavar="N", help="how many configurations (each runs under every seed)")
     parser.add_argument(
@@ -63,9 +66,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         overrides.append(f"study.trials={options.trials}")
     if options.name is not None:
         overrides.append(f"name={options.name}")
-    spec = load_spec(options.space, overrides)
-    check_address(options.address)
     console = Console(soft_wrap=not sys.stdout.isatty())
+    if options.space is None:
+        if options.method is None or not options.dry_run:
+            raise UserError("--space FILE is missing, such as --space search_spaces/demo.yaml")
+        dryrun.explain_method(options.method, console)
+        return 0
+    spec = load_spec(options.space, overrides, options.method)
+    check_address(options.address)
     if options.dry_run:
         dryrun.dry_run(spec, console)
         return 0
@@ -223,15 +231,23 @@ def verify_retained(spec: SweepSpec, ledger: Ledger, teacher: Teacher, folder: P
     verified = {}
     for trial in ledger.best_first()[: spec.checkpoints.keep]:
         try:
-            found = verify_checkpoint(folder / str(trial.checkpoint), trial.target_sparsity, teacher)
+            final, per_matrix = final_sparsity(ledger.config(trial.trial_id), teacher)
+            found = verify_checkpoint(folder / str(trial.checkpoint), final, per_matrix, teacher)
             if abs(found.score - (trial.best_score or 0.0)) > RESCORE_TOLERANCE:
                 raise ValueError(
                     f"{trial.checkpoint}: scores {found.score:.4f} after reading, {trial.best_score} before"
                 )
             verified[trial.trial_id] = found
+            ledger.update(trial.trial_id, dev_score=found.dev_score)
         except ValueError as error:
             ledger.update(trial.trial_id, status="failed", error=str(error))
     return verified
+
+
+def final_sparsity(config: TrialConfig, teacher: Teacher) -> tuple[float, bool]:
+    """What the best student's zeros are counted against, and whether in each matrix or in all of them together."""
+    timeline = Timeline.of(config.method, len(teacher.data.train))
+    return timeline.final_sparsity, config.method.pruning not in ("global_magnitude", "lottery")
 
 
 if __name__ == "__main__":

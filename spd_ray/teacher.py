@@ -80,7 +80,7 @@ def load_teacher(task: TaskConfig, model: ModelConfig, teacher: TeacherConfig) -
     texts = load_task(task)
     pretrained = resolve_model(model)
     tokenizer = load_tokenizer(pretrained, task.max_length)
-    data = encode_task(texts, tokenizer, task.max_length)
+    data = encode_task(texts, tokenizer, task)
     recipe = {
         "version": VERSION,
         "task": data.fingerprint,
@@ -188,6 +188,15 @@ def new_classifier(folder: Path, task: Task, dropout: float) -> Any:
     return model
 
 
+def pretrained_classifier(config: ModelConfig, task: Task, dropout: float, seed: int) -> Any:
+    """The pretrained encoder of `config` under a new classifier drawn from `seed`, with eager attention."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        model = new_classifier(resolve_model(config), task, dropout)
+    model.set_attn_implementation("eager")
+    return model
+
+
 def best_of_learning_rates(folder: Path, data: EncodedTask, config: TeacherConfig) -> tuple[Any, Report]:
     """Fine-tune under each learning rate, each from the same seed, and keep the best on dev (the first of equals)."""
     tried: list[tuple[float, float]] = []
@@ -195,13 +204,13 @@ def best_of_learning_rates(folder: Path, data: EncodedTask, config: TeacherConfi
     with progress_bar(f"teacher of {data.task.name}", steps * len(config.learning_rates)) as advance:
         for learning_rate in config.learning_rates:
             model = fine_tune(folder, data, config, learning_rate, advance)
-            dev_score = evaluate(model, data.dev, data.task).score
+            dev_score = evaluate(model, data.chooser, data.task).score
             if not tried or dev_score > max(known for _, known in tried):
                 best = model
             tried.append((learning_rate, dev_score))
     learning_rate, dev_score = max(tried, key=lambda pair: pair[1])
     train_score = evaluate(best, data.train, data.task).score
-    majority = majority_score(data.task, data.train.labels.numpy(), data.dev.labels.numpy())
+    majority = majority_score(data.task, data.train.labels.numpy(), data.chooser.labels.numpy())
     return best, Report(dev_score, train_score, majority, learning_rate, tried)
 
 

@@ -6,40 +6,25 @@ that continues from a saved state therefore goes on exactly as if it had never s
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from spd_ray import engine as engines
-from spd_ray import losses, surgery
-from spd_ray.activations import (
-    MEMORY_LIMIT_BYTES,
-    RecordedTeacher,
-    TeacherOutputs,
-    bytes_needed,
-    record_teacher,
-    run_teacher,
-)
+from spd_ray import losses, objective, surgery
+from spd_ray.activations import LiveTeacher, RecordedTeacher, recorded_teacher
+from spd_ray.attention import ModelOutputs
 from spd_ray.config import Timeline, TrialConfig
-from spd_ray.data import EncodedSplit, collate, epoch_batches
+from spd_ray.data import Batch, EncodedSplit, epoch_batches, make_batch
 from spd_ray.records import StepRecord
 from spd_ray.surgery import Draw
-from spd_ray.teacher import Teacher, evaluate
-
-
-class Batch(NamedTuple):
-    """B examples of L positions."""
-
-    indices: np.ndarray  # (B,) in the training set
-    inputs: dict[str, Tensor]  # the model's arguments, (B, L) each
-    labels: Tensor  # (B,)
-    tokens: Tensor  # (B, L) bool, True for a real token
+from spd_ray.teacher import Teacher, evaluate, pretrained_classifier
 
 
 class TrainingError(RuntimeError):
@@ -53,11 +38,13 @@ class SpdRun:
     config: TrialConfig
     timeline: Timeline
     teacher: Teacher
-    train_sample: EncodedSplit  # scored beside dev, to see the gap
+    train_sample: EncodedSplit  # scored beside what is chosen on, to see the gap
     model: PreTrainedModel
     layers: list[surgery.GraftedLayer]
+    active: list[nn.Module]  # in training mode during a step, with dropout
     engine: Any
-    known: RecordedTeacher | None  # the teacher's outputs on the training set, where they fit into memory
+    known: RecordedTeacher | LiveTeacher | None  # f^T on the training set; None: nothing reads it
+    initial: dict[str, Tensor]  # what lottery tickets rewind to; else empty
 
     @property
     def step(self) -> int:
@@ -66,13 +53,33 @@ class SpdRun:
 
 
 def prepare(config: TrialConfig, teacher: Teacher) -> SpdRun:
-    """Initialise student and grafted model from the teacher (Algorithm 1, Input) and wrap them."""
+    """Initialise student and grafted model (Algorithm 1, Input) and wrap them."""
     method = config.method
     train = teacher.data.train
-    model = surgery.graft(teacher.model, method.dropout, method.objective.attention_maps)
-    engine = engines.make_engine(model, config.engine, method.batch_size, method.clip_norm, method.weight_decay)
-    sample_size = min(method.eval_train_examples, len(train))
+    model = surgery.graft(
+        teacher.model,
+        method.student,
+        method.objective.attention_maps,
+        dropout=method.dropout,
+        teacher_dropout=method.teacher_dropout,
+        source=_source(config, teacher) if method.trained == "all" else None,
+    )
     layers = surgery.grafted_layers(model)
+    active = surgery.student_modules(model, method.trained)
+    if method.teacher_dropout > 0:
+        active += surgery.teacher_modules(model)
+    parameters = {name: p for name, p in model.named_parameters() if _is_trained(name, method.trained)}
+    for parameter in model.parameters() if method.clip_over == "all" else parameters.values():
+        parameter.requires_grad_(True)
+    engine = engines.make_engine(
+        model,
+        list(parameters.values()),
+        config.engine,
+        batch_size=method.batch_size,
+        clip_norm=method.clip_norm,
+        weight_decay=method.weight_decay,
+    )
+    sample_size = min(method.eval_train_examples, len(train))
     return SpdRun(
         config=config,
         timeline=Timeline.of(method, len(train)),
@@ -80,31 +87,47 @@ def prepare(config: TrialConfig, teacher: Teacher) -> SpdRun:
         train_sample=train.subset(np.linspace(0, len(train) - 1, sample_size).round().astype(int)),
         model=model,
         layers=layers,
+        active=active,
         engine=engine,
-        known=_known_outputs(config, teacher, model, layers) if method.objective.distils else None,
+        known=_known(config, teacher, model, layers),
+        initial={n: p.detach().clone() for n, p in parameters.items()} if method.pruning == "lottery" else {},
     )
 
 
-_last_known: dict[tuple[str, ...], RecordedTeacher] = {}
+def _is_trained(name: str, trained: str) -> bool:
+    return ".student." in name or trained == "all"
 
 
-def _known_outputs(
-    config: TrialConfig, teacher: Teacher, model: PreTrainedModel, layers: list[surgery.GraftedLayer]
-) -> RecordedTeacher | None:
-    """The teacher's outputs on the training set, kept in the process for the next trial that asks for the same."""
-    train = teacher.data.train
-    if bytes_needed(model, train) > MEMORY_LIMIT_BYTES:
+def _source(config: TrialConfig, teacher: Teacher) -> PreTrainedModel:
+    """What a student that is trained whole starts from: the teacher, or the encoder that it was fine-tuned from."""
+    if config.method.student.init == "teacher":
+        return teacher.model
+    return pretrained_classifier(config.model, teacher.data.task, config.method.dropout, config.seed)
+
+
+def _known(
+    config: TrialConfig, teacher: Teacher, model: PreTrainedModel, layers: Sequence[surgery.GraftedLayer]
+) -> RecordedTeacher | LiveTeacher | None:
+    """The teacher's outputs: recorded if they fit into memory, else computed by the model itself under r = 0...0.
+
+    A student that is trained whole has embeddings of its own: there f^T is a model beside it.
+    """
+    method = config.method
+    distils = any(one.distils for one in method.objectives)
+    if not (distils or method.grafts):
         return None
-    key = (
-        str(teacher.folder),
-        teacher.data.fingerprint,
-        config.engine.precision,
-        config.method.objective.attention_maps,
-    )
-    if key not in _last_known:
-        _last_known.clear()
-        _last_known[key] = record_teacher(model, layers, train)
-    return _last_known[key]
+    live = LiveTeacher(model, layers)
+    if method.trained == "all":
+        alone = surgery.teacher_in_blocks(teacher.model, method.student, method.objective.attention_maps)
+        alone.to(model.device, model.dtype)
+        live = LiveTeacher(alone, surgery.grafted_layers(alone))
+    if config.task.padding == "max_length":
+        return live
+    data, needs = teacher.data, objective.Needs.of(method, len(layers))
+    maps = method.objective.attention_maps
+    key = (str(teacher.folder), data.fingerprint, config.engine.precision, maps, method.student.depth, needs)
+    recorded = recorded_teacher(live, data.train, needs, key)
+    return recorded or (live if distils else None)
 
 
 def train_spd(run: SpdRun) -> Iterator[StepRecord]:
@@ -117,11 +140,19 @@ def train_spd(run: SpdRun) -> Iterator[StepRecord]:
     sparsity = surgery.sparsity(run.model)
     for step, batch in zip(range(run.step, timeline.t3), batches_from(run, run.step), strict=False):
         yield training_step(run, step, batch, sparsity)
-        if step + 1 in timeline.pruning_steps:
-            surgery.prune(run.model, timeline.pruning_rate(step + 1))
+        if any(event.step == step + 1 for event in timeline.pruning_events):
+            prune(run, step + 1)
             sparsity = surgery.sparsity(run.model)
         if step + 1 in timeline.eval_steps:
             yield from evaluate_student(run, step + 1, sparsity)
+
+
+def prune(run: SpdRun, step: int) -> None:
+    """The pruning event that is due after `step` applied steps, Eq. (3); lottery tickets rewind what is left."""
+    kind = run.config.method.pruning
+    surgery.prune(run.model, run.timeline.pruning_rate(step), globally=kind in ("global_magnitude", "lottery"))
+    if kind == "lottery":
+        engines.rewind(run.engine, run.initial)
 
 
 def training_step(run: SpdRun, step: int, batch: Batch, sparsity: float) -> StepRecord:
@@ -131,7 +162,7 @@ def training_step(run: SpdRun, step: int, batch: Batch, sparsity: float) -> Step
     p = timeline.replacing_probability(step)
     draw = draw_at(seed, step, p, len(run.layers))
     learning_rate = timeline.learning_rate(step)
-    engines.set_learning_rate(run.engine, learning_rate)
+    engines.set_rates(run.engine, learning_rate, l1_at(run, step))
 
     attempts = 0
     while run.step == step:
@@ -140,14 +171,13 @@ def training_step(run: SpdRun, step: int, batch: Batch, sparsity: float) -> Step
             raise TrainingError(f"fp16 overflows even at loss scale {loss_scale:g} at step {step}")
         attempts += 1
         torch.manual_seed(seed * 1_000_003 + step)
-        terms = loss_terms(run, batch, draw)
-        loss = weighted_sum(run, terms)
+        terms = loss_terms(run, batch, step, draw)
+        loss = with_gradient(run, objective.weighted_sum(timeline.objective(step), terms))
         engines.apply_step(run.engine, loss)
 
     total, *values = torch.stack([loss.detach(), *terms.values()]).tolist()
     if not math.isfinite(total):
         raise TrainingError(f"the loss is {total} at step {step} (learning rate {learning_rate:g})")
-    value_of = dict(zip(terms, values, strict=True))
     return StepRecord(
         step=step,
         epoch=step / timeline.steps_per_epoch,
@@ -157,10 +187,7 @@ def training_step(run: SpdRun, step: int, batch: Batch, sparsity: float) -> Step
         value=total,
         sparsity=sparsity,
         seconds=time.perf_counter() - started,
-        loss_hidden=value_of.get("hidden"),
-        loss_attention=value_of.get("attention"),
-        loss_prediction=value_of.get("prediction"),
-        loss_task=value_of.get("task"),
+        **{f"loss_{name}": value for name, value in zip(terms, values, strict=True)},
         p=p,
         learning_rate=learning_rate,
         draw="".join("1" if r else "0" for r in draw),
@@ -172,71 +199,80 @@ def training_step(run: SpdRun, step: int, batch: Batch, sparsity: float) -> Step
 
 def batches_from(run: SpdRun, step: int) -> Iterator[Batch]:
     """The batches of `step`, `step` + 1, ...: epochs shuffled by (seed, epoch), examples of like length together."""
-    train = run.teacher.data.train
+    task, train = run.config.task, run.teacher.data.train
+    width = task.max_length if task.padding == "max_length" else None
     epoch, index = divmod(step, run.timeline.steps_per_epoch)
     while True:
         for indices in epoch_batches(train.lengths, run.config.method.batch_size, run.config.seed, epoch)[index:]:
-            inputs = collate(train, indices, run.engine.device)
-            labels = inputs.pop("labels")
-            yield Batch(indices, inputs, labels, inputs["attention_mask"].bool())
+            yield make_batch(train, indices, run.engine.device, width)
         epoch, index = epoch + 1, 0
 
 
 def draw_at(seed: int, step: int, p: float, layers: int) -> Draw:
-    """r_1 ... r_M of Eq. (1): independent Bernoulli(p), one draw a step for the whole batch and for all ranks.
+    """r_1 ... r_K of Eq. (1): independent Bernoulli(p), one draw a step for the whole batch and for all ranks.
 
     A draw of no student layer is kept: its gradient is zero, and the step is taken with it, as Eq. (1) says.
     """
     return tuple(bool(r) for r in np.random.default_rng([seed, step]).random(layers) < p)
 
 
-def loss_terms(run: SpdRun, batch: Batch, draw: Draw) -> dict[str, Tensor]:
-    """The terms of Eq. (4) that have a weight, each summed over the layers.
+def l1_at(run: SpdRun, step: int) -> float:
+    """The strength of the reweighted L1 norm at `step`: constant until pruning ends."""
+    method = run.config.method
+    active = method.pruning == "reweighted_l1" and step < run.timeline.pruning_end_step
+    return method.l1 if active else 0.0
 
-    Layers before the first grafted one are the teacher's own: their outputs are known, and their terms are
-    exactly zero.
+
+def loss_terms(run: SpdRun, batch: Batch, step: int, draw: Draw) -> dict[str, Tensor]:
+    """The terms of the step's objective that have a weight.
+
+    Blocks before the first grafted student layer are the teacher's own: their outputs are known, and their terms are
+    exactly zero. Where gradients or dropout of the frozen layers count, everything is computed.
     """
-    objective = run.config.method.objective
-    if not objective.distils:
-        grafted = run_grafted(run, batch, draw)
-        return {"task": losses.task_loss(grafted.logits, batch.labels)}
-
-    if run.known is not None:
-        teacher = run.known.of(batch.indices, batch.tokens.shape[1])
-    else:
-        teacher = run_teacher(run.model, run.layers, batch.inputs)
-    grafted = run_grafted(run, batch, draw, teacher)
-    leading = surgery.leading_teachers(draw)
-    hidden = zip((grafted.hidden_states or ())[1:], teacher.hidden[1 + leading :], strict=True)
-    attention = zip(grafted.attentions or (), teacher.attention[leading:], strict=True)
-
-    terms = {}
-    zero = teacher.logits.new_zeros((), dtype=torch.float32)
-    if objective.task:
-        terms["task"] = losses.task_loss(grafted.logits, batch.labels)
-    if objective.hidden:
-        terms["hidden"] = sum((losses.hidden_loss(s, t, batch.tokens) for s, t in hidden), zero)
-    if objective.attention:
-        terms["attention"] = sum((losses.attention_loss(s, t, batch.tokens) for s, t in attention), zero)
-    if objective.prediction:
-        terms["prediction"] = losses.prediction_loss(grafted.logits, teacher.logits, objective.temperature)
+    method, wanted = run.config.method, run.timeline.objective(step)
+    compute = run.known is not None and (wanted.distils or isinstance(run.known, RecordedTeacher))
+    teacher = run.known.outputs(batch) if run.known is not None and compute else None
+    frozen_count = method.clip_over == "all" or method.teacher_dropout > 0
+    reuse = teacher if method.grafts and not frozen_count else None
+    student = run_grafted(run, batch.inputs, draw, reuse)
+    terms = objective.terms(wanted, student, teacher, batch.labels, batch.tokens)
+    if wanted.consistency:
+        terms["consistency"] = run.timeline.budget(step) * mixed_consistency(run, batch, step, draw, student)
     return terms
 
 
-def run_grafted(run: SpdRun, batch: Batch, draw: Draw, teacher: TeacherOutputs | None = None) -> Any:
-    """f^G of Eq. (1) on one batch, in training mode; with `teacher`, its layers' outputs come along."""
-    surgery.set_draw(run.layers, draw, known=() if teacher is None else tuple(teacher.hidden[1:]))
-    surgery.train_students(run.layers, True)
-    wanted = teacher is not None
-    outputs = run.engine(**batch.inputs, output_hidden_states=wanted, output_attentions=wanted)
-    surgery.train_students(run.layers, False)
+def run_grafted(
+    run: SpdRun, inputs: dict[str, Tensor], draw: Draw, teacher: ModelOutputs | None = None
+) -> ModelOutputs:
+    """f^G of Eq. (1) on one batch, in training mode; the leading blocks' outputs are taken from `teacher`."""
+    known = () if teacher is None else tuple(layer.hidden for layer in teacher.layers if layer is not None)
+    surgery.set_draw(run.layers, draw, known)
+    surgery.set_training(run.active, True)
+    outputs = surgery.run_model(run.engine, run.layers, inputs)
+    surgery.set_training(run.active, False)
     return outputs
 
 
-def weighted_sum(run: SpdRun, terms: dict[str, Tensor]) -> Tensor:
-    """The objective, Eq. (2): the terms by their weights; it always has a gradient, be it zero."""
-    weights = run.config.method.objective
-    loss = torch.stack([getattr(weights, name) * term for name, term in terms.items()]).sum()
+def mixed_consistency(run: SpdRun, batch: Batch, step: int, draw: Draw, student: ModelOutputs) -> Tensor:
+    """Consistency under mixup of the last layer (Ko et al. 2023): inputs are mixed with the batch in reverse order.
+
+    The larger share, max(s, 1 - s) of s ~ U(0, 1), is the example's own.
+    """
+    share = float(np.random.default_rng([run.config.seed, step, 1]).random())
+    share = max(share, 1.0 - share)
+    partner = torch.arange(len(batch.labels) - 1, -1, -1, device=batch.tokens.device)
+    embedded = run.model.get_input_embeddings()(batch.inputs["input_ids"])  # (B, L, E)
+    inputs = {name: tensor for name, tensor in batch.inputs.items() if name != "input_ids"}
+    inputs["inputs_embeds"] = share * embedded + (1.0 - share) * embedded[partner]
+    inputs["attention_mask"] = torch.maximum(inputs["attention_mask"], inputs["attention_mask"][partner])
+    mixed, plain = run_grafted(run, inputs, draw).layers[-1], student.layers[-1]
+    if mixed is None or plain is None:
+        return student.logits.new_zeros((), dtype=torch.float32)
+    return losses.consistency_loss(mixed.hidden, plain.hidden, partner, share, batch.tokens)
+
+
+def with_gradient(run: SpdRun, loss: Tensor) -> Tensor:
+    """`loss` with a gradient for everything that is trained, be it zero."""
     if loss.requires_grad:
         return loss
     student = [p for p in run.model.parameters() if p.requires_grad]
@@ -244,10 +280,11 @@ def weighted_sum(run: SpdRun, terms: dict[str, Tensor]) -> Tensor:
 
 
 def evaluate_student(run: SpdRun, step: int, sparsity: float) -> Iterator[StepRecord]:
-    """Score f^S, all layers the student's, on a sample of the training set and on dev; the dev score is last."""
-    task = run.teacher.data.task
+    """Score f^S, all layers the student's, on a sample of train and on what is chosen on; that score comes last."""
+    data, selection = run.teacher.data, run.config.task.selection
+    task = data.task
     surgery.set_draw(run.layers, (True,) * len(run.layers))
-    for split, examples in (("train", run.train_sample), ("dev", run.teacher.data.dev)):
+    for split, examples in (("train", run.train_sample), (selection, data.chooser)):
         started = time.perf_counter()
         scores = evaluate(run.model, examples, task)
         seconds = time.perf_counter() - started

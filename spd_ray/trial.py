@@ -6,22 +6,24 @@ between does the same steps again and overwrites the same files.
 """
 
 import json
+import math
 import shutil
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from ray import tune
+from torch import nn
 
 from spd_ray import engine, records
 from spd_ray.cache import whole_folder
 from spd_ray.checkpoint import export_student
 from spd_ray.config import ModelConfig, TaskConfig, TeacherConfig, TrialConfig
 from spd_ray.records import StepRecord
-from spd_ray.surgery import masked_linears
+from spd_ray.surgery import encoder_layers, remaining_parameters
 from spd_ray.teacher import Teacher, load_teacher
 from spd_ray.trainer import TrainingError, load_run, prepare, save_run, train_spd
 
@@ -53,6 +55,9 @@ class Standing:
     best_step: int | None = None
     train_score: float | None = None  # at best_step
     achieved_sparsity: float | None = None  # at best_step
+    remaining_encoder_parameters: int | None = None  # at best_step
+    remaining_parameters: int | None = None
+    rungs: dict[str, dict[str, float]] = field(default_factory=dict)  # the best on each rung of the ladder, by sparsity
     wall_seconds: float = 0.0
     device_seconds: float = 0.0
 
@@ -68,9 +73,9 @@ def state_folder(sweep_folder: Path, trial_id: str) -> Path:
     return sweep_folder / "state" / trial_id
 
 
-def checkpoint_folder(sweep_folder: Path, trial_id: str) -> Path:
-    """Where a trial's best feasible student is."""
-    return sweep_folder / "checkpoints" / trial_id
+def checkpoint_folder(sweep_folder: Path, trial_id: str, rung: float | None = None) -> Path:
+    """Where a trial's best feasible student is, or the best one on a rung of its ladder."""
+    return sweep_folder / "checkpoints" / (trial_id if rung is None else f"{trial_id}-sparsity-{rung:g}")
 
 
 class TrialRunner:
@@ -91,9 +96,12 @@ class TrialRunner:
     def facts(self) -> dict[str, int | float]:
         """What the trial's record says of it from the start."""
         run, timeline = self.run, self.run.timeline
+        encoder = encoder_layers(run.teacher.model)
         return {
-            "layers": len(run.layers),
-            "prunable_parameters": sum(linear.mask.numel() for _, linear in masked_linears(run.model)),
+            "layers": len(encoder),
+            "student_layers": len(run.layers),
+            "prunable_parameters": sum(m.weight.numel() for m in encoder.modules() if isinstance(m, nn.Linear)),
+            "encoder_parameters": sum(p.numel() for p in encoder.parameters()),
             "parameters": sum(p.numel() for p in run.teacher.model.parameters()),
             "t1": timeline.t1,
             "t2": timeline.t2,
@@ -110,8 +118,11 @@ class TrialRunner:
         order, before, started = self.order, self.standing, time.perf_counter()
         chunk = self._next_chunk()
         standing = self._judged(chunk)
-        if standing.best_step == standing.step:
-            export_student(self.run, checkpoint_folder(order.sweep_folder, order.trial_id), order.command)
+        rung = self.run.timeline.rung(standing.step)
+        on_rung = rung is not None and standing.rungs[f"{rung:g}"]["step"] == standing.step
+        if standing.best_step == standing.step or on_rung:
+            folder = checkpoint_folder(order.sweep_folder, order.trial_id, rung)
+            export_student(self.run, folder, order.command)
         part = records.step_part(order.sweep_folder, order.trial_id, before.step, standing.step)
         records.write_parquet(chunk, records.STEP_SCHEMA, part)
         self.standing = replace(standing, wall_seconds=before.wall_seconds + time.perf_counter() - started)
@@ -127,35 +138,42 @@ class TrialRunner:
         chunk = []
         for record in self._records:
             chunk.append(record)
-            if record.split == "dev" and record.metric != "loss":
+            if record.split == self.run.config.task.selection and record.metric != "loss":
                 return chunk
         raise AssertionError("a trial ends with an evaluation")
 
     def _judged(self, chunk: list[StepRecord]) -> Standing:
         before, timeline = self.standing, self.run.timeline
-        dev = chunk[-1]
-        train_score = next(r.value for r in chunk if r.split == "train" and r.metric == dev.metric)
-        pruning_done = timeline.pruning_rate(dev.step) >= timeline.method.target_sparsity
+        scored = chunk[-1]
+        train_score = next(r.value for r in chunk if r.split == "train" and r.metric == scored.metric)
+        pruning_done = timeline.pruning_rate(scored.step) >= timeline.final_sparsity
+        rung = timeline.rung(scored.step)
         standing = replace(
             before,
-            step=dev.step,
+            step=scored.step,
             evaluations=before.evaluations + 1,
-            stage=dev.stage,
-            budget=timeline.budget(dev.step),
-            sparsity=dev.sparsity,
+            stage=scored.stage,
+            budget=timeline.budget(scored.step),
+            sparsity=scored.sparsity,
             pruning_done=pruning_done,
-            score=dev.value,
+            score=scored.value,
             train_score_now=train_score,
             device_seconds=before.device_seconds + sum(r.seconds for r in chunk if r.split == "batch"),
         )
-        if pruning_done and (before.best_score is None or dev.value > before.best_score):
-            standing = replace(
+        if pruning_done and (before.best_score is None or scored.value > before.best_score):
+            of_encoder, of_model = remaining_parameters(self.run.model)
+            return replace(
                 standing,
-                best_score=dev.value,
-                best_step=dev.step,
+                best_score=scored.value,
+                best_step=scored.step,
                 train_score=train_score,
-                achieved_sparsity=dev.sparsity,
+                achieved_sparsity=scored.sparsity,
+                remaining_encoder_parameters=of_encoder,
+                remaining_parameters=of_model,
             )
+        if rung is not None and scored.value > before.rungs.get(f"{rung:g}", {}).get("score", -math.inf):
+            found = {"sparsity": rung, "score": scored.value, "train_score": train_score, "step": scored.step}
+            return replace(standing, rungs={**before.rungs, f"{rung:g}": found})
         return standing
 
     def _save_state(self) -> None:

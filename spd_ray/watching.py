@@ -1,5 +1,6 @@
 """The driver's eye on Tune: what happens to a trial goes to the ledger, to MLflow and to the screen."""
 
+import json
 import shutil
 import time
 from pathlib import Path
@@ -15,7 +16,9 @@ from spd_ray.trial import checkpoint_folder, state_folder
 
 FACTS = (
     "layers",
+    "student_layers",
     "prunable_parameters",
+    "encoder_parameters",
     "parameters",
     "t1",
     "t2",
@@ -24,7 +27,16 @@ FACTS = (
     "teacher_score",
     "majority_score",
 )
-BEST = ("best_score", "best_step", "train_score", "achieved_sparsity", "wall_seconds", "device_seconds")
+BEST = (
+    "best_score",
+    "best_step",
+    "train_score",
+    "achieved_sparsity",
+    "remaining_encoder_parameters",
+    "remaining_parameters",
+    "wall_seconds",
+    "device_seconds",
+)
 SCORES = ("score", "train_score_now", "best_score", "sparsity", "budget")
 OUTCOMES: dict[str, Status] = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 
@@ -75,6 +87,14 @@ class SweepWatcher(Callback):
             self.run_ids[trial_id] = self.tracker.start_trial(trial_id, params, tags)
         return self.run_ids[trial_id]
 
+    def _ladder(self, trial_id: str, result: dict[str, Any]) -> str | None:
+        """The rungs as the record holds them, each with its checkpoint."""
+        rungs = result.get("rungs", {}).values()
+        folders = [checkpoint_folder(self.ledger.folder, trial_id, rung["sparsity"]) for rung in rungs]
+        relative = [str(folder.relative_to(self.ledger.folder)) for folder in folders]
+        found = [{**rung, "checkpoint": path} for rung, path in zip(rungs, relative, strict=True)]
+        return json.dumps(found) if found else None
+
     def _end(self, trial_id: str, status: str, result: dict[str, Any], error: str | None) -> None:
         checkpoint = checkpoint_folder(self.ledger.folder, trial_id)
         known = {name: result[name] for name in (*FACTS, *BEST, "peak_memory_bytes") if name in result}
@@ -86,6 +106,7 @@ class SweepWatcher(Callback):
             final_score=result.get("score"),
             feasible=feasible,
             checkpoint=str(checkpoint.relative_to(self.ledger.folder)) if feasible else None,
+            ladder=self._ladder(trial_id, result),
             error=error,
             mlflow_run_id=self.tracker.run_id_of(self._run_id(trial_id)),
         )
@@ -102,7 +123,8 @@ def drop_students(ledger: Ledger) -> None:
     for trial in ledger.ended:
         folder = checkpoint_folder(ledger.folder, trial.trial_id)
         if trial.trial_id not in kept and folder.exists():
-            shutil.rmtree(folder)
+            for student in [folder, *folder.parent.glob(f"{trial.trial_id}-sparsity-*")]:
+                shutil.rmtree(student)
             ledger.update(trial.trial_id, checkpoint=None)
 
 

@@ -11,8 +11,8 @@ def test_the_papers_rte_setting_in_steps():
     timeline = Timeline.of(MethodConfig(), train_examples=2490)
     assert (timeline.steps_per_epoch, timeline.t1, timeline.t2, timeline.t3) == (78, 2340, 3120, 4680)
     assert timeline.pruning_end_step == 2340
-    assert timeline.pruning_steps[0] == 195
-    assert len(timeline.pruning_steps) == 12
+    assert timeline.pruning_events[0].step == 195
+    assert len(timeline.pruning_events) == 12
     assert timeline.pruning_rate(2339) < 0.9 == timeline.pruning_rate(2340)
     assert timeline.replacing_probability(2730) == pytest.approx(0.8)
     assert [timeline.stage(t) for t in (0, 2339, 2340, 3119, 3120, 4679, 4680)] == [1, 1, 2, 2, 3, 3, 3]
@@ -28,6 +28,12 @@ def test_the_papers_rte_setting_in_steps():
         ({"target_sparsity": 1.0}, "less than 1"),
         ({"stage1_lr": float("nan")}, "finite"),
         ({"learning_rate": 1e-3}, "Extra inputs"),
+        ({"trained": "all"}, "needs grafting: none"),
+        ({"student": {"init": "pretrained"}}, "needs trained: all"),
+        ({"ladder": [0.9]}, "below the sparsity at the end, 0.9"),
+        ({"ladder": [0.8, 0.5]}, "ladder must rise"),
+        ({"ladder": [0.1], "pruning_events": 1}, "1 events leave none"),
+        ({"phases": [{"until": 0.5, "objective": {"attention_maps": "scores"}}]}, "same attention_maps"),
     ],
 )
 def test_impossible_settings_are_refused(changes, words):
@@ -63,3 +69,51 @@ def test_timelines_are_ordered(examples, batch, stages, end_share):
     assert timeline.eval_steps[-1] == timeline.t3
     assert timeline.eval_steps[0] >= 1
     assert {timeline.t1, timeline.t2, timeline.pruning_end_step} <= set(timeline.eval_steps)
+
+
+def test_one_decay_and_rounds_by_hand():
+    # 4 steps an epoch; pruning after steps 4 and 8 of 16
+    settings = dict(
+        total_epochs=4, stage1_epochs=2, stage2_epochs=0, stage1_lr=1.0, stage23_lr=7.0, batch_size=2, pruning_events=2
+    )  # fmt: skip
+    one = Timeline.of(MethodConfig(**settings, lr_schedule="one_decay"), 8)
+    assert [one.learning_rate(t) for t in (0, 4, 8, 15, 16)] == [1.0, 0.75, 0.5, 1 / 16, 0.0]
+    rounds = Timeline.of(MethodConfig(**settings, lr_schedule="rounds"), 8)
+    assert [rounds.learning_rate(t) for t in (0, 2, 4, 6, 8, 12, 15, 16)] == [1, 0.5, 1, 0.5, 1, 0.5, 0.125, 0]
+
+
+def test_a_ladder_stands_on_its_rungs_and_is_scored_before_it_leaves_them():
+    # 10 steps an epoch, 4 events after 10, 20, 30, 40 steps; cubic to 0.9: 0.520, 0.7875, 0.886, 0.9
+    method = MethodConfig(
+        total_epochs=8, stage1_epochs=4, stage2_epochs=0, batch_size=1, pruning_events=4, ladder=(0.5, 0.8),
+        eval_every_epochs=100,
+    )  # fmt: skip
+    timeline = Timeline.of(method, 10)
+    assert [event.rate for event in timeline.pruning_events] == pytest.approx([0.5, 0.7875, 0.8, 0.9])
+    assert [timeline.rung(t) for t in (9, 10, 19, 20, 30, 39, 40)] == [None, 0.5, 0.5, None, 0.8, 0.8, None]
+    assert timeline.eval_steps == (19, 39, 40, 80)
+
+
+def test_the_public_code_drops_its_last_event_where_the_division_is_exact():
+    settings = dict(total_epochs=4, stage1_epochs=2, stage2_epochs=0, batch_size=1, drop_last_event=True)
+    exact = Timeline.of(MethodConfig(**settings), 12)  # 24 steps, 12 events
+    assert len(exact.pruning_events) == 11
+    assert exact.final_sparsity == pytest.approx(0.9 * (1 - (1 / 12) ** 3)) == pytest.approx(0.8994792)
+    inexact = Timeline.of(MethodConfig(**settings), 13)
+    assert (len(inexact.pruning_events), inexact.final_sparsity) == (12, 0.9)
+
+
+def test_phases_follow_one_another():
+    first, then = (ObjectiveConfig(hidden=0, attention=0, prediction=0, task=t) for t in (1, 2))
+    method = MethodConfig(
+        total_epochs=4, stage1_epochs=2, stage2_epochs=0, batch_size=1, phases=({"until": 0.5, "objective": first},),
+        objective=then,
+    )  # fmt: skip
+    timeline = Timeline.of(method, 5)
+    assert [timeline.objective(t).task for t in (0, 9, 10, 19)] == [1, 1, 2, 2]
+
+
+def test_without_pruning_every_student_is_feasible():
+    timeline = Timeline.of(MethodConfig(pruning="none"), 100)
+    assert timeline.pruning_events == ()
+    assert timeline.pruning_rate(10**6) == timeline.final_sparsity == 0.0

@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 from transformers import AutoModel, AutoTokenizer
 
 from spd_ray import data
-from spd_ray.data import POOL_BATCHES, EncodedTask, collate, encode, encode_task, epoch_batches, eval_batches
+from spd_ray.config import TaskConfig
+from spd_ray.data import (
+    POOL_BATCHES,
+    EncodedTask,
+    collate,
+    encode,
+    encode_task,
+    epoch_batches,
+    eval_batches,
+    make_batch,
+)
 from spd_ray.tasks import TASKS, Examples, TaskData
 
 LENGTHS = st.lists(st.integers(1, 128), min_size=1, max_size=400).map(np.array)
@@ -24,7 +34,11 @@ CLS, SEP, RED, BLUE, CAT, DOG, RUNS, WELL, VERY = 2, 3, 5, 7, 8, 9, 11, 13, 14  
 
 @pytest.fixture(scope="module")
 def encoded(tiny_bert: Path) -> EncodedTask:
-    return encode_task(TaskData(TASKS["rte"], PAIRS, PAIRS, "f"), AutoTokenizer.from_pretrained(tiny_bert), 32)
+    return encode_task(
+        TaskData(TASKS["rte"], PAIRS, PAIRS, "f"),
+        AutoTokenizer.from_pretrained(tiny_bert),
+        TaskConfig(name="rte", max_length=32),
+    )
 
 
 def padding_share(lengths: np.ndarray, batches: list[np.ndarray]) -> float:
@@ -133,3 +147,11 @@ def test_the_batch_an_example_is_in_does_not_change_its_output(tiny_bert: Path, 
         del batch["labels"]
         outputs.append(model(**batch).last_hidden_state[0, :6])
     torch.testing.assert_close(*outputs)
+
+
+def test_batches_can_be_padded_to_a_width(encoded: EncodedTask) -> None:
+    batch = make_batch(encoded.train, np.array([0, 2]), "cpu", width=20)
+    assert batch.tokens.shape == batch.inputs["input_ids"].shape == (2, 20)
+    assert batch.tokens.sum(dim=1).tolist() == encoded.train.lengths[[0, 2]].tolist()
+    assert "labels" not in batch.inputs
+    assert batch.labels.tolist() == [0, 0]

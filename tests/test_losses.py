@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -69,3 +70,56 @@ def test_padding_changes_nothing(padding, seed):
     assert torch.allclose(
         losses.attention_loss(student, teacher, tokens), losses.attention_loss(*padded, padded_tokens), rtol=1e-5
     )
+
+
+def test_temperature_on_both_sides_is_hintons():
+    student, teacher = torch.tensor([[2.0, 0.0]]), torch.tensor([[4.0, 0.0]])
+    # T = 2: softmax(2, 0) = .8808, .1192; log softmax(1, 0) = -.31326, -1.31326; times T^2 = 4
+    expected = 4 * (0.880797 * 0.313262 + 0.119203 * 1.313262)
+    assert losses.prediction_loss(student, teacher, 2.0, on_both=True) == pytest.approx(expected, rel=1e-5)
+
+
+def test_averaging_over_classes_divides_by_their_number():
+    student, teacher = torch.randn(3, 5), torch.randn(3, 5)
+    whole = losses.prediction_loss(student, teacher, 1.0)
+    assert losses.prediction_loss(student, teacher, 1.0, average_classes=True) == pytest.approx(float(whole) / 5)
+
+
+def test_first_token_loss_by_hand():
+    # (3, 4) / 5 = (.6, .8) against (1, 0): .16 + .64; the second token does not count
+    student = torch.tensor([[[3.0, 4.0], [9.0, 9.0]]])
+    teacher = torch.tensor([[[2.0, 0.0], [0.0, 1.0]]])
+    assert losses.first_token_loss(student, teacher) == pytest.approx(0.8)
+
+
+def test_cosine_loss_by_hand_ignores_padding():
+    student = torch.tensor([[[1.0, 0.0], [0.0, 2.0], [5.0, 5.0]]])
+    teacher = torch.tensor([[[1.0, 1.0], [0.0, 1.0], [-5.0, -5.0]]])
+    tokens = torch.tensor([[True, True, False]])
+    assert losses.cosine_loss(student, teacher, tokens) == pytest.approx((1 - 0.5**0.5) / 2, rel=1e-5)
+
+
+def test_relation_loss_is_kl_over_real_keys():
+    # one real query and key pair of (0, ln 3) against (0, 0): t = (1/4, 3/4), s = (1/2, 1/2)
+    teacher = torch.tensor([[[[0.0, 1.0986123, 7.0]] * 3]])
+    student = torch.tensor([[[[0.0, 0.0, -9.0]] * 3]])
+    tokens = torch.tensor([[True, True, False]])
+    expected = 0.25 * np.log(0.5) + 0.75 * np.log(1.5)
+    assert losses.relation_loss(student, teacher, tokens) == pytest.approx(expected, rel=1e-5)
+    assert losses.relation_loss(teacher, teacher, tokens) == pytest.approx(0.0, abs=1e-7)
+
+
+def test_value_scores_by_hand():
+    value = torch.tensor([[[[1.0, 2.0, 2.0, 0.0], [0.0, 2.0, 0.0, 0.0]]]])
+    assert losses.value_scores(value).tolist() == [[[[4.5, 2.0], [2.0, 2.0]]]]
+
+
+def test_consistency_weighs_both_originals_and_gives_them_no_gradient():
+    mixed = torch.tensor([[[1.0]], [[2.0]]], requires_grad=True)
+    plain = torch.tensor([[[0.0]], [[4.0]]], requires_grad=True)
+    tokens = torch.ones(2, 1, dtype=torch.bool)
+    loss = losses.consistency_loss(mixed, plain, torch.tensor([1, 0]), 0.75, tokens)
+    assert loss.item() == pytest.approx(0.75 * (1 + 4) / 2 + 0.25 * (9 + 4) / 2)
+    loss.backward()
+    assert plain.grad is None
+    assert mixed.grad is not None

@@ -30,30 +30,47 @@ def test_learning_rate_is_eq_6_and_restarts_at_t1(step, expected):
 
 
 @pytest.mark.parametrize(
-    ("step", "cubic", "linear", "one_shot"),
-    # events due after 3, 6, 9 and 12 steps; cubic theta_j = 0.8 (1 - (1 - j/4)^3)
-    [(0, 0, 0, 0), (2, 0, 0, 0), (3, 0.4625, 0.2, 0), (6, 0.7, 0.4, 0), (11, 0.7875, 0.6, 0), (12, 0.8, 0.8, 0.8)],
+    ("schedule", "expected"),
+    # at target 0.8: cubic theta_j = 0.8 (1 - (1 - j/4)^3); geometric keeps 0.2^(j/4) = .669, .447, .299, .2
+    [
+        ("cubic", [0.4625, 0.7, 0.7875, 0.8]),
+        ("linear", [0.2, 0.4, 0.6, 0.8]),
+        ("geometric", [0.33126, 0.55279, 0.70093, 0.8]),
+        ("one_shot", [0, 0, 0, 0.8]),
+    ],
 )
-def test_pruning_rate_by_hand(step, cubic, linear, one_shot):
-    for schedule, expected in (("cubic", cubic), ("linear", linear), ("one_shot", one_shot)):
-        assert schedules.pruning_rate(step, 0.8, 12, 4, schedule) == pytest.approx(expected)
+def test_event_rates_by_hand(schedule, expected):
+    rates = [schedules.event_rate(j, 4, 0.8, schedule) for j in (1, 2, 3, 4)]
+    assert rates == pytest.approx(expected, abs=1e-5)
 
 
 @given(
-    target=st.floats(0, 0.99),
+    target=st.floats(0.01, 0.99),
     end=st.integers(1, 500),
     events=st.integers(1, 40),
-    schedule=st.sampled_from(["cubic", "linear", "one_shot"]),
+    schedule=st.sampled_from(["cubic", "linear", "geometric", "one_shot"]),
 )
-def test_pruning_rate_rises_from_event_to_event_and_ends_at_the_target(target, end, events, schedule):
-    rates = [schedules.pruning_rate(t, target, end, events, schedule) for t in range(end + 3)]
+def test_rates_rise_from_event_to_event_and_end_at_the_target(target, end, events, schedule):
+    rates = [schedules.event_rate(j, events, target, schedule) for j in range(1, events + 1)]
     assert rates == sorted(rates)
-    assert rates[end] == rates[-1] == target
-    due = set(schedules.pruning_steps(end, events))
+    assert rates[-1] == pytest.approx(target)
+    due = schedules.pruning_steps(end, events)
+    assert len(due) == events
     assert max(due) == end
     assert min(due) >= 1
-    changed = {t for t in range(1, end + 3) if rates[t] != rates[t - 1]}
-    assert changed <= due
+
+
+@pytest.mark.parametrize(
+    ("ladder", "expected"),
+    [([0.5], [0.3, 0.5, 0.8, 0.9]), ([0.5, 0.55], [0.3, 0.5, 0.55, 0.9]), ([0.1, 0.8], [0.1, 0.6, 0.8, 0.9])],
+)
+def test_rungs_take_the_first_event_that_would_reach_them(ladder, expected):
+    assert schedules.with_ladder([0.3, 0.6, 0.8, 0.9], ladder) == expected
+
+
+def test_too_few_events_for_the_ladder_are_refused():
+    with pytest.raises(ValueError, match=r"pruning_events: 2 events leave none for the rung 0.6 of ladder"):
+        schedules.with_ladder([0.5, 0.9], [0.6])
 
 
 @given(p0=st.floats(0, 1), t1=st.integers(1, 50), ramp=st.integers(0, 50))

@@ -156,7 +156,7 @@ REFUSED = {
     SEARCH + "batch_size: {low: 8, high: 32, step: 0.5}": "x.yaml, line 3: search.batch_size.step = 0.5: must be a "
     "whole number",
     SEARCH + "pruning_schedule: {choices: [cubic, square]}": "x.yaml, line 3: search.pruning_schedule.choices[1] = "
-    "\"square\": must be 'cubic', 'linear' or 'one_shot'",
+    "\"square\": must be 'cubic', 'linear', 'geometric' or 'one_shot'",
     SEARCH + "stage1_epochs: {low: 10, high: 55}": "x.yaml, line 3: search.stage1_epochs.high = 55: can never be used: "
     "stage1_epochs + stage2_epochs <= total_epochs must hold, but got 55 + 10 > 60",
     SEARCH + "total_epochs: {low: 45, high: 60}\n  stage1_epochs: {low: 40, high: 45}": "x.yaml, line 3: "
@@ -189,7 +189,8 @@ REFUSED = {
     "name: a b": 'x.yaml, line 2: name = "a b": must be letters, digits, - and _',
     SEARCH
     + "objective.hidden: {low: 0, high: 1}\ntrial: {objective: {attention: 0, prediction: 0}}": "x.yaml, line 3: "
-    'search.objective.hidden = {"low": 0, "high": 1}: at least one of hidden, attention, prediction and task must be '
+    'search.objective.hidden = {"low": 0, "high": 1}: at least one of hidden, attention, prediction, task, '
+    "embedding, first_token, cosine, attention_relation, value_relation and consistency must be "
     "above 0",
 }
 
@@ -208,9 +209,9 @@ def test_a_broken_space_is_told_in_one_line(text: str, tmp_path: Path, monkeypat
         ("trial.p0", "--set trial.p0: not of the form key=value"),
         ("=3", "--set =3: not of the form key=value"),
         ("trial.p0=7", "--set trial.p0=7: must be less than or equal to 1"),
-        ("trial.p9=7", "--set trial.p9=7: unknown key trial.p9; it must be one of p0, "),
+        ("trial.p9=7", "--set trial.p9=7: unknown key trial.p9; it must be one of student, "),
         ("p0=0.5", "--set p0=0.5: unknown key p0; did you mean trial.p0?"),
-        ("trial=3", "--set trial=...: trial is a section; set one of its keys: p0, "),
+        ("trial=3", "--set trial=...: trial is a section; set one of its keys: student, "),
         (
             "trial.objective={}",
             "--set trial.objective=...: trial.objective is a section; set one of its keys: hidden, ",
@@ -478,3 +479,80 @@ def test_values_are_those_of_the_method(tmp_path: Path) -> None:
     assert method.objective.temperature == values.pop("objective.temperature")
     assert {name: getattr(method, name) for name in values} == values
     assert method.clip_norm == MethodConfig().clip_norm
+
+
+def test_a_method_fills_in_what_the_file_does_not_say(tmp_path: Path) -> None:
+    spec = load(tmp_path, TASK + "method: theseus\ntrial: {p0: 0.3}\n")
+    assert (spec.trial.grafting, spec.trial.pruning, spec.trial.student.depth) == ("linear", "none", 0.5)
+    assert spec.trial.p0 == 0.3
+    assert spec.trial_config({}, 0).method_name == "theseus"
+    assert spec.search == {}
+
+
+def test_a_method_of_the_command_line_brings_its_dimensions_and_keeps_what_means_something_to_it(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "x.yaml"
+    text = (
+        "search: {stage1_lr: {low: 1e-4, high: 1e-3}, stage2_epochs: {low: 1, high: 2}, pruning_end: {choices: [1]}}\n"
+    )
+    file.write_text(TASK + text + "warm_start: [{}]\n")
+    spec = load_spec(file, method="theseus")
+    assert set(spec.search) == {"p0", "grafting", "stage1_lr", "stage2_epochs"}
+    assert spec.warm_start == ()
+    with pytest.raises(UserError, match="method: 'teseus' is unknown; did you mean theseus"):
+        load_spec(file, method="teseus")
+
+
+def test_methods_can_be_searched_and_each_is_composed_whole(tmp_path: Path) -> None:
+    text = (
+        "search: {method: {choices: [spd, pkd, tickets]}, stage1_lr: {choices: [1e-3, 3e-3]}}\nstudy: {sampler: grid}\n"
+    )
+    spec = load(tmp_path, TASK + "trial: {target_sparsity: 0.5, objective: {attention_maps: scores}}\n" + text)
+    assert spec.methods() == ["spd", "pkd", "tickets"]
+    assert len(spec.first_points()) == 6
+    pkd, tickets = (spec.trial_config({"method": name, "stage1_lr": 1e-3}, 1) for name in ("pkd", "tickets"))
+    assert (pkd.method.student.depth, pkd.method.final_sparsity, pkd.method.objective.first_token) == (0.5, 0.0, 1.0)
+    assert (tickets.method.pruning, tickets.method.final_sparsity) == ("lottery", 0.5)
+    assert {pkd.method.objective.attention_maps, tickets.method.objective.attention_maps} == {"scores"}
+    (tmp_path / "again.yaml").write_text(spec.to_yaml())
+    again = load_spec(tmp_path / "again.yaml")
+    assert again.space_hash() == spec.space_hash()
+    assert again.trial_config({"method": "pkd"}, 1).method == spec.trial_config({"method": "pkd"}, 1).method
+
+
+def test_the_hash_of_a_space_knows_the_method(tmp_path: Path) -> None:
+    hashes = {load(tmp_path, TASK + f"method: {name}\n").space_hash() for name in ("spd", "kd_only", "pkd")}
+    assert len(hashes) == 3
+
+
+def test_parts_that_do_not_go_together_are_refused_unless_a_grid_leaves_them_out(tmp_path: Path) -> None:
+    text = TASK + "search: {grafting: {choices: [three_stage, none]}, trained: {choices: [layers, all]}}\n"
+    with pytest.raises(UserError, match=r"grafting three_stage, trained all: trained: all needs grafting: none"):
+        load(tmp_path, text)
+    assert len(load(tmp_path, text + "study: {sampler: grid}\n").first_points()) == 3
+
+
+@pytest.mark.parametrize(
+    ("task", "p0", "rate"),
+    [("cola", 0.8, 5e-4), ("stsb", 0.8, 5e-4), ("mrpc", 0.8, 6.4e-4), ("rte", 0.6, 3e-5)],
+)
+def test_preset_paper_is_the_papers_table(task: str, p0: float, rate: float, tmp_path: Path) -> None:
+    spec = load(tmp_path, f"task: {{name: {task}}}\npreset: paper\n")
+    trial = spec.trial
+    assert (trial.p0, trial.later_lr, trial.stage1_lr) == (p0, rate, 3e-5)
+    assert (trial.total_epochs, trial.stage1_epochs, trial.stage2_epochs, trial.batch_size) == (60, 30, 10, 32)
+    assert (spec.task.max_length, spec.teacher.epochs, spec.teacher.learning_rates[0]) == (128, 4, 2e-5)
+
+
+def test_a_preset_is_below_what_the_file_and_the_method_say(tmp_path: Path) -> None:
+    spec = load(tmp_path, "task: {name: rte}\npreset: reference\nmethod: minilm\ntrial: {clip_over: trained}\n")
+    assert spec.trial.clip_over == "trained"
+    assert spec.trial.objective.attention_maps == "scores"
+    assert spec.trial.objective.tokens == "all"
+    assert spec.task.padding == "max_length"
+
+
+def test_a_preset_of_another_task_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="preset: paper: the paper has no task 'mini_entailment'; it has cola, stsb"):
+        load(tmp_path, TASK + "preset: paper\n")

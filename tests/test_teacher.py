@@ -43,12 +43,33 @@ def model(tiny_bert: Path) -> ModelConfig:
 
 @pytest.fixture(scope="module")
 def data(task: TaskConfig, tiny_bert: Path) -> EncodedTask:
-    return encode_task(load_task(task), AutoTokenizer.from_pretrained(tiny_bert), 16)
+    return encode_task(load_task(task), AutoTokenizer.from_pretrained(tiny_bert), task)
 
 
 @pytest.fixture(scope="module")
 def teacher(task: TaskConfig, model: ModelConfig) -> Teacher:
     return load_teacher(task, model, TEACHER)
+
+
+def test_a_holdout_is_chosen_on_and_is_no_training_example(
+    task: TaskConfig, tiny_bert: Path, data: EncodedTask
+) -> None:
+    config = task.model_copy(update={"selection": "holdout", "holdout_fraction": 0.25})
+    split = encode_task(load_task(task), AutoTokenizer.from_pretrained(tiny_bert), config)
+    assert split.holdout is not None
+    assert (len(split.train), len(split.holdout), len(split.dev)) == (45, 15, 30)
+    assert split.chooser is split.holdout
+    rows = {tuple(row.tolist()) for row in data.train.input_ids}
+    parts = [{tuple(row.tolist()) for row in part.input_ids} for part in (split.train, split.holdout)]
+    assert parts[0] | parts[1] == rows
+    assert not parts[0] & parts[1]
+    assert split.fingerprint != data.fingerprint
+
+
+def test_a_holdout_of_nothing_is_refused(task: TaskConfig, tiny_bert: Path) -> None:
+    config = task.model_copy(update={"selection": "holdout", "holdout_fraction": 0.001})
+    with pytest.raises(UserError, match=r"task.holdout_fraction: 0.001 of 60 training examples is 0"):
+        encode_task(load_task(task), AutoTokenizer.from_pretrained(tiny_bert), config)
 
 
 def built(cache_folder: Path) -> int:

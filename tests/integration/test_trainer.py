@@ -169,7 +169,7 @@ def test_zeros_are_exact_and_a_resumed_trial_goes_on_bit_for_bit(run_of, tmp_pat
     export_student(second, tmp_path / "student", "a command")
     for layer in count_zeros(load_checkpoint(tmp_path / "student")):
         assert layer.zeros == zeros_asked(layer.numel, 0.5)
-    verified = verify_checkpoint(tmp_path / "student", 0.5, second.teacher)
+    verified = verify_checkpoint(tmp_path / "student", 0.5, True, second.teacher)
     assert verified.score == pytest.approx(whole[-1].value, abs=0 if precision == "fp32" else 0.1)
 
 

@@ -1,0 +1,158 @@
+"""Every method by name on a real engine: its parts do what its file says, and its student is what the record says."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from spd_ray import surgery
+from spd_ray.activations import LiveTeacher, RecordedTeacher, record
+from spd_ray.checkpoint import count_zeros, export_student, load_checkpoint, verify_checkpoint
+from spd_ray.config import EngineConfig, MethodConfig, TrialConfig
+from spd_ray.data import make_batch
+from spd_ray.methods import METHODS, filled, load_method
+from spd_ray.objective import Needs
+from spd_ray.teacher import evaluate, pretrained_classifier
+from spd_ray.trainer import load_run, loss_terms, prepare, save_run, train_spd
+
+BUDGET = dict(
+    total_epochs=4, stage1_epochs=2, stage2_epochs=1, stage1_lr=2e-3, batch_size=8, target_sparsity=0.5,
+    dropout=0.1, eval_every_epochs=2,
+)  # fmt: skip
+
+
+@pytest.fixture
+def run_of(tiny_teacher):
+    def make(name, engine=None, seed=3, **changes):
+        task, model, settings = tiny_teacher.configs
+        method = MethodConfig.model_validate(filled({**BUDGET, **changes}, load_method(name).trial))
+        return prepare(
+            TrialConfig(
+                task=task, model=model, teacher=settings, method_name=name, method=method,
+                engine=engine or EngineConfig(), seed=seed,
+            ),
+            tiny_teacher.teacher,
+        )  # fmt: skip
+
+    return make
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_trains_prunes_and_leaves_the_student_that_its_parts_say(run_of, tmp_path, name):
+    run = run_of(name)
+    method, teacher = run.config.method, run.teacher.model
+    records = list(train_spd(run))
+    steps = [r for r in records if r.split == "batch"]
+    named = {term for term in method.objective.weights()}
+    assert {t for t in named if getattr(steps[-1], f"loss_{t}") is not None} == named
+    assert np.isfinite([r.value for r in steps]).all()
+    assert ({r.draw for r in steps} != {"1" * len(run.layers)}) == method.grafts
+
+    depth = max(1, round(method.student.depth * 2))
+    assert len(run.layers) == depth
+    export_student(run, tmp_path / "student", "a command")
+    student = load_checkpoint(tmp_path / "student")
+    assert student.config.num_hidden_layers == depth
+    zeros, numel = (sum(getattr(one, field) for one in count_zeros(student)) for field in ("zeros", "numel"))
+    assert zeros / numel == pytest.approx(method.final_sparsity, abs=1e-3)
+    nonzero = sum(int((p != 0).sum()) for p in student.bert.encoder.parameters())
+    assert surgery.remaining_parameters(run.model)[0] == nonzero
+    per_matrix = method.pruning not in ("global_magnitude", "lottery")
+    verified = verify_checkpoint(tmp_path / "student", run.timeline.final_sparsity, per_matrix, run.teacher)
+    assert verified.score == pytest.approx(records[-1].value)
+
+    same = torch.equal(student.bert.embeddings.word_embeddings.weight, teacher.bert.embeddings.word_embeddings.weight)
+    assert same == (method.trained == "layers")
+
+
+@pytest.mark.parametrize("name", ["theseus", "tickets", "rpp", "tinybert6", "cr_ild"])
+@pytest.mark.parametrize(("precision", "zero_stage"), [("fp32", 0), ("fp16", 1), ("bf16", 2)])
+def test_any_method_resumes_bit_for_bit(run_of, tmp_path, name, precision, zero_stage):
+    engine = EngineConfig.model_validate({"precision": precision, "zero_stage": zero_stage})
+    whole = [(r.step, r.split, r.metric, r.value) for r in train_spd(run_of(name, engine))]
+    first = run_of(name, engine)
+    cut = next(i for i, r in enumerate(train_spd(first)) if r.split == "dev" and r.metric != "loss")
+    save_run(first, tmp_path / "state")
+    second = run_of(name, engine)
+    load_run(second, tmp_path / "state")
+    assert whole[: cut + 1] + [(r.step, r.split, r.metric, r.value) for r in train_spd(second)] == whole
+
+
+def test_tickets_rewind_what_is_left_to_the_pretrained_weights(run_of):
+    run = run_of("tickets", pruning_events=1)
+    pretrained = pretrained_classifier(run.config.model, run.teacher.data.task, 0.1, run.config.seed)
+    before = [p.clone() for p in pretrained.bert.encoder.parameters()]
+    event = run.timeline.pruning_events[0].step
+    for record_ in train_spd(run):
+        if record_.step == event:
+            break
+        moved = [p.clone() for p in run.layers[0].student.parameters()]
+    assert not all(torch.equal(a, b) for a, b in zip(moved, before, strict=False))
+    linear = next(linear for _, linear in surgery.masked_linears(run.model))
+    assert 0.3 < (~linear.mask).float().mean() < 0.7
+    after_one_step = (linear.weight - before[0]).abs().max()
+    assert after_one_step <= 2 * run.config.method.stage1_lr  # Adam's first step has length lr: moments were forgotten
+
+
+def test_the_reweighted_norm_makes_small_weights_exactly_zero(run_of):
+    run = run_of("rpp", l1=0.05)
+    list(itertools.islice(train_spd(run), 10))
+    with_norm = [int((one.weight == 0).sum()) for _, one in surgery.masked_linears(run.model)]
+    assert all(with_norm)
+    plain = run_of("rpp", l1=0.0)
+    list(itertools.islice(train_spd(plain), 10))
+    assert not any(int((one.weight == 0).sum()) for _, one in surgery.masked_linears(plain.model))
+
+
+def test_phases_change_the_objective(run_of):
+    steps = [r for r in train_spd(run_of("tinybert6")) if r.split == "batch"]
+    last_of_layers = max(r.step for r in steps if r.loss_hidden is not None)
+    first_of_predictions = min(r.step for r in steps if r.loss_prediction is not None)
+    assert (len(steps), last_of_layers, first_of_predictions) == (32, 19, 20)  # 0.6 of 32 steps is 19.2
+
+
+def test_the_consistency_term_rises_from_zero_and_reaches_the_student(run_of):
+    steps = [r for r in train_spd(run_of("cr_ild")) if r.split == "batch"]
+    terms = [r.loss_consistency for r in steps if r.loss_consistency is not None]
+    assert terms[0] == 0.0 < terms[-1]
+    without = [r for r in train_spd(run_of("cr_ild", phases=[{
+        "until": 0.5, "objective": {"layers": "last", "attention_maps": "scores", "prediction": 0},
+    }])) if r.split == "batch"]  # fmt: skip
+    assert [r.loss_hidden for r in steps[:2]] == [r.loss_hidden for r in without[:2]]
+    assert steps[10].loss_hidden != without[10].loss_hidden
+
+
+@pytest.mark.parametrize("name", ["spd", "theseus", "minilm", "sparsebert"])
+def test_recorded_and_live_teachers_give_the_same_terms(run_of, name):
+    run = run_of(name, dropout=0.0)
+    train = run.teacher.data.train
+    model = run.model
+    if run.config.method.trained == "all":
+        model = surgery.teacher_in_blocks(run.teacher.model, run.config.method.student, "scores")
+    live = LiveTeacher(model, surgery.grafted_layers(model))
+    needs = Needs.of(run.config.method, len(run.layers))
+    recorded = record(live, train, needs)
+    assert isinstance(run.known, RecordedTeacher)
+    batch = make_batch(train, np.arange(8), "cpu")
+    ours, theirs = recorded.outputs(batch), live.outputs(batch)
+    assert torch.allclose(ours.logits, theirs.logits, atol=1e-5)
+    real = batch.tokens
+    for index, (one, other) in enumerate(zip(ours.layers, theirs.layers, strict=True)):
+        if index in needs.hidden:
+            assert torch.allclose(one.hidden[real], other.hidden[real], atol=1e-5)
+        else:
+            assert one.hidden.numel() == 0
+    draw = (True,) * len(run.layers)
+    terms = loss_terms(run, batch, 0, draw)
+    object.__setattr__(run, "known", live)
+    for name_, value in loss_terms(run, batch, 0, draw).items():
+        assert terms[name_].item() == pytest.approx(value.item(), rel=1e-4, abs=1e-6)
+
+
+def test_a_student_that_is_trained_whole_learns_without_the_teachers_layers(run_of):
+    run = run_of("distilbert", total_epochs=8, stage1_epochs=4)
+    assert surgery.teacher_modules(run.model) == [layer.teacher for layer in run.layers]
+    before = evaluate(run.model, run.teacher.data.dev, run.teacher.data.task).loss
+    list(train_spd(run))
+    assert evaluate(run.model, run.teacher.data.dev, run.teacher.data.task).loss < before
