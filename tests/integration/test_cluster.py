@@ -1,0 +1,214 @@
+"""`ray up cluster/local.yaml` for real: two hosts made of network namespaces, each with an sshd and its own processes.
+
+A host sees only its own processes, home and temporary Ray folder, so `ray stop` in it stops nothing of this machine's,
+and whatever it started dies with it.
+"""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import yaml
+
+TOKEN = "a-token-of-a-test-0123456789"
+RAY = ("gcs_server", "raylet", "ray::", "dashboard", "monitor")
+ROOT = Path(__file__).parents[2]
+SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+TOOLS = ("ip", "unshare", "ssh", "ssh-keygen", "rsync", "setsid")
+
+
+def missing() -> str | None:
+    """What this machine lacks for hosts of its own; None if nothing."""
+    if os.geteuid() != 0:
+        return "root"
+    lacking = [tool for tool in TOOLS if shutil.which(tool) is None]
+    if SSHD is None:
+        lacking.append("sshd")
+    if lacking:
+        return ", ".join(lacking)
+    probe = f"spd-probe-{os.getpid()}"
+    made = subprocess.run(["ip", "netns", "add", probe], capture_output=True)
+    subprocess.run(["ip", "netns", "delete", probe], capture_output=True)
+    return "leave to make network namespaces" if made.returncode else None
+
+
+class Host(NamedTuple):
+    """One host: a network namespace with an sshd."""
+
+    address: str
+    namespace: str
+    home: Path
+
+    def processes(self, *names: str) -> list[str]:
+        """Command lines of the host's processes that contain one of `names`."""
+        pids = subprocess.run(["ip", "netns", "pids", self.namespace], capture_output=True, text=True).stdout.split()
+        lines = []
+        for pid in pids:
+            with contextlib.suppress(OSError):
+                lines.append(Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " "))
+        return [line for line in lines if any(name in line for name in names)]
+
+
+SSHD_CONFIG = """\
+ListenAddress {address}
+HostKey {folder}/host_key
+AuthorizedKeysFile {folder}/authorized_keys
+PidFile none
+UsePAM no
+StrictModes no
+PermitRootLogin yes
+MaxStartups 100
+MaxSessions 100
+"""
+INIT = """\
+mount --bind {folder}/ray /tmp/ray && mount --bind {folder}/passwd /etc/passwd && mount -t tmpfs tmpfs /run &&
+mkdir /run/sshd && exec {sshd} -D -e -f {folder}/sshd"""
+
+
+def command(*words: object) -> None:
+    subprocess.run([str(word) for word in words], check=True, capture_output=True)
+
+
+@contextlib.contextmanager
+def hosts(folder: Path, count: int) -> Iterator[list[Host]]:
+    """`count` hosts on a bridge of this machine; the login key is `folder/key`. Nothing is left afterwards."""
+    tag, subnet = os.getpid() % 10**6, f"10.203.{os.getpid() % 250}"
+    bridge = f"spdb{tag}"
+    command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "key")
+    with contextlib.ExitStack() as stack:
+        stack.callback(subprocess.run, ["ip", "link", "delete", bridge], capture_output=True)
+        command("ip", "link", "add", bridge, "type", "bridge")
+        command("ip", "address", "add", f"{subnet}.1/24", "dev", bridge)
+        command("ip", "link", "set", bridge, "up")
+        yield [stack.enter_context(host(folder / f"h{n}", bridge, f"{subnet}.{10 + n}", n)) for n in range(count)]
+
+
+@contextlib.contextmanager
+def host(folder: Path, bridge: str, address: str, number: int) -> Iterator[Host]:
+    """One host on `bridge`. Its home is a folder of its own with this Python's environment in it."""
+    this = Host(address, f"{bridge}-{number}", folder / "home")
+    outer, inner = f"{bridge}o{number}", f"{bridge}i{number}"
+    (folder / "ray").mkdir(parents=True)
+    this.home.mkdir()
+    Path("/tmp/ray").mkdir(exist_ok=True)
+    (this.home / "spd_ray_venv").symlink_to(sys.prefix)
+    shutil.copy(folder.parent / "key.pub", folder / "authorized_keys")
+    command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "host_key")
+    (folder / "sshd").write_text(SSHD_CONFIG.format(address=address, folder=folder))
+    (folder / "passwd").write_text(
+        f"root:x:0:0::{this.home}:/bin/bash\nsshd:x:65533:65534::/run/sshd:/usr/sbin/nologin\n"
+    )
+    (this.home / ".bashrc").touch()
+    with contextlib.ExitStack() as stack:
+        stack.callback(subprocess.run, ["ip", "netns", "delete", this.namespace], capture_output=True)
+        stack.callback(subprocess.run, ["ip", "link", "delete", outer], capture_output=True)
+        command("ip", "netns", "add", this.namespace)
+        inside = ["ip", "-n", this.namespace]
+        command("ip", "link", "add", outer, "type", "veth", "peer", "name", inner, "netns", this.namespace)
+        command("ip", "link", "set", outer, "master", bridge, "up")
+        command(*inside, "address", "add", f"{address}/24", "dev", inner)
+        command(*inside, "link", "set", inner, "up")
+        command(*inside, "link", "set", "lo", "up")
+        init = INIT.format(folder=folder, sshd=SSHD)
+        isolated = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", init]
+        log = stack.enter_context((folder / "sshd.log").open("w"))
+        sshd = subprocess.Popen(["ip", "netns", "exec", this.namespace, *isolated], stdout=log, stderr=log)
+        stack.callback(sshd.wait, 20)
+        stack.callback(sshd.kill)
+        yield this
+
+
+def fill_in(config_file: Path, folder: Path, machines: list[Host]) -> None:
+    """`cluster/local.yaml` for `machines`, which have the environment already: nothing is installed."""
+    text = (ROOT / "cluster/local.yaml").read_text().replace("FILL_IN_HEAD", machines[0].address)
+    text = text.replace("FILL_IN_WORKERS", ", ".join(machine.address for machine in machines[1:]))
+    text = text.replace("FILL_IN_USER", "root").replace("FILL_IN_KEY", str(folder / "key"))
+    config = yaml.safe_load(text.replace("/mnt/spd", str(folder / "shared")))
+    config["setup_commands"] = [line for line in config["setup_commands"] if "bin/pip" not in line]
+    config["cluster_name"] += f"-{os.getpid()}"
+    config_file.write_text(yaml.safe_dump(config))
+
+
+JOB = """\
+import time
+import ray
+ray.init("auto")
+@ray.remote(scheduling_strategy="SPREAD")
+def where():
+    time.sleep(1)
+    return ray.util.get_node_ip_address()
+print("ran on", *sorted(set(ray.get([where.remote() for _ in range(8)]))))
+"""
+
+
+class Launcher(NamedTuple):
+    """The machine that types the commands: its folder, with a home that has the token, and its cluster file."""
+
+    folder: Path
+    config: Path
+
+    def ray(self, *words: str) -> str:
+        """`ray WORD local.yaml WORDS...`: its output. Raises AssertionError with the output where it fails."""
+        environment = os.environ | {
+            "HOME": str(self.folder / "launcher"),
+            "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}",
+            "RAY_AUTH_MODE": "token",
+            "RAY_TMPDIR": str(self.folder),
+            "TMPDIR": str(self.folder),
+        }
+        full = [f"{sys.prefix}/bin/ray", words[0], str(self.config), *words[1:]]
+        done = subprocess.run(full, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
+    """Whether `condition` holds within `seconds`."""
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.5)
+    return condition()
+
+
+@pytest.fixture
+def launcher(tmp_path: Path) -> Launcher:
+    token = tmp_path / "launcher/.ray/auth_token"
+    token.parent.mkdir(parents=True)
+    token.write_text(TOKEN)
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared/job.py").write_text(JOB)
+    return Launcher(tmp_path, tmp_path / "local.yaml")
+
+
+@pytest.mark.skipif(missing() is not None, reason=f"no hosts can be made here: {missing()}")
+def test_two_hosts_come_up_run_a_job_on_both_and_nothing_is_left(launcher):
+    folder = launcher.folder
+    with hosts(folder, 2) as machines:
+        fill_in(launcher.config, folder, machines)
+        launcher.ray("up", "--yes", "--no-config-cache")
+        try:
+            assert wait_for(lambda: all(machine.processes("raylet/raylet") for machine in machines), 60)
+            doctor = launcher.ray("exec", f"python -m spd_ray.doctor --address auto --storage {folder}/shared")
+            job = launcher.ray("exec", f"ray job submit -- python {folder}/shared/job.py")
+            refused = launcher.ray("exec", "curl -s -o answer -w 'code %{http_code}' http://127.0.0.1:8265/api/jobs/")
+            sockets = launcher.ray("exec", "ss -Hltn 'sport = :8265'")
+        finally:
+            launcher.ray("down", "--yes")
+        wait_for(lambda: not any(machine.processes(*RAY) for machine in machines), 60)
+        left = [machine.processes(*RAY) for machine in machines]
+    addresses = sorted(machine.address for machine in machines)
+    assert f"ran on {' '.join(addresses)}" in job
+    assert all(word in doctor for word in (*addresses, "every node asks for the token", "2 processes on 2 nodes"))
+    assert "failed" not in doctor
+    assert TOKEN not in doctor
+    assert "code 401" in refused
+    assert "127.0.0.1:8265" in sockets
+    assert "0.0.0.0:8265" not in sockets
+    assert left == [[], []]
