@@ -1,6 +1,7 @@
 """Train and dev score of one trial over its steps."""
 
 import json
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import matplotlib
@@ -9,7 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import style
-from analysis.tables import NoData, Setting, Tables, Trial, setting_of
+from analysis.errors import NoData
+from analysis.sources import showcase
+from analysis.tables import Tables
+from analysis.trials import Setting, Trial, setting_of
 
 NAME = "curves"
 TITLE = "Train and dev score of the best trial"
@@ -18,6 +22,7 @@ TITLE = "Train and dev score of the best trial"
 class Curves(NamedTuple):
     """Scores at E evaluations (train and dev may be scored at different steps) and the trial's timeline in steps."""
 
+    sweep: str
     trial_id: str
     status: str
     setting: Setting
@@ -36,15 +41,16 @@ class Curves(NamedTuple):
     train_examples: int | None  # at most so many training examples were scored
 
 
-def compute(tables: Tables, trial_id: str | None = None) -> Curves:
+def compute(sweeps: Sequence[Tables], trial_id: str | None = None) -> Curves:
     """The curves of `trial_id`, by default of the best trial. Raises NoData where nothing was evaluated."""
-    trial = tables.chosen(trial_id)
+    tables, trial = showcase(sweeps, trial_id)
     train = tables.steps(trial.trial_id, ["step", "value"], "train", trial.metric)
-    dev = tables.steps(trial.trial_id, ["step", "value"], "dev", trial.metric)
+    dev = tables.steps(trial.trial_id, ["step", "value"], trial.selection, trial.metric)
     steps = np.concatenate([train["step"], dev["step"]])
     if not len(steps):
         raise NoData(f"trial {trial.trial_id} has no recorded evaluation")
     return Curves(
+        sweep=tables.name,
         trial_id=trial.trial_id,
         status=trial.status,
         setting=setting_of([trial]),
@@ -78,34 +84,39 @@ def draw(numbers: Curves, axes: Axes) -> None:
     axes.plot(
         numbers.train_step, numbers.train_score, "s-", markersize=3, color=style.TRAIN, label="train", clip_on=False
     )
-    axes.plot(numbers.dev_step, numbers.dev_score, "o-", markersize=3, color=style.DEV, label="dev", clip_on=False)
+    axes.plot(
+        numbers.dev_step,
+        numbers.dev_score,
+        "o-",
+        markersize=3,
+        color=style.DEV,
+        label=style.split_name(numbers.setting),
+        clip_on=False,
+    )
     if numbers.best_step is not None and numbers.best_score is not None:
         axes.plot(
             [numbers.best_step], [numbers.best_score], "o", markersize=9, markerfacecolor="none", markeredgewidth=1.5,
-            color=style.DEV, label="best dev", clip_on=False, linestyle="none",
+            color=style.DEV, label=f"best {style.split_name(numbers.setting)}", clip_on=False, linestyle="none",
         )  # fmt: skip
     axes.set_xlabel("Step t (applied optimizer steps)")
-    axes.set_ylabel(_capital(style.metric_label(numbers.setting.metrics)))
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    axes.set_ylabel(style.capital(style.metric_label(numbers.setting.metrics)))
 
 
 def caption(numbers: Curves) -> str:
     """What the picture shows, of what, and what the paper shows at this place."""
     trial = style.trial_name(numbers.trial_id, numbers.status)
     return (
-        f"Train and dev score of {trial} over its steps, all layers the student's. {_best(numbers)}{_marks(numbers)}"
-        f"{style.describe(numbers.setting)} The paper's Figures 13 to 16 show the dev score over training steps "
-        "(CoLA, STS-B, MRPC, RTE), its Figure 6 the distance between train and dev (MRPC)."
+        f"Train and {style.split_name(numbers.setting)} score of {trial} over its steps, all layers the student's. "
+        f"{_best(numbers)}{_marks(numbers)}Sweep {numbers.sweep}. {style.describe(numbers.setting)} The paper's "
+        "Figures 13 to 16 show the dev score over training steps (CoLA, STS-B, MRPC, RTE), its Figure 6 the distance "
+        "between train and dev (MRPC)."
     )
 
 
 def _best(numbers: Curves) -> str:
     if numbers.best_score is None or numbers.best_step is None:
         return ""
-    text = f"Ring: the best dev score at the target sparsity, {numbers.best_score:.3f} at step {numbers.best_step:,}"
+    text = f"Ring: the best score at the target sparsity, {numbers.best_score:.3f} at step {numbers.best_step:,}"
     if numbers.best_train_score is None:
         return text + ". "
     gap = numbers.best_train_score - numbers.best_score

@@ -1,5 +1,6 @@
 """Figure 4: the three schedules of one trial, from its recorded steps and not from the formulas."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import matplotlib
@@ -8,7 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import style
-from analysis.tables import NoData, Setting, Tables, setting_of
+from analysis.errors import NoData
+from analysis.sources import showcase
+from analysis.tables import Tables
+from analysis.trials import Setting, setting_of
 
 NAME = "fig04"
 TITLE = "The three schedules (Figure 4)"
@@ -17,6 +21,7 @@ TITLE = "The three schedules (Figure 4)"
 class Schedules(NamedTuple):
     """The schedules over N recorded steps; t1 and t2 are None where Stage I or II has not ended."""
 
+    sweep: str
     trial_id: str
     status: str
     setting: Setting
@@ -28,13 +33,14 @@ class Schedules(NamedTuple):
     t2: int | None
 
 
-def compute(tables: Tables, trial_id: str | None = None) -> Schedules:
-    """The schedules of `trial_id`, by default of the best trial. Raises NoData where no step is recorded."""
-    trial = tables.chosen(trial_id)
+def compute(sweeps: Sequence[Tables], trial_id: str | None = None) -> Schedules:
+    """The schedules of `trial_id`, by default of a best trial. Raises NoData where no step is recorded."""
+    tables, trial = showcase(sweeps, trial_id)
     rows = tables.steps(trial.trial_id, ["step", "stage", "p", "sparsity", "learning_rate"], "batch", "loss")
     if not len(rows["step"]):
         raise NoData(f"trial {trial.trial_id} has no recorded training step")
     return Schedules(
+        sweep=tables.name,
         trial_id=trial.trial_id,
         status=trial.status,
         setting=setting_of([trial]),
@@ -97,8 +103,8 @@ def caption(numbers: Schedules) -> str:
     dashed = f"dashed lines: {style.listing(lines)}" if lines else "Stage I has not ended"
     trial = style.trial_name(numbers.trial_id, numbers.status)
     return (
-        f"(a) Replacing probability, (b) sparsity and (c) learning rate as {trial} "
-        f"recorded them at {len(numbers.step):,} applied steps; {dashed}. {style.describe(numbers.setting)} "
+        f"(a) Replacing probability, (b) sparsity and (c) learning rate as {trial} recorded them at "
+        f"{len(numbers.step):,} applied steps; {dashed}. Sweep {numbers.sweep}. {style.describe(numbers.setting)} "
         "In the paper, Figure 4 is a drawn example of these schedules: p stays at p₀ in Stage I, rises linearly to 1 "
         "in Stage II and stays there; pruning ends with Stage I; the learning rate decays once in Stage I "
         "and, restarted, once over Stages II and III."

@@ -1,4 +1,4 @@
-"""The page: one self-contained index.html with the figures, their captions and a table of the trials."""
+"""The page: one self-contained index.html with the claims, the figures, their captions and tables of the trials."""
 
 import base64
 from collections.abc import Sequence
@@ -6,75 +6,124 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
-from analysis import style
-from analysis.tables import NoData, Tables, Trial, setting_of, status_counts
+from analysis import listings, sheets, style
+from analysis.claims import Result
+from analysis.errors import NoData
+from analysis.page_assets import CSS, SCRIPT
+from analysis.scoreboard import TITLES, Board
+from analysis.sources import showcase
+from analysis.tables import Tables
+from analysis.trials import setting_of, status_counts
 
-NONE = "–"
+CLAIMS_NOTE = (
+    "Each estimate is above 0 where the claim is true. Interval: 95%, bootstrap over seeds (expanded percentile), "
+    "each claim on its own. Reproduced: the whole interval is above 0. Not reproduced: all of it is below. "
+    "Undecided: it is neither, or there are fewer than 3 seeds; the seeds it would take assume that estimate and "
+    "variance stay as they are."
+)
 
 
 class Entry(NamedTuple):
     """A figure of the page: where its SVG lies and its caption, or (svg None) why there is none."""
 
+    section: str
     name: str
     title: str
     svg: Path | None
     text: str
 
 
-def page(tables: Tables, entries: Sequence[Entry]) -> str:
+class Contents(NamedTuple):
+    """What the page is made of."""
+
+    title: str
+    out: Path  # the folder that it will lie in
+    sweeps: Sequence[Tables]
+    problems: Sequence[str]
+    claims: Sequence[Result]
+    entries: Sequence[Entry]
+    boards: Sequence[tuple[str, Board | str]]  # "table1" or "table2", and the table or why there is none
+    mlflow: str | None
+
+
+def page(contents: Contents) -> str:
     """The whole page as HTML, with nothing outside it."""
-    name = escape(tables.folder.resolve().name)
-    figures = "\n".join(_figure(entry) for entry in entries)
+    name = escape(contents.title)
+    problems = "".join(f'<p class="problem">{escape(problem)}</p>' for problem in contents.problems)
+    sections = dict.fromkeys(entry.section for entry in contents.entries)
+    figures = "\n".join(_section(section, contents.entries) for section in sections)
+    boards = "\n".join(_board(name, board) for name, board in contents.boards)
+    trials = "\n".join(_trials(tables, contents) for tables in contents.sweeps)
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Sweep {name}</title>
-<style>{_CSS}</style>
+<title>{name}</title>
+<style>{CSS}</style>
 </head>
 <body>
 <header>
-<h1>Sweep {name}</h1>
-{_summary(tables)}
+<h1>{name}</h1>
+{_summary(contents.sweeps)}
+{problems}
 </header>
 <main>
-<div class="figures">
+<h2>The paper's claims</h2>
+<div class="claims">{sheets.html(listings.claims(contents.claims))}</div>
+<p class="note">{escape(CLAIMS_NOTE)}</p>
 {figures}
-</div>
+<h2>The paper's tables</h2>
+{boards}
+<h2>Sweeps</h2>
+{sheets.html(listings.sweeps(contents.sweeps))}
 <h2>Trials</h2>
-{_table(tables)}
-{_errors(tables.trials)}
+{trials}
 </main>
+<script>{SCRIPT}</script>
 </body>
 </html>
 """
 
 
-def _summary(tables: Tables) -> str:
-    """The setting, how many trials stand where, and the best student beside teacher and majority class."""
-    lines = [f"<p>{escape(style.plural(len(tables.trials), 'trial'))}: {escape(status_counts(tables.trials))}.</p>"]
-    if tables.trials:
-        lines.insert(0, f"<p>{escape(style.describe(setting_of(tables.trials)))}</p>")
+def _summary(sweeps: Sequence[Tables]) -> str:
+    """The setting, how many trials stand where, and for one sweep the best student beside teacher and majority."""
+    trials = [trial for sweep in sweeps for trial in sweep.trials]
+    number = f"{style.plural(len(sweeps), 'sweep')}, " if len(sweeps) != 1 else ""
+    lines = [f"<p>{number}{escape(style.plural(len(trials), 'trial'))}: {escape(status_counts(trials))}.</p>"]
+    if trials:
+        lines.insert(0, f"<p>{escape(style.describe(setting_of(trials)))}</p>")
+    if len(sweeps) == 1:
+        lines.append(_tiles(sweeps))
+    return "\n".join(lines)
+
+
+def _tiles(sweeps: Sequence[Tables]) -> str:
     try:
-        best = tables.chosen(None)
+        _, best = showcase(sweeps, None)
     except NoData as reason:
-        return "\n".join([*lines, f"<p>No best trial: {escape(str(reason))}.</p>"])
+        return f"<p>No best trial: {escape(str(reason))}.</p>"
+    metric = f"dev {style.metric_name(best.metric)}"
     cells = (
-        ("best sparse student", _number(best.best_score, ".3f"), f"trial {best.trial_id}"),
-        ("its sparsity", _number(best.achieved_sparsity, ".4f"), f"target {best.target_sparsity:g}"),
-        ("dense teacher", _number(best.teacher_score, ".3f"), f"dev {style.metric_name(best.metric)}"),
-        ("majority class", _number(best.majority_score, ".3f"), f"dev {style.metric_name(best.metric)}"),
+        ("best sparse student", sheets.score(best.best_score), f"{best.selection}, trial {best.trial_id}"),
+        ("its sparsity", sheets.number(best.achieved_sparsity, ".4f"), f"target {best.target_sparsity:g}"),
+        ("dense teacher", sheets.score(best.teacher_score), metric),
+        ("majority class", sheets.score(best.majority_score), metric),
     )
     tiles = "".join(
         f"<div><dt>{escape(label)}</dt><dd><b>{value}</b> <span>{escape(note)}</span></dd></div>"
         for label, value, note in cells
     )
-    return "\n".join([*lines, f'<dl class="tiles">{tiles}</dl>'])
+    return f'<dl class="tiles">{tiles}</dl>'
+
+
+def _section(section: str, entries: Sequence[Entry]) -> str:
+    figures = "\n".join(_figure(entry) for entry in entries if entry.section == section)
+    return f'<h2>{escape(section)}</h2>\n<div class="figures">\n{figures}\n</div>'
 
 
 def _figure(entry: Entry) -> str:
-    heading = f"<h2>{escape(entry.title)}</h2>"
+    heading = f"<h3>{escape(entry.title)}</h3>"
     if entry.svg is None:
         return f'<figure id="{entry.name}">{heading}<p class="none">No figure: {escape(entry.text)}.</p></figure>'
     data = base64.b64encode(entry.svg.read_bytes()).decode()
@@ -82,103 +131,27 @@ def _figure(entry: Entry) -> str:
     return f'<figure id="{entry.name}">{heading}{image}<figcaption>{escape(entry.text)}</figcaption></figure>'
 
 
-_HEADINGS = (
-    ("trial", ""),
-    ("status", ""),
-    ("feasible", "a student at its target sparsity was scored"),
-    ("p₀", "replacing probability in Stage I"),
-    ("epochs I", "length of Stage I in epochs"),
-    ("II", "length of Stage II in epochs"),
-    ("III", "length of Stage III in epochs"),
-    ("λ₀", "initial learning rate of Stage I"),
-    ("λ₁", "initial learning rate of Stages II and III"),
-    ("target", "target sparsity"),
-    ("sparsity", "achieved by the best student"),
-    ("best dev", "best dev score at the target sparsity"),
-    ("train", "train score at the same step"),
-    ("gap", "train minus dev"),
-)
-
-
-def _table(tables: Tables) -> str:
-    """All trials, the best score first, those without one last."""
-    head = "".join(f'<th scope="col" title="{escape(note)}">{escape(text)}</th>' for text, note in _HEADINGS)
-    rows = "\n".join(_row(trial) for trial in ranked(tables.trials))
-    return (
-        f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table>'
-        '</div><p class="note">Sorted by the best dev score at the target sparsity; trials that were not finished at '
-        "their target sparsity (grey) have no part in the figures that compare scores. Gap: train minus dev.</p>"
+def _board(name: str, board: Board | str) -> str:
+    heading = f'<h3 id="{name}">{escape(TITLES[name])}</h3>'
+    paper = (
+        f"<details><summary>As printed in the paper</summary>{sheets.html(listings.printed(int(name[-1])))}</details>"
     )
+    if isinstance(board, str):
+        return f'{heading}<p class="none">No table: {escape(board)}.</p>{paper}'
+    note = f"Scores in percent. From sweep {style.listing(board.sweeps)}. {style.omissions(board.left_out)}"
+    return f'{heading}{sheets.html(listings.board(board))}<p class="note">{escape(note)}</p>{paper}'
 
 
-def ranked(trials: Sequence[Trial]) -> list[Trial]:
-    """The eligible trials, the best score first, then the others, scored ones first."""
-
-    def rank(trial: Trial) -> tuple[bool, float]:
-        return (not trial.eligible, float("inf") if trial.best_score is None else -trial.best_score)
-
-    return sorted(trials, key=rank)
-
-
-def _row(trial: Trial) -> str:
-    stage3 = trial.total_epochs - trial.stage1_epochs - trial.stage2_epochs
-    cells = [
-        trial.status,
-        {True: "yes", False: "no", None: NONE}[trial.feasible],
-        f"{trial.p0:.3g}",
-        *(f"{epochs:.3g}" for epochs in (trial.stage1_epochs, trial.stage2_epochs, stage3)),
-        style.short_rate(trial.stage1_lr),
-        style.short_rate(trial.stage23_lr),
-        f"{trial.target_sparsity:g}",
-        _number(trial.achieved_sparsity, ".4f"),
-        _number(trial.best_score, ".3f"),
-        _number(trial.train_score, ".3f"),
-        _number(trial.gap, "+.3f"),
-    ]
-    data = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-    kind = "" if trial.comparable else ' class="out"'
-    return f'<tr{kind}><th scope="row">{escape(trial.trial_id)}</th>{data}</tr>'
-
-
-def _number(value: float | None, form: str) -> str:
-    return NONE if value is None else format(value, form).replace("-", "−")
-
-
-def _errors(trials: Sequence[Trial]) -> str:
-    failed = [trial for trial in trials if trial.error]
-    if not failed:
-        return ""
-    items = "".join(f"<li><b>{escape(trial.trial_id)}</b>: {escape(trial.error or '')}</li>" for trial in failed)
-    return f"<h2>Errors</h2><ul>{items}</ul>"
-
-
-_CSS = """
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 72rem; padding: 1rem; color: #222; background: #fff;
-  font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; }
-header { margin-bottom: 1.5rem; }
-h1 { font-size: 1.6rem; line-height: 1.2; margin: .5rem 0; overflow-wrap: anywhere; }
-h2 { font-size: 1.1rem; line-height: 1.3; margin: 0 0 .5rem; }
-p { margin: .25rem 0; overflow-wrap: anywhere; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: 1px; margin: 1rem 0 0;
-  background: #ccc; border: 1px solid #ccc; }
-.tiles div { background: #fff; padding: .5rem .75rem; }
-.tiles dt { font-size: .85rem; color: #555; }
-.tiles dd { margin: 0; }
-.tiles b { font-size: 1.3rem; font-variant-numeric: tabular-nums; display: block; line-height: 1.3; }
-.tiles span { color: #555; font-size: .85rem; overflow-wrap: anywhere; }
-.figures { columns: 29rem 2; column-gap: 2.5rem; }
-figure { margin: 0 0 2rem; break-inside: avoid; }
-figure img { display: block; width: 100%; max-width: 34rem; height: auto; margin-bottom: .5rem; }
-figcaption, .note { font-size: .875rem; color: #444; line-height: 1.45; overflow-wrap: anywhere; }
-.none { padding: 1rem; background: #f4f4f4; border-left: 3px solid #999; }
-.scroll { overflow-x: auto; border-bottom: 1px solid #ccc; }
-table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; width: 100%; }
-th, td { padding: .35rem .6rem; text-align: right; white-space: nowrap; }
-thead th { border-bottom: 2px solid #222; font-weight: 600; }
-tbody tr + tr > * { border-top: 1px solid #e4e4e4; }
-tr > :nth-child(-n+3) { text-align: left; }
-tr > :first-child { position: sticky; left: 0; background: #fff; }
-tr.out > * { color: #767676; }
-tbody th { font-weight: 600; }
-"""
+def _trials(tables: Tables, contents: Contents) -> str:
+    """A sweep's trials, folded where the page has several sweeps, and its errors."""
+    sheet = listings.trials(tables, contents.out, contents.mlflow)
+    hidden = len(tables.trials) - len(sheet.rows)
+    more = f" {hidden:,} more trials are in trials.parquet." if hidden else ""
+    errors = [f"<li><b>{escape(t.trial_id)}</b>: {escape(t.error or '')}</li>" for t in tables.trials if t.error]
+    failed = f"<h3>Errors</h3><ul>{''.join(errors[: listings.MOST_TRIALS])}</ul>" if errors else ""
+    table = (
+        f'{sheets.html(sheet)}<p class="note">Sorted by the best score at the target sparsity. Trials that were not '
+        f"finished at their target sparsity (grey) have no part in the figures that compare scores.{more}</p>{failed}"
+    )
+    is_open = " open" if len(contents.sweeps) == 1 else ""
+    return f"<details{is_open}><summary>{escape(tables.name)}</summary>{table}</details>"

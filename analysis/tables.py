@@ -1,185 +1,214 @@
-"""Reading of a sweep's folder: `trials.parquet` and `steps/trial=<id>/*.parquet`, as spd_ray.records documents them."""
+"""Reading of sweeps: `trials.parquet` and `steps/trial=<id>/*.parquet`, as spd_ray.records documents them.
 
-import json
-from collections import Counter
-from collections.abc import Sequence
+Nothing is read twice: a sweep's trials at once, its evaluations in one scan over all its parts when a figure first
+asks for them, the training steps of a single trial when Figure 4 does.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
+from pyarrow import fs
 
-SCHEMA_VERSION = "2"
-_VERSION_KEY = b"spd_ray.schema_version"
+from analysis.errors import AnalysisError
+from analysis.folders import TRIALS, Folder, broken, check_version, find_sweeps, first_line, open_folder, read_file
+from analysis.trials import Trial
+
+_THREADS = 4
+_EVALUATION = pa.schema(
+    [("step", pa.int32()), ("split", pa.string()), ("metric", pa.string()), ("value", pa.float64())]
+)
+_PARTITION = ds.partitioning(pa.schema([("trial", pa.string())]), flavor="hive")
 
 
-class AnalysisError(Exception):
-    """What a user can mend. The message is one line: which folder or file, and what would be right."""
+class Evaluations(NamedTuple):
+    """All R scores of a sweep's evaluations, by trial, split, metric and ascending step; names are codes (rows)."""
 
+    keys: dict[tuple[str, str, str], slice]  # (trial_id, split, metric) -> its rows
+    step: np.ndarray  # (R,) applied steps before the evaluation
+    value: np.ndarray  # (R,)
 
-class NoData(Exception):
-    """The sweep holds nothing to draw this figure from (yet). The message is one line that says why."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Trial:
-    """The columns of `trials.parquet` that the analysis reads; what is not known yet is None."""
-
-    trial_id: str
-    configuration: int
-    seed: int
-    status: str  # "waiting", "running", "finished", "stopped" or "failed"
-    task: str
-    model: str
-    metric: str
-    p0: float
-    total_epochs: float
-    stage1_epochs: float
-    stage2_epochs: float
-    stage1_lr: float
-    stage23_lr: float
-    target_sparsity: float
-    t1: int | None = None
-    t2: int | None = None
-    t3: int | None = None
-    pruning_end_step: int | None = None
-    feasible: bool | None = None
-    best_score: float | None = None  # dev, of the best evaluation at the target sparsity
-    best_step: int | None = None
-    train_score: float | None = None  # at best_step
-    achieved_sparsity: float | None = None
-    teacher_score: float | None = None
-    majority_score: float | None = None
-    error: str | None = None
-    config: str  # the whole TrialConfig as JSON
-
-    @property
-    def eligible(self) -> bool:
-        """Whether it can be the best: it ended without failure, a student at its target sparsity was scored."""
-        return self.status in ("finished", "stopped") and bool(self.feasible) and self.best_score is not None
-
-    @property
-    def comparable(self) -> bool:
-        """Whether its score stands beside those of other configurations: eligible and run to its end."""
-        return self.eligible and self.status == "finished"
-
-    @property
-    def gap(self) -> float | None:
-        """Train score minus dev score at `best_step`."""
-        if self.train_score is None or self.best_score is None:
-            return None
-        return self.train_score - self.best_score
+    def of(self, trial_id: str, split: str, metric: str) -> tuple[np.ndarray, np.ndarray]:
+        """Steps (E,) and values (E,) of one trial, empty where it has none."""
+        rows = self.keys.get((trial_id, split, metric), slice(0, 0))
+        return self.step[rows], self.value[rows]
 
 
 @dataclass(frozen=True)
 class Tables:
     """A sweep's folder with its trials in the order of configuration and seed; steps are read when asked for."""
 
-    folder: Path
+    folder: Folder
     trials: tuple[Trial, ...]
+
+    @property
+    def name(self) -> str:
+        """The sweep's name, which is its folder's."""
+        return self.folder.name
+
+    @cached_property
+    def comparable(self) -> list[Trial]:
+        """The trials that ran to their end with a student at the target sparsity."""
+        return [trial for trial in self.trials if trial.comparable]
+
+    @cached_property
+    def _description(self) -> str:
+        return (self.folder / "sweep.yaml").text()
+
+    @property
+    def sampler(self) -> str | None:
+        """What drew the configurations: "grid", "random" or "tpe"; None where sweep.yaml does not say."""
+        return _yaml_value(self._description, "study", "sampler")
+
+    @property
+    def tracking_uri(self) -> str | None:
+        """Where MLflow is, as sweep.yaml says it; None for the sweep's own file."""
+        return _yaml_value(self._description, "tracking", "uri")
 
     def trial(self, trial_id: str) -> Trial:
         """The trial of that id. Raises AnalysisError where there is none."""
         found = [trial for trial in self.trials if trial.trial_id == trial_id]
         if not found:
             known = ", ".join(trial.trial_id for trial in self.trials[:5]) or "none yet"
-            raise AnalysisError(f"{self.folder}: no trial {trial_id!r}; there are, for example, {known}")
+            raise AnalysisError(f"{self.folder.shown}: no trial {trial_id!r}; there are, for example, {known}")
         return found[0]
 
-    def chosen(self, trial_id: str | None) -> Trial:
-        """The trial `trial_id`, by default the best eligible one. Raises NoData where there is none yet."""
-        if trial_id is not None:
-            return self.trial(trial_id)
-        candidates = [trial for trial in self.trials if trial.eligible]
-        if not candidates:
-            raise NoData(f"no trial has ended with a student at its target sparsity yet ({status_counts(self.trials)})")
-        return max(sorted(candidates, key=lambda trial: trial.trial_id), key=lambda trial: trial.best_score or 0.0)
-
     def steps(self, trial_id: str, columns: Sequence[str], split: str, metric: str) -> dict[str, np.ndarray]:
-        """`columns` of the trial's rows of `split` and `metric`, each (N,), by ascending step; missing is NaN.
+        """`columns` of one trial's rows of `split` and `metric`, each (N,), by ascending step; missing is NaN.
 
         A step that two parts hold (a trial restarted with other part boundaries) counts once, as the part
         that begins later has it. Raises AnalysisError on a broken file or one of another schema version.
         """
         wanted = sorted({*columns, "step"})
         condition = (ds.field("split") == split) & (ds.field("metric") == metric)
-        parts = sorted((self.folder / "steps" / f"trial={trial_id}").glob("*.parquet"))
-        if not parts:
+        read = []
+        for part in (self.folder / "steps" / f"trial={trial_id}").entries(fs.FileType.File):
+            if part.path.endswith(".parquet"):
+                try:
+                    read.append(read_file(part, wanted, condition))
+                except FileNotFoundError:  # the sweep is being replaced at this moment
+                    continue
+        if not read:
             return {name: np.empty(0) for name in columns}
-        table = pa.concat_tables([_read(part, wanted, condition) for part in parts])
+        table = pa.concat_tables(read)
         steps = table["step"].to_numpy()
         last_first = np.unique(steps[::-1], return_index=True)[1]
         kept = len(steps) - 1 - last_first
         return {name: table[name].to_numpy()[kept] for name in columns}
 
+    @cached_property
+    def evaluations(self) -> Evaluations:
+        """Every evaluation of the sweep. Raises AnalysisError on a broken part or one of another schema version."""
+        steps = self.folder / "steps"
+        parts = [part for part in steps.entries(fs.FileType.File, recursive=True) if part.path.endswith(".parquet")]
+        if not parts:
+            return Evaluations({}, np.empty(0, int), np.empty(0))
+        return _sorted(_scan(steps, parts))
 
-def read_tables(folder: Path) -> Tables:
-    """Read the trials of the sweep in `folder`.
+
+def _yaml_value(text: str, section: str, key: str) -> str | None:
+    """A scalar of `spec`'s section in sweep.yaml, which its writer dumps in block style, one key a line.
+
+    >>> _yaml_value("spec:\\n  study:\\n    sampler: tpe\\n", "study", "sampler")
+    'tpe'
+    """
+    found = re.search(rf"^  {section}:\n(?:    .*\n)*?    {key}: (.+)$", text, re.MULTILINE)
+    value = found.group(1).strip("'\" ") if found else "null"
+    return None if value in ("null", "~", "") else value
+
+
+def _scan(steps: Folder, parts: Sequence[Folder]) -> pa.Table:
+    """The evaluations in `parts` as one dataset: columns and rows are chosen while Parquet is read."""
+    kind = ds.ParquetFileFormat()
+    make = ds.FileSystemDatasetFactory(
+        steps.filesystem, [part.path for part in parts], kind,
+        ds.FileSystemFactoryOptions(partitioning=_PARTITION, partition_base_dir=steps.path),
+    )  # fmt: skip
+    schema = pa.schema([*_EVALUATION, ("trial", pa.string())])
+    fragments = list(make.finish(schema).get_fragments())
+
+    def check(fragment: ds.ParquetFileFragment, part: Folder) -> ds.ParquetFileFragment | None:
+        try:
+            check_version(fragment.physical_schema, part.shown)
+        except FileNotFoundError:
+            return None
+        except (pa.ArrowException, OSError) as error:
+            raise broken(part.shown, error) from error
+        return fragment
+
+    shown = {part.path: part for part in parts}
+    with ThreadPoolExecutor(_THREADS) as threads:
+        checked = list(threads.map(lambda fragment: check(fragment, shown[fragment.path]), fragments))
+    dataset = ds.FileSystemDataset(
+        [fragment for fragment in checked if fragment is not None], schema, kind, steps.filesystem
+    )
+    try:
+        return dataset.to_table(filter=ds.field("split") != "batch")
+    except (pa.ArrowException, OSError) as error:
+        raise broken(steps.shown, error) from error
+
+
+def _sorted(table: pa.Table) -> Evaluations:
+    """Rows by (trial, split, metric, step); of a step in two parts the row of the later part."""
+    names, codes = [], []
+    for column in ("trial", "split", "metric"):
+        encoded = table[column].combine_chunks().dictionary_encode()
+        encoded = encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
+        names.append(encoded.dictionary.to_pylist())
+        codes.append(encoded.indices.to_numpy(zero_copy_only=False))
+    step, value = table["step"].to_numpy(), table["value"].to_numpy()
+    group = (codes[0].astype(np.int64) * len(names[1]) + codes[1]) * len(names[2]) + codes[2]
+    order = np.lexsort((np.arange(len(step)), step, group))
+    group, step, value = group[order], step[order], value[order]
+    last = np.append((group[1:] != group[:-1]) | (step[1:] != step[:-1]), True) if len(step) else np.empty(0, bool)
+    group, step, value = group[last], step[last], value[last]
+    starts = np.flatnonzero(np.append(True, group[1:] != group[:-1])) if len(group) else np.empty(0, int)
+    keys = {}
+    for start, end in zip(starts, [*starts[1:], len(group)], strict=True):
+        rest, metric = divmod(int(group[start]), len(names[2]))
+        trial, split = divmod(rest, len(names[1]))
+        keys[names[0][trial], names[1][split], names[2][metric]] = slice(int(start), int(end))
+    return Evaluations(keys, step, value)
+
+
+def read_tables(place: str | Path | Folder) -> Tables:
+    """Read the trials of the sweep at `place`, a path or a URI.
 
     Raises AnalysisError where the folder or `trials.parquet` is absent, broken or of another schema version.
     """
-    if not folder.is_dir():
-        raise AnalysisError(f"{folder}: no such folder; give a sweep's folder, which holds trials.parquet")
-    path = folder / "trials.parquet"
-    if not path.is_file():
-        raise AnalysisError(f"{folder}: holds no trials.parquet; it is no sweep's folder, or no trial has started yet")
-    rows = _read(path, [field.name for field in fields(Trial)]).to_pylist()
-    trials = (Trial(**row) for row in rows)
+    folder = place if isinstance(place, Folder) else open_folder(place)
+    try:
+        if folder.kind() != fs.FileType.Directory:
+            raise AnalysisError(f"{folder.shown}: no such folder; give a sweep's folder, which holds {TRIALS}")
+        if (folder / TRIALS).kind() != fs.FileType.File:
+            raise AnalysisError(f"{folder.shown}: holds no {TRIALS}; it is no sweep's folder, or no trial has started")
+        table = read_file(folder / TRIALS, [field.name for field in fields(Trial)])
+    except (pa.ArrowException, OSError) as error:
+        raise AnalysisError(f"{folder.shown}: cannot be read: {first_line(error)}") from error
+    trials = (Trial(**row) for row in table.to_pylist())
     return Tables(folder, tuple(sorted(trials, key=lambda trial: (trial.configuration, trial.seed))))
 
 
-def _read(path: Path, columns: list[str], condition: ds.Expression | None = None) -> pa.Table:
-    """The columns and rows asked for, both pushed down to Parquet, after a check of the schema's version."""
-    try:
-        dataset = ds.dataset(path, format="parquet")
-        version = (dataset.schema.metadata or {}).get(_VERSION_KEY, b"none").decode()
-        if version != SCHEMA_VERSION:
-            raise AnalysisError(f"{path}: schema version {version} (spd_ray.schema_version), not {SCHEMA_VERSION}")
-        return dataset.to_table(columns=columns, filter=condition)
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0][:160]
-        raise AnalysisError(f"{path}: cannot be read as a sweep's Parquet file: {reason}") from error
+def read_sweeps(place: str | Path | Folder, problem: Callable[[str], None]) -> list[Tables]:
+    """Every readable sweep at or below `place`, by name; `problem` is told of each other one in one line.
 
-
-def status_counts(trials: Sequence[Trial]) -> str:
-    """For example "3 finished, 1 failed", or "no trials"."""
-    counts = Counter(trial.status for trial in trials)
-    return ", ".join(f"{count} {status}" for status, count in counts.most_common()) or "no trials"
-
-
-def flat_config(trial: Trial) -> dict[str, str]:
-    """The trial's whole configuration as "section.key" -> value in JSON."""
-    flat: dict[str, str] = {}
-
-    def add(prefix: str, section: dict) -> None:
-        for key, value in section.items():
-            if isinstance(value, dict):
-                add(f"{prefix}{key}.", value)
-            else:
-                flat[prefix + key] = json.dumps(value)
-
-    add("", json.loads(trial.config))
-    return flat
-
-
-class Setting(NamedTuple):
-    """What the trials of a figure have in common, or the values that they take, ascending."""
-
-    tasks: tuple[str, ...]
-    models: tuple[str, ...]
-    metrics: tuple[str, ...]
-    sparsities: tuple[float, ...]
-    seeds: tuple[int, ...]
-
-
-def setting_of(trials: Sequence[Trial]) -> Setting:
-    """The setting of `trials`."""
-    return Setting(
-        tasks=tuple(sorted({trial.task for trial in trials})),
-        models=tuple(sorted({trial.model for trial in trials})),
-        metrics=tuple(sorted({trial.metric for trial in trials})),
-        sparsities=tuple(sorted({trial.target_sparsity for trial in trials})),
-        seeds=tuple(sorted({trial.seed for trial in trials})),
-    )
+    Raises AnalysisError where `place` does not exist or holds no sweep at all.
+    """
+    folder = place if isinstance(place, Folder) else open_folder(place)
+    found = find_sweeps(folder)
+    if not found:
+        raise AnalysisError(f"{folder.shown}: holds no sweep: no folder in it has {TRIALS}")
+    sweeps = []
+    for sweep in found:
+        try:
+            sweeps.append(read_tables(sweep))
+        except AnalysisError as error:
+            problem(str(error))
+    return sorted(sweeps, key=lambda tables: tables.name)

@@ -1,14 +1,17 @@
 """A small sweep's Parquet files written by hand, for the tests of the analysis."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from spd_ray.records import STEP_SCHEMA, StepRecord, TrialRecord, step_part, write_parquet, write_trials
 
 
-def trial(configuration: int, seed: int = 0, method: dict[str, Any] | None = None, **changes: Any) -> TrialRecord:
-    """A finished, feasible trial of 8 steps (stages end at 4 and 6); `method` are searched parameters."""
+def trial(configuration: int, seed: int = 0, params: dict[str, Any] | None = None, **changes: Any) -> TrialRecord:
+    """A finished, feasible trial of 8 steps (stages end at 4 and 6); `params` are searched."""
     p0 = changes.get("p0", 0.6)
     values: dict[str, Any] = {
         "trial_id": f"{configuration}-s{seed}", "configuration": configuration, "seed": seed, "status": "finished",
@@ -18,7 +21,7 @@ def trial(configuration: int, seed: int = 0, method: dict[str, Any] | None = Non
         "target_sparsity": 0.9, "pruning_end": 1.0, "batch_size": 16, "precision": "fp32", "zero_stage": 0,
         "t1": 4, "t2": 6, "t3": 8, "pruning_end_step": 4, "feasible": True, "best_score": 0.8, "best_step": 6,
         "train_score": 0.95, "achieved_sparsity": 0.9, "teacher_score": 0.9, "majority_score": 0.5,
-        "config": json.dumps({"seed": seed, "method": {"p0": p0, **(method or {})}}),
+        "config": json.dumps({"seed": seed, "method": {"p0": p0, **(params or {})}}),
     }  # fmt: skip
     return TrialRecord(**{**values, **changes})
 
@@ -63,3 +66,96 @@ def write_sweep(folder: Path) -> Path:
         folder, "1-s1", 4, 8, [*map(batch, range(4, 8)), evaluation(6, "dev", 0.86), evaluation(8, "dev", 0.85)]
     )
     return folder
+
+
+SPREAD = 0.02  # standard deviation of what a seed adds to all of its trials
+
+
+class Cell(NamedTuple):
+    """One configuration of a hand-made sweep: what it is, and its mean scores."""
+
+    changes: dict[str, Any]
+    dev: float
+    train: float = 0.95
+    train_rise: float = 0.05  # of the train score over the second half of training
+    dev_rise: float = 0.0
+
+
+def write_cells(root: Path, name: str, cells: list[Cell], seeds: int = 5, noise: float = 0.002, **common: Any) -> Path:
+    """A sweep of `cells`, each under `seeds` seeds; a seed moves all of its scores alike, `noise` each on its own."""
+    folder, generator = root / name, np.random.default_rng(7)
+    offsets, records = generator.normal(0, SPREAD, seeds), []
+    for number, cell in enumerate(cells):
+        for seed in range(seeds):
+            dev, train = cell.dev + offsets[seed] + generator.normal(0, noise), cell.train + offsets[seed]
+            record = trial(number, seed, best_score=float(dev), train_score=float(train), **{
+                "encoder_parameters": 1_010, "prunable_parameters": 1_000, "parameters": 2_000, "layers": 4,
+                "device_seconds": 30.0, **common, **cell.changes,
+            })  # fmt: skip
+            record = replace(record, achieved_sparsity=record.target_sparsity)
+            records.append(record)
+            steps = [
+                evaluation(step, split, float(value + rise * (share - 1)), metric=record.metric)
+                for step, share in ((2, -0.5), (4, 0.0), (6, 0.5), (8, 1.0))
+                for split, value, rise in (("train", train, cell.train_rise), (record.selection, dev, cell.dev_rise))
+            ]
+            losses = [
+                evaluation(step, split, 2.0 / step, metric="loss") for step in (4, 8) for split in ("train", "dev")
+            ]
+            write_steps(folder, record.trial_id, 0, 8, [*_schedules(record), *steps, *losses])
+    write_trials(folder, records)
+    (folder / "sweep.yaml").write_text("spec:\n  study:\n    sampler: grid\n    trials: 8\n")
+    return folder
+
+
+def _schedules(record: TrialRecord) -> list[StepRecord]:
+    """The trial's 8 training steps on its own schedules: t1 = 4, t2 = 6."""
+    p = [record.p0] * 5 + [(1 + record.p0) / 2, 1.0, 1.0]
+    sparsity = [share * record.target_sparsity for share in (0, 0, 0.5, 0.5, 1, 1, 1, 1)]
+    return [batch(step, p=p[step], sparsity=sparsity[step]) for step in range(8)]
+
+
+METHODS = ("finetune_prune", "progressive_only", "kd_only", "spd")
+
+
+def searched(**values: float) -> dict[str, Any]:
+    """What a trial is whose searched numbers are `values`: its columns and its configuration."""
+    return {**values, "config": json.dumps({"seed": 0, "method": values})}
+
+
+def write_paper(root: Path, **how: Any) -> Path:
+    """Every sweep of the paper, all claims true in it."""
+
+    def prunes(sparsity: float) -> dict[str, Any]:
+        return {"method": "finetune_prune", "grafting": "none", "target_sparsity": sparsity}
+
+    write_cells(root, "fig02", [Cell(prunes(s), 0.85 - 0.1 * s, 0.95 + 0.03 * s) for s in (0.0, 0.5, 0.9)], **how)
+    gaps = zip(METHODS, (0.20, 0.15, 0.08, 0.05), strict=True)
+    write_cells(root, "fig06", [Cell({"method": m}, 0.9 - gap, 0.9) for m, gap in gaps], **how)
+    write_cells(root, "fig07", [Cell(searched(p0=0.0), 0.70), Cell(searched(p0=0.6), 0.75)], **how)
+    p0s = [Cell(searched(p0=p), 0.8 - abs(p - 0.6) / 5 - (p == 1) / 20) for p in (0.2, 0.4, 0.6, 0.8, 1.0)]
+    write_cells(root, "fig08", p0s, **how)
+    schedules = [Cell({"lr_schedule": "two_decays"}, 0.8), Cell({"lr_schedule": "one_decay"}, 0.76)]
+    write_cells(root, "fig09", schedules, **how)
+    ends = [Cell(searched(pruning_end=e), 0.8 - abs(e - 1) / 10) for e in (0.5, 1.0, 1.5)]
+    write_cells(root, "fig10", ends, task="mini_acceptability", metric="matthews", **how)
+    write_cells(root, "fig11", [Cell(searched(stage23_lr=r), s) for r, s in RATES.items()], **how)
+    rates = [Cell(searched(stage23_lr=r), s) for r, s in ((1e-4, 0.6), (4e-4, 0.7), (6.4e-4, 0.65))]
+    write_cells(root, "fig12", rates, task="mini_similarity", metric="spearman", **how)
+    for name, task in (("fig13", "mini_acceptability"), ("fig14", "mini_similarity"), ("fig16", "rte")):
+        write_cells(root, name, [Cell({"target_sparsity": 0.95}, 0.6, dev_rise=0.1)], task=task, **how)
+    tasks = ("mini_entailment", "rte")
+    table = [
+        Cell({"method": m, "task": t, "remaining_parameters": 1_500}, 0.7) for m in ("spd", "theseus") for t in tasks
+    ]
+    write_cells(root, "table1", table, target_sparsity=0.5, **how)
+    write_cells(root, "table2", [Cell({"target_sparsity": s}, 0.9 - s / 3) for s in (0.9, 0.95)], **how)
+    depths = [Cell({"method": m, "layers": n}, 0.7 + n / 100 * (m == "spd")) for n in (4, 8, 12) for m in METHODS[2:]]
+    write_cells(root, "depth", depths, **how)
+    lengths = [Cell(searched(stage1_epochs=a, stage2_epochs=b), 0.6 + a / 90 + b / 50) for a in (10.0, 20.0, 30.0)
+               for b in (5.0, 10.0)]  # fmt: skip
+    write_cells(root, "stages", lengths, **how)
+    return root
+
+
+RATES = {3e-5: 0.70, 1e-4: 0.74, 3.2e-4: 0.80, 6.4e-4: 0.76}  # learning rate -> mean dev score

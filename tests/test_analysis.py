@@ -8,17 +8,26 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hand_made_sweep import P, batch, trial, write_steps, write_sweep
+from hand_made_sweep import P, batch, evaluation, trial, write_steps, write_sweep
+from pyarrow import fs
 
-from analysis import fig04, report
+from analysis import fig04
 from analysis.__main__ import main
-from analysis.tables import AnalysisError, Tables, read_tables
+from analysis.errors import AnalysisError
+from analysis.folders import Folder, open_folder
+from analysis.sources import showcase
+from analysis.tables import Tables, read_sweeps, read_tables
+from analysis.trials import Trial
 from spd_ray.records import STEP_SCHEMA, TRIAL_SCHEMA, step_part, write_parquet, write_trials
 
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> Path:
     return write_sweep(tmp_path)
+
+
+def chosen(folder: Path, trial_id: str | None = None) -> Trial:
+    return showcase([read_tables(folder)], trial_id)[1]
 
 
 def test_best_is_the_best_feasible_trial_that_did_not_fail(tmp_path: Path) -> None:
@@ -34,16 +43,18 @@ def test_best_is_the_best_feasible_trial_that_did_not_fail(tmp_path: Path) -> No
             trial(6, best_score=0.80),
         ],
     )
-    assert read_tables(tmp_path).chosen(None).trial_id == "1-s0"
+    assert chosen(tmp_path).trial_id == "1-s0"
     write_trials(tmp_path, [trial(0, best_score=0.70), trial(1, best_score=0.80, status="stopped")])
-    assert read_tables(tmp_path).chosen(None).trial_id == "1-s0"
+    assert chosen(tmp_path).trial_id == "1-s0"
 
 
 def test_chosen_by_id(sweep: Path) -> None:
-    tables = read_tables(sweep)
-    assert tables.chosen("0-s1").seed == 1
+    assert chosen(sweep, "0-s1").seed == 1
+    assert chosen(sweep, f"{sweep.name}/0-s1").seed == 1
+    with pytest.raises(AnalysisError, match="no sweep 'nowhere'"):
+        chosen(sweep, "nowhere/0-s1")
     with pytest.raises(AnalysisError, match="no trial '9-s9'; there are, for example, 0-s0, 0-s1, 1-s0, 1-s1"):
-        tables.chosen("9-s9")
+        chosen(sweep, "9-s9")
 
 
 def test_steps_join_parts_in_order_without_evaluations(sweep: Path) -> None:
@@ -57,7 +68,7 @@ def test_steps_join_parts_in_order_without_evaluations(sweep: Path) -> None:
 def test_a_step_in_two_parts_counts_once_as_the_later_part_has_it(tmp_path: Path) -> None:
     write_steps(tmp_path, "0-s0", 0, 4, [batch(step, value=1.0) for step in range(4)])
     write_steps(tmp_path, "0-s0", 2, 6, [batch(step, value=2.0) for step in range(2, 6)])
-    rows = Tables(tmp_path, ()).steps("0-s0", ["step", "value"], "batch", "loss")
+    rows = Tables(open_folder(tmp_path), ()).steps("0-s0", ["step", "value"], "batch", "loss")
     assert rows["step"].tolist() == [0, 1, 2, 3, 4, 5]
     assert rows["value"].tolist() == [1.0, 1.0, 2.0, 2.0, 2.0, 2.0]
 
@@ -69,19 +80,20 @@ def test_a_part_that_is_being_written_is_not_read(sweep: Path) -> None:
 
 def test_missing_values_are_nan(tmp_path: Path) -> None:
     write_steps(tmp_path, "0-s0", 0, 2, [batch(0), batch(1, p=None)])
-    p = Tables(tmp_path, ()).steps("0-s0", ["p"], "batch", "loss")["p"]
+    p = Tables(open_folder(tmp_path), ()).steps("0-s0", ["p"], "batch", "loss")["p"]
     assert p[0] == 0.5
     assert np.isnan(p[1])
 
 
 def test_the_report_holds_everything_inside(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["--sweep", str(sweep)])
-    names = [*(f"{stem}.{kind}" for stem in ("fig04", "fig08", "curves") for kind in ("png", "svg")), "index.html"]
+    assert main(["--sweep", str(sweep)]) == []
     out = sweep / "report"
-    assert capsys.readouterr().out.splitlines() == [f"wrote {out / name}" for name in names]
-    assert sorted(path.name for path in out.iterdir()) == sorted(names)
+    lines = capsys.readouterr().out.splitlines()
+    written = sorted(line.removeprefix(f"wrote {out}/") for line in lines if line.startswith("wrote "))
+    assert written == sorted(path.name for path in out.iterdir())
+    assert {"fig04.png", "fig04.svg", "fig08.svg", "curves.svg", "claims.md", "tables.md", "index.html"} <= set(written)
     html = (out / "index.html").read_text()
-    assert html.count('src="data:image/svg+xml;base64,') == 3
+    assert html.count('src="data:image/svg+xml;base64,') == sum(name.endswith(".svg") for name in written)
     assert "src=" not in html.replace('src="data:', "")
     assert "href=" not in html
     first = {path.name: path.read_bytes() for path in out.iterdir()}
@@ -92,10 +104,36 @@ def test_the_report_holds_everything_inside(sweep: Path, capsys: pytest.CaptureF
 def test_the_table_is_sorted_and_says_the_gap(sweep: Path) -> None:
     write_trials(sweep, [trial(0, best_score=0.7), trial(1, best_score=0.9, train_score=0.85),
                          trial(2, status="failed", best_score=None, error="<broken> & lost")])  # fmt: skip
-    html = report.page(read_tables(sweep), [])
+    main(["--sweep", str(sweep)])
+    html = (sweep / "report" / "index.html").read_text()
     assert html.index(">1-s0</th>") < html.index(">0-s0</th>") < html.index(">2-s0</th>")
     assert "<td>0.900</td><td>0.850</td><td>−0.050</td>" in html
     assert "&lt;broken&gt; &amp; lost" in html
+
+
+def test_links_lead_to_runs_and_checkpoints(tmp_path: Path) -> None:
+    records = [
+        trial(0, mlflow_run_id="abcdef0123", checkpoint="checkpoints/0-s0"),
+        trial(1, mlflow_run_id="fedcba", checkpoint="s3://bucket/1-s0"),
+    ]
+    write_trials(tmp_path / "a sweep", records)
+    main(["--sweep", str(tmp_path / "a sweep"), "--out", str(tmp_path / "out"), "--mlflow", "http://localhost:5000/"])
+    html = (tmp_path / "out" / "index.html").read_text()
+    assert '<a href="http://localhost:5000/#/runs/abcdef0123">abcdef01</a>' in html
+    assert '<a href="../a%20sweep/checkpoints/0-s0">open</a>' in html
+    assert '<span title="s3://bucket/1-s0">open</span>' in html
+
+
+def test_the_tracking_server_is_that_of_the_sweep(tmp_path: Path) -> None:
+    write_trials(tmp_path, [trial(0, mlflow_run_id="abcdef0123")])
+    (tmp_path / "sweep.yaml").write_text(
+        "spec:\n  study:\n    sampler: random\n    trials: 8\n  tracking:\n    uri: http://head:5000\n    name: x\n"
+    )
+    tables = read_tables(tmp_path)
+    assert (tables.sampler, tables.tracking_uri) == ("random", "http://head:5000")
+    (tmp_path / "sweep.yaml").write_text("spec:\n  tracking:\n    uri: null\n  other:\n    sampler: grid\n")
+    tables = read_tables(tmp_path)
+    assert (tables.sampler, tables.tracking_uri) == (None, None)
 
 
 def test_half_a_sweep_gives_half_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,12 +141,75 @@ def test_half_a_sweep_gives_half_a_report(tmp_path: Path, capsys: pytest.Capture
     out = tmp_path / "out"
     out.mkdir()
     (out / "fig08.png").write_bytes(b"of an earlier sweep")
-    main(["--sweep", str(tmp_path), "--out", str(out)])
+    assert main(["--sweep", str(tmp_path), "--out", str(out)]) == []
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in lines[:3]] == ["no fig04", "no fig08", "no curves"]
-    assert all("(1 running, 1 waiting)" in line for line in lines[:3])
-    assert [path.name for path in out.iterdir()] == ["index.html"]
-    assert (out / "index.html").read_text().count("No figure: no trial has") == 3
+    assert sum(line.startswith("no ") for line in lines) == 22
+    assert sorted(path.name for path in out.iterdir()) == ["claims.md", "index.html", "tables.md"]
+    html = (out / "index.html").read_text()
+    assert "search_spaces/paper/fig08.yaml makes the data" in html
+    assert html.count("No figure: ") == 22
+    assert "(1 running, 1 waiting)" in html
+
+
+def test_runs_are_found_two_levels_deep_and_named_by_their_folder(tmp_path: Path) -> None:
+    for place in ("b", "x/a", "x/y/too_deep", ".hidden"):
+        write_trials(tmp_path / place, [trial(0)])
+    problems: list[str] = []
+    assert [sweep.name for sweep in read_sweeps(tmp_path, problems.append)] == ["a", "b"]
+    assert [sweep.name for sweep in read_sweeps(tmp_path / "b", problems.append)] == ["b"]
+    assert problems == []
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(AnalysisError, match="empty: holds no sweep"):
+        read_sweeps(tmp_path / "empty", problems.append)
+
+
+def test_a_uri_is_read_as_a_path_is(sweep: Path, tmp_path: Path) -> None:
+    problems: list[str] = []
+    (tables,) = read_sweeps(sweep.as_uri(), problems.append)
+    assert tables.trials == read_tables(sweep).trials
+    assert tables.steps("1-s1", ["step"], "batch", "loss")["step"].tolist() == list(range(8))
+    assert tables.evaluations.of("1-s1", "dev", "accuracy")[1].tolist() == [0.7, 0.86, 0.85]
+    with pytest.raises(AnalysisError, match="--out is needed"):
+        main(["--runs", sweep.as_uri()])
+    with pytest.raises(AnalysisError, match="nowhere://x: cannot be opened"):
+        read_tables("nowhere://x")
+
+
+def test_another_file_system_is_read_as_this_machines_is(sweep: Path) -> None:
+    remote = fs._MockFileSystem()
+    fs.copy_files(str(sweep), "bucket/runs/one", source_filesystem=fs.LocalFileSystem(), destination_filesystem=remote)
+    problems: list[str] = []
+    (tables,) = read_sweeps(Folder(remote, "bucket/runs", "s3://bucket/runs"), problems.append)
+    assert tables.name == "one"
+    assert tables.evaluations.of("1-s1", "train", "accuracy")[1].tolist() == [0.9]
+    assert fig04.compute([tables]).p.tolist() == P
+
+
+def test_evaluations_of_a_restarted_trial_count_once_as_the_later_part_has_them(tmp_path: Path) -> None:
+    write_trials(tmp_path, [trial(0), trial(1)])
+    write_steps(tmp_path, "0-s0", 0, 4, [batch(0), evaluation(2, "dev", 0.1), evaluation(4, "dev", 0.2)])
+    write_steps(tmp_path, "0-s0", 2, 6, [evaluation(4, "dev", 0.3), evaluation(2, "train", 0.8)])
+    write_steps(tmp_path, "1-s0", 0, 4, [evaluation(4, "dev", 0.9), evaluation(4, "dev", 1.5, metric="loss")])
+    found = read_tables(tmp_path).evaluations
+    assert [part.tolist() for part in found.of("0-s0", "dev", "accuracy")] == [[2, 4], [0.1, 0.3]]
+    assert [part.tolist() for part in found.of("0-s0", "train", "accuracy")] == [[2], [0.8]]
+    assert [part.tolist() for part in found.of("1-s0", "dev", "loss")] == [[4], [1.5]]
+    assert [part.tolist() for part in found.of("2-s0", "dev", "accuracy")] == [[], []]
+
+
+def test_a_broken_sweep_is_one_line_and_the_others_are_drawn(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "good")
+    write_parquet([trial(0)], TRIAL_SCHEMA.with_metadata({"spd_ray.schema_version": "1"}),
+                  tmp_path / "old" / "trials.parquet")  # fmt: skip
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut" / "trials.parquet").write_bytes(b"PAR1")
+    problems = main(["--runs", str(tmp_path)])
+    places = [f"{tmp_path}/{name}/trials.parquet" for name in ("cut", "old")]
+    assert [line.split(": ")[0] for line in problems] == places
+    assert "schema version 1" in problems[1]
+    assert (tmp_path / "report" / "fig08.svg").exists()
+    html = (tmp_path / "report" / "index.html").read_text()
+    assert html.count('class="problem"') == 2
 
 
 def run(*arguments: str) -> tuple[int, list[str]]:
@@ -129,6 +230,8 @@ def test_the_command_names_a_broken_part(sweep: Path) -> None:
     code, lines = run("--sweep", str(sweep))
     assert (code, len(lines)) == (2, 1)
     assert lines[0].startswith(f"error: {part}: cannot be read")
+    assert (sweep / "report" / "fig08.svg").exists()
+    assert not (sweep / "report" / "fig04.svg").exists()
 
 
 def test_no_trials_file(tmp_path: Path) -> None:
@@ -154,7 +257,7 @@ def test_another_schema_version_of_the_steps(sweep: Path) -> None:
         [batch(0)], STEP_SCHEMA.with_metadata({"spd_ray.schema_version": "0"}), step_part(sweep, "1-s1", 0, 1)
     )
     with pytest.raises(AnalysisError, match=r"00000000-00000001\.parquet: schema version 0 .*not 2"):
-        fig04.compute(read_tables(sweep))
+        fig04.compute([read_tables(sweep)])
 
 
 def test_a_column_that_is_not_there(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from analysis import curves, fig04, fig08, style
-from analysis.tables import NoData, read_tables
+from analysis.errors import NoData
+from analysis.tables import read_tables
 from spd_ray.records import TrialRecord, write_trials
 
 
@@ -27,7 +28,7 @@ def with_label(axes: Axes, label: str) -> Any:
 
 
 def test_fig04_numbers_are_the_recorded_ones(sweep: Path) -> None:
-    numbers = fig04.compute(read_tables(sweep))
+    numbers = fig04.compute([read_tables(sweep)])
     assert numbers.trial_id == "1-s1"
     assert numbers.p.tolist() == P
     assert numbers.sparsity.tolist() == SPARSITY
@@ -38,7 +39,7 @@ def test_fig04_numbers_are_the_recorded_ones(sweep: Path) -> None:
 def test_fig04_takes_the_stages_from_the_steps_and_not_from_the_trial(tmp_path: Path) -> None:
     write_trials(tmp_path, [trial(0, t1=1, t2=2, status="running")])
     write_steps(tmp_path, "0-s0", 0, 5, [batch(step) for step in range(5)])
-    numbers = fig04.compute(read_tables(tmp_path), "0-s0")
+    numbers = fig04.compute([read_tables(tmp_path)], "0-s0")
     assert (numbers.t1, numbers.t2) == (4, None)
     text = fig04.caption(numbers)
     assert "trial 0-s0 (running)" in text
@@ -48,13 +49,13 @@ def test_fig04_takes_the_stages_from_the_steps_and_not_from_the_trial(tmp_path: 
 def test_fig04_an_empty_stage_two_ends_where_stage_one_does(tmp_path: Path) -> None:
     write_trials(tmp_path, [trial(0)])
     write_steps(tmp_path, "0-s0", 0, 8, [batch(step, stage=1 if step < 4 else 3) for step in range(8)])
-    numbers = fig04.compute(read_tables(tmp_path))
+    numbers = fig04.compute([read_tables(tmp_path)])
     assert (numbers.t1, numbers.t2) == (4, 4)
 
 
 def test_fig04_draws_dashed_stage_ends_in_each_panel(sweep: Path) -> None:
     axes = tuple(Figure().subplots(3, 1))
-    fig04.draw(fig04.compute(read_tables(sweep)), axes)
+    fig04.draw(fig04.compute([read_tables(sweep)]), axes)
     for panel in axes:
         first, second = with_label(panel, "end of Stage I"), with_label(panel, "end of Stage II")
         assert (first.get_xdata()[0], second.get_xdata()[0]) == (4, 6)
@@ -67,13 +68,14 @@ def test_fig04_draws_dashed_stage_ends_in_each_panel(sweep: Path) -> None:
 
 
 def test_fig08_means_and_bands(sweep: Path) -> None:
-    numbers = fig08.compute(read_tables(sweep))
-    assert numbers.p0.tolist() == [0.1, 0.5]
+    numbers = fig08.compute([read_tables(sweep)])
+    assert numbers.value.tolist() == [0.1, 0.5]
     np.testing.assert_allclose(numbers.mean, [0.72, 0.83])
     assert numbers.low.tolist() == [0.70, 0.80]
     assert numbers.high.tolist() == [0.74, 0.86]
     assert numbers.n.tolist() == [2, 2]
-    assert (numbers.teachers, numbers.left_out, numbers.searched, numbers.balanced) == ((0.9,), (), (), True)
+    assert numbers.teachers == (0.9,)
+    assert (numbers.data.left_out, numbers.data.searched, numbers.data.balanced) == ((), (), True)
 
 
 def test_fig08_leaves_out_what_does_not_compare_and_says_so(tmp_path: Path) -> None:
@@ -89,10 +91,10 @@ def test_fig08_leaves_out_what_does_not_compare_and_says_so(tmp_path: Path) -> N
             trial(6, p0=0.5, best_score=0.1, status="running"),
         ],
     )
-    numbers = fig08.compute(read_tables(tmp_path))
+    numbers = fig08.compute([read_tables(tmp_path)])
     assert numbers.mean.tolist() == [0.7, 0.8]
-    assert numbers.left_out == (("failed", 1), ("infeasible", 1), ("running", 2), ("stopped", 1))
-    assert numbers.balanced
+    assert numbers.data.left_out == (("failed", 1), ("infeasible", 1), ("running", 2), ("stopped", 1))
+    assert numbers.data.balanced
     text = fig08.caption(numbers)
     assert "Left out: 5 trials (1 failed, 1 infeasible, 2 running and 1 stopped)." in text
     assert "n = 1." in text
@@ -100,27 +102,27 @@ def test_fig08_leaves_out_what_does_not_compare_and_says_so(tmp_path: Path) -> N
 
 def test_fig08_seeds_of_another_number_are_no_other_dimension(tmp_path: Path) -> None:
     write_trials(tmp_path, [trial(0, p0=0.1), trial(0, seed=1, p0=0.1), trial(1, p0=0.5)])
-    numbers = fig08.compute(read_tables(tmp_path))
-    assert (numbers.n.tolist(), numbers.searched, numbers.balanced) == ([2, 1], (), True)
+    numbers = fig08.compute([read_tables(tmp_path)])
+    assert (numbers.n.tolist(), numbers.data.searched, numbers.data.balanced) == ([2, 1], (), True)
 
 
 def test_fig08_says_whether_other_dimensions_are_mixed_evenly(tmp_path: Path) -> None:
     rates = [(0.1, 1e-3), (0.1, 2e-3), (0.5, 1e-3), (0.5, 2e-3)]
-    grid = [trial(number, p0=p0, method={"stage1_lr": rate}) for number, (p0, rate) in enumerate(rates)]
+    grid = [trial(number, p0=p0, params={"stage1_lr": rate}) for number, (p0, rate) in enumerate(rates)]
     write_trials(tmp_path, grid)
-    even = fig08.compute(read_tables(tmp_path))
-    assert (even.searched, even.balanced) == (("stage1_lr",), True)
+    even = fig08.compute([read_tables(tmp_path)])
+    assert (even.data.searched, even.data.balanced) == (("stage1_lr",), True)
     assert "mixes them, evenly" in fig08.caption(even)
     write_trials(tmp_path, grid[:3])
-    uneven = fig08.compute(read_tables(tmp_path))
-    assert (uneven.searched, uneven.balanced) == (("stage1_lr",), False)
+    uneven = fig08.compute([read_tables(tmp_path)])
+    assert (uneven.data.searched, uneven.data.balanced) == (("stage1_lr",), False)
     assert "mixes them, unevenly; an adaptive sampler biases it" in fig08.caption(uneven)
     assert "n = 1 to 2" in fig08.caption(uneven)
 
 
 def test_fig08_draws_band_points_mean_and_teacher(sweep: Path) -> None:
     axes = Figure().subplots()
-    numbers = fig08.compute(read_tables(sweep))
+    numbers = fig08.compute([read_tables(sweep)])
     fig08.draw(numbers, axes)
     assert with_label(axes, "mean").get_ydata().tolist() == numbers.mean.tolist()
     assert with_label(axes, "mean").get_linestyle() == "-"
@@ -134,9 +136,9 @@ def test_fig08_draws_band_points_mean_and_teacher(sweep: Path) -> None:
 
 def test_fig08_joins_no_means_that_do_not_compare_like_with_like(tmp_path: Path) -> None:
     methods = [{"stage1_lr": rate} for rate in (1e-3, 2e-3, 3e-3)]
-    write_trials(tmp_path, [trial(n, p0=(0.1, 0.1, 0.5)[n], method=method) for n, method in enumerate(methods)])
+    write_trials(tmp_path, [trial(n, p0=(0.1, 0.1, 0.5)[n], params=method) for n, method in enumerate(methods)])
     axes = Figure().subplots()
-    fig08.draw(fig08.compute(read_tables(tmp_path)), axes)
+    fig08.draw(fig08.compute([read_tables(tmp_path)]), axes)
     mean = with_label(axes, "mean")
     assert mean.get_linestyle() == "None"
     assert mean.get_ydata()[0] == pytest.approx(0.8)
@@ -144,7 +146,7 @@ def test_fig08_joins_no_means_that_do_not_compare_like_with_like(tmp_path: Path)
 
 
 def test_curves_numbers(sweep: Path) -> None:
-    numbers = curves.compute(read_tables(sweep))
+    numbers = curves.compute([read_tables(sweep)])
     assert numbers.dev_step.tolist() == [4, 6, 8]
     assert numbers.dev_score.tolist() == [0.7, 0.86, 0.85]
     assert (numbers.train_step.tolist(), numbers.train_score.tolist()) == ([4], [0.9])
@@ -155,13 +157,13 @@ def test_curves_numbers(sweep: Path) -> None:
 def test_curves_of_a_trial_whose_length_is_not_known_end_at_its_last_evaluation(tmp_path: Path) -> None:
     write_trials(tmp_path, [trial(0, status="running", t1=None, t2=None, t3=None, pruning_end_step=None)])
     write_steps(tmp_path, "0-s0", 0, 6, [evaluation(3, "dev", 0.7), evaluation(6, "dev", 0.8)])
-    numbers = curves.compute(read_tables(tmp_path), "0-s0")
+    numbers = curves.compute([read_tables(tmp_path)], "0-s0")
     assert (numbers.t1, numbers.t3, numbers.pruning_end_step) == (None, 6, None)
 
 
 def test_curves_draw_scores_stages_pruning_and_best(sweep: Path) -> None:
     axes = Figure().subplots()
-    numbers = curves.compute(read_tables(sweep))
+    numbers = curves.compute([read_tables(sweep)])
     curves.draw(numbers, axes)
     assert with_label(axes, "dev").get_ydata().tolist() == [0.7, 0.86, 0.85]
     assert with_label(axes, "train").get_xdata().tolist() == [4]
@@ -177,7 +179,7 @@ def test_curves_draw_scores_stages_pruning_and_best(sweep: Path) -> None:
 
 @pytest.mark.parametrize("module", [fig04, fig08, curves])
 def test_captions_say_the_setting_and_the_paper(module: Any, sweep: Path) -> None:
-    text = module.caption(module.compute(read_tables(sweep)))
+    text = module.caption(module.compute([read_tables(sweep)]))
     for words in ("mini_entailment (synthetic miniature, not GLUE)", "model miniature", "sparsity 0.9", "seed",
                   "metric accuracy", "paper"):  # fmt: skip
         assert words in text
@@ -185,9 +187,9 @@ def test_captions_say_the_setting_and_the_paper(module: Any, sweep: Path) -> Non
 
 def test_a_real_task_is_not_called_synthetic(tmp_path: Path) -> None:
     write_trials(tmp_path, [trial(0, task="rte", p0=0.1), trial(1, task="rte", p0=0.5)])
-    numbers = fig08.compute(read_tables(tmp_path))
+    numbers = fig08.compute([read_tables(tmp_path)])
     assert "synthetic" not in fig08.caption(numbers)
-    assert "synthetic" not in style.title(numbers.setting)
+    assert "synthetic" not in style.title(numbers.data.setting)
 
 
 @pytest.mark.parametrize(
@@ -195,8 +197,8 @@ def test_a_real_task_is_not_called_synthetic(tmp_path: Path) -> None:
     [
         (fig04, [], "no trial has ended .*no trials"),
         (fig04, [trial(0)], "trial 0-s0 has no recorded training step"),
-        (fig08, [trial(0, status="running")], "no trial has finished .*1 running"),
-        (fig08, [trial(0), trial(1)], r"only one p0 .*0\.6 \(n = 2\)"),
+        (fig08, [trial(0, status="running")], "no trial for it has finished .*1 running.*fig08.yaml"),
+        (fig08, [trial(0), trial(1)], r"p₀ has only one value .* 0\.6 \(n = 2\)"),
         (curves, [trial(0, feasible=False)], "no trial has ended with a student at its target sparsity"),
         (curves, [trial(0)], "trial 0-s0 has no recorded evaluation"),
     ],
@@ -204,4 +206,4 @@ def test_a_real_task_is_not_called_synthetic(tmp_path: Path) -> None:
 def test_no_data_says_why(module: Any, trials: list[TrialRecord], reason: str, tmp_path: Path) -> None:
     write_trials(tmp_path, trials)
     with pytest.raises(NoData, match=reason):
-        module.compute(read_tables(tmp_path))
+        module.compute([read_tables(tmp_path)])
