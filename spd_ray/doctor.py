@@ -178,20 +178,20 @@ def check_mlflow(uri: str) -> Finding:
 
 
 def check_mlflow_server(server: str, user: str | None, password: str | None) -> Finding:
-    """The server lets us in, and is of the client's major version."""
+    """The server lets us in, also to what asks for a name it knows, and is of the client's major version."""
     user, password = user or os.environ.get("MLFLOW_TRACKING_USERNAME"), password or os.environ.get(SECRETS[1])
-    request = urllib.request.Request(f"{server}/version")
+    headers = {}
     if user:
-        request.add_header("Authorization", "Basic " + b64encode(f"{user}:{password}".encode()).decode())
+        headers["Authorization"] = "Basic " + b64encode(f"{user}:{password}".encode()).decode()
     elif os.environ.get(SECRETS[2]):
-        request.add_header("Authorization", f"Bearer {os.environ[SECRETS[2]]}")
+        headers["Authorization"] = f"Bearer {os.environ[SECRETS[2]]}"
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
-            theirs = answer.read(40).decode(errors="replace").strip()
+        theirs = page(f"{server}/version", headers)
+        page(f"{server}/api/2.0/mlflow/experiments/search?max_results=1", headers)
     except urllib.error.HTTPError as error:
         mend = {
             401: "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
-            403: f"start it with --allowed-hosts {urlsplit(server).netloc}",
+            403: f"start it with --allowed-hosts {urlsplit(server).netloc}, or use a login that may read",
         }.get(error.code, "is it an MLflow server?")
         return Finding(FAILED, "mlflow", f"{server} answers {error.code}", mend)
     except OSError as error:
@@ -201,6 +201,12 @@ def check_mlflow_server(server: str, user: str | None, password: str | None) -> 
     if theirs.split(".")[0] != ours.split(".")[0]:
         return Finding(FAILED, "mlflow", f"{server} is version {theirs}, the client {ours}", "install the same version")
     return Finding(OK, "mlflow", f"{server} answers, version {theirs}")
+
+
+def page(url: str, headers: dict[str, str]) -> str:
+    """The beginning of what is at `url`. Raises OSError; an HTTPError of it for an answer that is no success."""
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=5) as answer:
+        return str(answer.read(40).decode(errors="replace")).strip()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,257 @@
+"""The cluster files: Ray's own validation, a mock EC2, Kubernetes' schemas, shellcheck. No cluster is needed."""
+
+import base64
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import boto3
+import kubernetes_validate
+import pytest
+import yaml
+from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
+from ray.autoscaler._private.commands import _bootstrap_config
+from ray.autoscaler._private.util import prepare_config, validate_config
+
+ROOT = Path(__file__).parents[1]
+CLUSTER = ROOT / "cluster"
+BIN = Path(sys.prefix) / "bin"
+REGION = "us-west-2"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for(condition: Callable[[], Any], seconds: float) -> Any:
+    """What `condition` returns as soon as it is true; AssertionError after `seconds`."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "nothing came"
+        time.sleep(0.2)
+    return found
+
+
+def status(url: str, host: str | None = None) -> int:
+    """The HTTP status of `url`, asked for under the name `host`; 0 where nobody answers."""
+    request = urllib.request.Request(url, headers={"Host": host} if host else {})
+    try:
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return 0
+
+
+@contextlib.contextmanager
+def running(words: list[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A process with all that it starts, ended afterwards."""
+    process = subprocess.Popen(words, start_new_session=True, **options)
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(20)
+
+
+class Aws(NamedTuple):
+    """A mock account, made ready as gpu.yaml's head comment says, and gpu.yaml filled in for it."""
+
+    ec2: Any
+    image: str
+    group: str
+    config: Path
+
+
+@pytest.fixture(scope="module")
+def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
+    home, port = tmp_path_factory.mktemp("home"), free_port()
+    (home / ".ray").mkdir()
+    (home / ".ray/auth_token").write_text("a-token-of-a-test")
+    with pytest.MonkeyPatch.context() as patch, running([str(BIN / "moto_server"), "-p", str(port)]):
+        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+        patch.setenv("HOME", str(home))
+        wait_for(lambda: status(f"http://127.0.0.1:{port}/moto-api/"), 30)
+        ec2 = boto3.client("ec2", REGION)
+        vpc = ec2.describe_vpcs()["Vpcs"][0]["VpcId"]
+        group = ec2.create_security_group(GroupName="spd-ray", Description="spd-ray", VpcId=vpc)["GroupId"]
+        inside = {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group}]}
+        ssh = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "198.51.100.7/32"}]}
+        ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[inside, ssh])
+        used_ray_before(boto3.client("iam", REGION))
+        image = ec2.describe_images()["Images"][0]["ImageId"]
+        filled = {"FILL_IN_IMAGE": image, "FILL_IN_FILE_SYSTEM": "fs-0123456789abcdef0", "FILL_IN_BUCKET": "a-bucket"}
+        text = (CLUSTER / "gpu.yaml").read_text()
+        for word, value in filled.items():
+            text = text.replace(word, value)
+        (home / "gpu.yaml").write_text(text)
+        yield Aws(ec2, image, group, home / "gpu.yaml")
+
+
+def used_ray_before(iam: Any) -> None:
+    """Ray's role and profile, which it makes itself in a fresh account, with two waits of 15 seconds."""
+    iam.create_instance_profile(InstanceProfileName="ray-autoscaler-v1")
+    iam.create_role(RoleName="ray-autoscaler-v1", AssumeRolePolicyDocument="{}")
+    iam.add_role_to_instance_profile(InstanceProfileName="ray-autoscaler-v1", RoleName="ray-autoscaler-v1")
+
+
+def prepared(aws: Aws) -> dict[str, Any]:
+    """gpu.yaml as Ray prepares, validates and bootstraps it; raises where it is not valid."""
+    config = prepare_config(yaml.safe_load(aws.config.read_text()))
+    validate_config(config)
+    return _bootstrap_config(config, no_config_cache=True)
+
+
+def test_gpu_yaml_is_valid_and_ec2_knows_its_types(aws):
+    types = prepared(aws)["available_node_types"]
+    assert types["head"]["resources"]["CPU"] == 0
+    assert types["gpu_spot"]["resources"]["GPU"] == types["gpu_on_demand"]["resources"]["GPU"] == 1
+    assert [types[name]["min_workers"] for name in ("gpu_spot", "gpu_on_demand")] == [0, 0]
+
+
+def test_a_misspelt_key_of_gpu_yaml_is_refused(aws):
+    config = yaml.safe_load(aws.config.read_text())
+    with pytest.raises(Exception, match="idle_timeout"):
+        validate_config(prepare_config(config | {"idle_timeout_minute": 5}))
+
+
+def test_ray_up_creates_the_head_at_the_mock_ec2(aws):
+    words = [str(BIN / "ray"), "up", str(aws.config), "--yes", "--no-config-cache"]
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    environment = os.environ | {"RAY_AUTH_MODE": "token", "RAY_TMPDIR": str(aws.config.parent)}
+    with running(words, cwd=ROOT, env=environment, **quiet):
+        reservations = wait_for(lambda: aws.ec2.describe_instances()["Reservations"], 40)
+    (head,) = reservations[0]["Instances"]
+    tags = {tag["Key"]: tag["Value"] for tag in head["Tags"]}
+    assert (head["InstanceType"], head["ImageId"]) == ("m7i.2xlarge", aws.image)
+    assert [group["GroupId"] for group in head["SecurityGroups"]] == [aws.group]
+    assert tags["ray-node-type"] == "head"
+    assert tags["ray-cluster-name"] == "spd-ray"
+    assert head["KeyName"] == f"ray-autoscaler_{REGION}"
+    profiles = aws.ec2.describe_iam_instance_profile_associations()["IamInstanceProfileAssociations"]
+    assert profiles[0]["IamInstanceProfile"]["Arn"].endswith("ray-autoscaler-v1")
+    encoded = aws.ec2.describe_instance_attribute(InstanceId=head["InstanceId"], Attribute="userData")["UserData"]
+    cloud = yaml.safe_load(base64.b64decode(encoded["Value"]))
+    assert "fs-0123456789abcdef0.efs.us-west-2.amazonaws.com:/ /mnt/spd" in " ".join(cloud["runcmd"])
+    assert "export RAY_AUTH_MODE=token" in cloud["write_files"][0]["content"]
+    rules = aws.ec2.describe_security_groups(GroupIds=[aws.group])["SecurityGroups"][0]["IpPermissions"]
+    assert "0.0.0.0/0" not in str(rules)
+
+
+def test_workers_are_spot_and_on_demand_at_the_mock_ec2(aws):
+    config = prepared(aws)
+    provider = AWSNodeProvider(config["provider"], config["cluster_name"])
+    for name, lifecycle in (("gpu_spot", "spot"), ("gpu_on_demand", None)):
+        node = config["available_node_types"][name]["node_config"]
+        made = provider.create_node(node, {"ray-node-type": "worker", "ray-user-node-type": name}, 1)
+        (instance,) = made.values()
+        (worker,) = aws.ec2.describe_instances(InstanceIds=[instance.id])["Reservations"][0]["Instances"]
+        assert (worker["InstanceType"], worker.get("InstanceLifecycle")) == ("g5.xlarge", lifecycle)
+        assert [group["GroupId"] for group in worker["SecurityGroups"]] == [aws.group]
+
+
+def test_the_token_and_all_that_is_installed_reach_every_node():
+    for name in ("gpu.yaml", "local.yaml"):
+        config = yaml.safe_load((CLUSTER / name).read_text())
+        mounts = config["file_mounts"]
+        assert any(there.endswith(".ray/auth_token") for there in mounts)
+        assert all((ROOT / here).exists() for here in mounts.values() if not here.startswith("~"))
+        assert any("constraints.txt torch" in line for line in config["setup_commands"])
+        starts = config["head_start_ray_commands"] + config["worker_start_ray_commands"]
+        starts = [line for line in starts if "ray start" in line]
+        assert len(starts) == 2
+        assert all("RAY_AUTH_MODE=token" in line for line in starts)
+        assert "--dashboard-host=127.0.0.1" in starts[0]
+
+
+def test_gpu_yamls_mlflow_answers_on_loopback_and_to_its_own_names_alone(tmp_path):
+    (line,) = [line for line in read("gpu.yaml")["head_start_ray_commands"] if "mlflow server" in line]
+    port = free_port()
+    line = line.replace("5000", str(port)).replace("~/venv/bin", str(BIN)).replace("~/mlflow.log", f"{tmp_path}/log")
+    line = line.replace("/mnt/spd/mlflow", str(tmp_path)).replace("s3://FILL_IN_BUCKET/mlflow", str(tmp_path / "art"))
+    with running(["bash", "-c", line.replace("nohup setsid", "exec").rstrip(" &")]):
+        page = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search?max_results=1"
+        wait_for(lambda: status(page) == 200, 60)
+        assert status(page, host=f"localhost:{port}") == 200
+        assert status(page, host="evil.example") == 403
+        assert listeners(port) == {"0100007F"}
+
+
+def listeners(port: int) -> set[str]:
+    """The IPv4 addresses, as the kernel writes them, at which somebody listens on `port`."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {row[1].split(":")[0] for row in rows if row[3] == "0A" and int(row[1].split(":")[1], 16) == port}
+
+
+def read(name: str) -> dict[str, Any]:
+    return yaml.safe_load((CLUSTER / name).read_text())
+
+
+# What the RayJob type of KubeRay's ray.io/v1 has, of its documented fields; pods are checked by Kubernetes' own schema.
+JOB = {"entrypoint", "shutdownAfterJobFinishes", "ttlSecondsAfterFinished", "rayClusterSpec", "runtimeEnvYAML", "jobId"}
+JOB |= {"backoffLimit", "submissionMode", "suspend", "activeDeadlineSeconds", "submitterPodTemplate", "metadata"}
+RAY = {"rayVersion", "authOptions", "enableInTreeAutoscaling", "autoscalerOptions", "headGroupSpec", "workerGroupSpecs"}
+HEAD = {"serviceType", "rayStartParams", "template", "headService", "enableIngress"}
+WORKER = {"groupName", "replicas", "minReplicas", "maxReplicas", "numOfHosts", "rayStartParams", "template"}
+
+
+def test_kuberay_yaml_has_the_operators_fields():
+    claim, job = yaml.safe_load_all((CLUSTER / "kuberay.yaml").read_text())
+    kubernetes_validate.validate(claim, "1.37", strict=True)
+    ray = job["spec"]["rayClusterSpec"]
+    head, (worker,) = ray["headGroupSpec"], ray["workerGroupSpecs"]
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    assert set(job["spec"]) <= JOB
+    assert set(ray) <= RAY
+    assert set(head) <= HEAD
+    assert set(worker) <= WORKER
+    assert ray["authOptions"] == {"mode": "token"}
+    assert worker["minReplicas"] <= worker["replicas"] <= worker["maxReplicas"]
+    for group in (head, worker):
+        assert all(isinstance(value, str) for value in group["rayStartParams"].values())
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"}, "spec": group["template"]["spec"]}
+        kubernetes_validate.validate(pod, "1.37", strict=True)
+        claims = {volume["persistentVolumeClaim"]["claimName"] for volume in pod["spec"]["volumes"]}
+        assert claims == {claim["metadata"]["name"]}
+
+
+def test_versions_of_the_files_are_those_of_the_constraints():
+    (ray,) = re.findall(r"^ray==(.+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    (_, job) = yaml.safe_load_all((CLUSTER / "kuberay.yaml").read_text())
+    assert job["spec"]["rayClusterSpec"]["rayVersion"] == ray
+    assert f"FROM rayproject/ray:{ray}-" in (CLUSTER / "Dockerfile").read_text()
+
+
+def test_every_file_says_what_it_costs_what_to_fill_in_and_the_commands():
+    for name in ("gpu.yaml", "local.yaml", "kuberay.yaml", "slurm.sbatch"):
+        lines = (CLUSTER / name).read_text().splitlines()
+        comment = [line for line in lines if line.startswith("#")]
+        for word in ("Costs", "Fill in", "ubmit", "Watch", "Fetch", "Go on", "Down", "Tested"):
+            assert any(word in line for line in comment), f"{name}: {word}"
+        body = "\n".join(line for line in lines if not line.startswith("#"))
+        for placeholder in set(re.findall(r"FILL_IN_\w+", body)):
+            assert any(placeholder in line for line in comment), f"{name}: {placeholder}"
+
+
+def test_slurm_script_is_sound():
+    script = str(CLUSTER / "slurm.sbatch")
+    subprocess.run(["bash", "-n", script], check=True)
+    if shutil.which("shellcheck"):
+        subprocess.run(["shellcheck", script], check=True)
