@@ -68,6 +68,11 @@ class EncodedTask:
         """The split that learning rates, students and configurations are chosen on."""
         return self.dev if self.holdout is None else self.holdout
 
+    @property
+    def selection(self) -> str:
+        """What `chooser` is called in records: "dev" or "holdout"."""
+        return "dev" if self.holdout is None else "holdout"
+
 
 def encode_task(data: TaskData, tokenizer: PreTrainedTokenizerBase, config: TaskConfig) -> EncodedTask:
     """Tokenise `data`; an input of more than `max_length` tokens loses tokens at the end of its longer text.

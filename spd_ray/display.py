@@ -53,8 +53,20 @@ class SweepDisplay:
     def table(self) -> Group:
         """The ended trials, best first, and the running ones."""
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for title in ("trial", "status", "stage", "budget", "sparsity", "dev", "best", "train", "p0", "seconds"):
-            table.add_column(title, justify="left" if title in ("trial", "status", "stage") else "right")
+        for title in (
+            "trial",
+            "method",
+            "status",
+            "stage",
+            "budget",
+            "sparsity",
+            "now",
+            "best",
+            "train",
+            "p0",
+            "seconds",
+        ):
+            table.add_column(title, justify="left" if title in ("trial", "method", "status", "stage") else "right")
         ended = sorted(self.ledger.ended, key=lambda t: -(t.best_score if t.best_score is not None else -9.0))
         room = max(5, self.console.height - 8 - len(self._with_status("running")))
         for trial in [*self._with_status("running"), *ended[:room]]:
@@ -84,6 +96,7 @@ def _row(trial: TrialRecord, standing: dict[str, Any] | None) -> list[str]:
     sparsity = now.get("sparsity", trial.achieved_sparsity)
     return [
         trial.trial_id,
+        trial.method,
         trial.status,
         ROMAN.get(now.get("stage", 3 if trial.status == "finished" else 1), ""),
         f"{now.get('budget', 1.0 if trial.status == 'finished' else 0.0):.0%}",
@@ -101,13 +114,14 @@ def _running_text(trial: TrialRecord, standing: dict[str, Any] | None) -> str:
         return f"{trial.trial_id} starting"
     stage = ROMAN[standing["stage"]]
     sparsity, score = standing["sparsity"], _score(standing["score"])
-    return f"{trial.trial_id} stage {stage} {standing['budget']:.0%} sparsity {sparsity:.2f} dev {score}"
+    name = f"{trial.trial_id} {trial.method}"
+    return f"{name} stage {stage} {standing['budget']:.0%} sparsity {sparsity:.2f} {trial.selection} {score}"
 
 
 def _ended_line(trial: TrialRecord) -> str:
     reason = f" ({trial.error})" if trial.error else ""
-    scores = f"dev {_score(trial.best_score)} train {_score(trial.train_score)} p0 {trial.p0:g}"
-    return f"{trial.trial_id} {trial.status}{reason}: {scores} in {trial.wall_seconds or 0:.0f} s |"
+    scores = f"{trial.selection} {_score(trial.best_score)} train {_score(trial.train_score)} p0 {trial.p0:g}"
+    return f"{trial.trial_id} {trial.method} {trial.status}{reason}: {scores} in {trial.wall_seconds or 0:.0f} s |"
 
 
 def _score(value: float | None) -> str:

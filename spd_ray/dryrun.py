@@ -61,15 +61,11 @@ def explain_method(name: str, console: Console) -> None:
 
 def schedule_table(timeline: Timeline) -> Table:
     """The three schedules at the steps where something changes."""
-    marks = {
-        0: "Stage I begins",
-        timeline.pruning_end_step: "pruning ends",
-        timeline.t1: "Stage II begins",
-        timeline.t2: "Stage III begins",
-        timeline.t3 - 1: "last step",
-    }
-    if timeline.pruning_end_step == timeline.t1:
-        marks[timeline.t1] = "pruning ends, Stage II begins"
+    marks = {0: "Stage I begins", timeline.t1: "Stage II begins", timeline.t2: "Stage III begins"}
+    marks[timeline.t3 - 1] = "last step"
+    if timeline.pruning_events:
+        also = marks.get(timeline.pruning_end_step)
+        marks[timeline.pruning_end_step] = f"pruning ends, {also}" if also else "pruning ends"
     table = Table("step", "epoch", "p", "pruning rate", "learning rate", "")
     for step in sorted({*marks, *(event.step for event in timeline.pruning_events)}):
         table.add_row(

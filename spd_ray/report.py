@@ -22,7 +22,7 @@ def teacher_line(teacher: Teacher) -> str:
     """The dense teacher's scores in one line."""
     task = teacher.data.task
     return (
-        f"teacher: dev {task.metric} {teacher.score:.4f}, train {teacher.train_score:.4f}, "
+        f"teacher: {teacher.data.selection} {task.metric} {teacher.score:.4f}, train {teacher.train_score:.4f}, "
         f"majority class {teacher.majority_score:.4f}, learning rate {teacher.learning_rate:g} ({teacher.folder})"
     )
 
@@ -35,7 +35,7 @@ def publish(spec: SweepSpec, ledger: Ledger, tracker: Tracker, folder: Path, ver
         run_id = str(trial.mlflow_run_id)
         with tempfile.TemporaryDirectory() as drawings:
             picture = Path(drawings) / "schedules.png"
-            fig04.figure(fig04.compute(read_tables(folder), trial_id)).savefig(picture, dpi=150)
+            fig04.figure(fig04.compute([read_tables(folder)], trial_id)).savefig(picture, dpi=150)
             tracker.log_artifacts(run_id, picture)
         tracker.log_artifacts(run_id, folder / str(trial.checkpoint), "checkpoint")
         tracker.log_scores(run_id, [("reloaded_score", verification.score, trial.best_step or 0, None)])
@@ -88,10 +88,12 @@ def print_summary(
 
 
 def _scores_table(best: TrialRecord, teacher: Teacher, verification: Verification) -> Table:
-    """Majority, dense teacher and sparse student on dev and train."""
-    table = Table("model", f"dev {best.metric}", "train", "encoder zeros")
+    """Majority, dense teacher and sparse student on what was chosen on and on train; with a holdout also on dev."""
+    table = Table("model", f"{best.selection} {best.metric}", "train", "encoder zeros")
     table.add_row("majority class", f"{teacher.majority_score:.4f}", "", "")
     table.add_row("dense teacher", f"{teacher.score:.4f}", f"{teacher.train_score:.4f}", "0.0000")
     reloaded = f"{verification.score:.4f} (read back from disk)"
     table.add_row("sparse student", reloaded, f"{best.train_score:.4f}", f"{verification.sparsity:.4f}")
+    if best.selection == "holdout":
+        table.add_row("sparse student, dev", f"{verification.dev_score:.4f} (its only use)", "", "")
     return table

@@ -48,13 +48,13 @@ class Scores(NamedTuple):
 
 @dataclass(frozen=True)
 class Report:
-    """What fine-tuning gave, as `spd_ray_teacher.json` holds it: dev and train scores of the best learning rate."""
+    """What fine-tuning gave, as `spd_ray_teacher.json` holds it: scores of the best learning rate."""
 
     score: float
     train_score: float
     majority_score: float
     learning_rate: float
-    tried: list[tuple[float, float]]  # (learning rate, dev score)
+    tried: list[tuple[float, float]]  # (learning rate, score)
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def load_teacher(task: TaskConfig, model: ModelConfig, teacher: TeacherConfig) -
     """Fine-tune `model` on `task`, or take the teacher from the cache.
 
     Raises UserError when the task or the model cannot be had, and, unless `teacher.gate` is false, when the teacher
-    scores no better on dev than the majority class.
+    scores no better than the majority class.
     """
     texts = load_task(task)
     pretrained = resolve_model(model)
@@ -99,7 +99,7 @@ def load_teacher(task: TaskConfig, model: ModelConfig, teacher: TeacherConfig) -
     folder = cache.build_once("teachers", cache.content_key(recipe), build)
     report = Report(**json.loads((folder / REPORT).read_text()))
     if teacher.gate:
-        check_gate(data.task, report)
+        check_gate(data, report)
     with quiet_transformers():
         fine_tuned = AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation="eager")
     fine_tuned.eval().requires_grad_(False)
@@ -107,13 +107,14 @@ def load_teacher(task: TaskConfig, model: ModelConfig, teacher: TeacherConfig) -
     return Teacher(fine_tuned, tokenizer, data, *scores, folder)
 
 
-def check_gate(task: Task, report: Report) -> None:
+def check_gate(data: EncodedTask, report: Report) -> None:
     """Refuse a teacher that is not strictly better than the majority class."""
     if report.score > report.majority_score:
         return
     rates = ", ".join(f"{learning_rate:g}" for learning_rate, _ in report.tried)
     raise UserError(
-        f"the teacher of {task.name} is no better than the majority class: dev {task.metric} {report.score:.4f} "
+        f"the teacher of {data.task.name} is no better than the majority class: "
+        f"{data.selection} {data.task.metric} {report.score:.4f} "
         f"against {report.majority_score:.4f} (learning rates tried: {rates}); change teacher.learning_rates or "
         f"teacher.epochs, or go on with it by `--set teacher.gate=false`"
     )
@@ -198,7 +199,7 @@ def pretrained_classifier(config: ModelConfig, task: Task, dropout: float, seed:
 
 
 def best_of_learning_rates(folder: Path, data: EncodedTask, config: TeacherConfig) -> tuple[Any, Report]:
-    """Fine-tune under each learning rate, each from the same seed, and keep the best on dev (the first of equals)."""
+    """Fine-tune under each learning rate, each from the same seed, and keep the best (the first of equals)."""
     tried: list[tuple[float, float]] = []
     steps = config.epochs * math.ceil(len(data.train) / config.batch_size)
     with progress_bar(f"teacher of {data.task.name}", steps * len(config.learning_rates)) as advance:

@@ -281,10 +281,9 @@ def with_gradient(run: SpdRun, loss: Tensor) -> Tensor:
 
 def evaluate_student(run: SpdRun, step: int, sparsity: float) -> Iterator[StepRecord]:
     """Score f^S, all layers the student's, on a sample of train and on what is chosen on; that score comes last."""
-    data, selection = run.teacher.data, run.config.task.selection
-    task = data.task
+    data, task = run.teacher.data, run.teacher.data.task
     surgery.set_draw(run.layers, (True,) * len(run.layers))
-    for split, examples in (("train", run.train_sample), (selection, data.chooser)):
+    for split, examples in (("train", run.train_sample), (data.selection, data.chooser)):
         started = time.perf_counter()
         scores = evaluate(run.model, examples, task)
         seconds = time.perf_counter() - started

@@ -138,7 +138,7 @@ class TrialRunner:
         chunk = []
         for record in self._records:
             chunk.append(record)
-            if record.split == self.run.config.task.selection and record.metric != "loss":
+            if record.split == self.run.teacher.data.selection and record.metric != "loss":
                 return chunk
         raise AssertionError("a trial ends with an evaluation")
 
