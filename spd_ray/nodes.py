@@ -63,12 +63,13 @@ def reason(error: BaseException) -> str:
 @contextmanager
 def joined(address: str | None) -> Iterator[None]:
     """Join the Ray cluster at `address`, or start one of this machine for the while."""
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if address not in (None, "auto"):
         host, _, port = str(address).rpartition(":")
         socket.create_connection((host, int(port)), timeout=5).close()
     import ray
 
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "CRITICAL"}
     if address:
         ray.init(address=address, **quiet)
@@ -117,6 +118,7 @@ def ask_nodes(folder: Path) -> list[NodeReport]:
 def report(node_id: str, address: str, resources: dict[str, float], folder: Path) -> NodeReport:
     """Runs on a node. Writes a file of the node's name into `folder`, if the node sees it."""
     gpus = []
+    os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # Ray hides the GPUs from a task that asks for none
     with suppress(Exception):
         import torch
 
@@ -229,6 +231,7 @@ def sum_over_ranks(backend: str, host: str, port: int, rank: int, world: int, ad
     import torch
     from torch import distributed
 
+    os.environ.pop("CUDA_VISIBLE_DEVICES", None)
     for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
         os.environ.setdefault(name, interface_of(address))
     store = distributed.TCPStore(host, port, is_master=False)

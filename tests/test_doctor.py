@@ -1,0 +1,209 @@
+"""What the doctor says of each thing that can be wrong. The whole of it, with Ray, is in integration/test_doctor.py."""
+
+import http.server
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from spd_ray import doctor, nodes
+from spd_ray.errors import run_main
+from spd_ray.nodes import FAILED, OK, WARNING, Finding, NodeReport
+
+
+def test_versions_are_those_of_the_constraints():
+    assert doctor.check_versions().level == OK
+
+
+@pytest.mark.parametrize(
+    ("pins", "level", "said"),
+    [
+        ("ray==0.1\n", WARNING, "ray 2."),
+        ("Ray==0.1\nunrelated==7\n", WARNING, "(tested: 0.1)"),
+        ("", OK, "no constraints.txt here"),
+    ],
+)
+def test_a_version_that_was_not_tested_is_a_warning(monkeypatch, tmp_path, pins, level, said):
+    (tmp_path / "constraints.txt").write_text(pins)
+    monkeypatch.setattr(doctor, "CONSTRAINTS", tmp_path / "constraints.txt")
+    found = doctor.check_versions()
+    assert found.level == level
+    assert said in found.text
+
+
+def test_what_is_missing_or_too_old_has_failed(monkeypatch):
+    installed = {"torch": None, "optuna": "1.0"}
+    real = nodes.version_of
+    monkeypatch.setattr(doctor, "version_of", lambda package: installed.get(package, real(package)))
+    found = doctor.check_versions()
+    assert found.level == FAILED
+    assert "torch>=2.8 (here: none)" in found.text
+    assert "optuna>=5 (here: 1.0)" in found.text
+    assert "pip install -c constraints.txt" in found.mend
+
+
+def test_the_token_file_is_wanted_and_wanted_private(monkeypatch, tmp_path):
+    token = tmp_path / "token"
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
+    assert "missing" in doctor.check_token_file().text
+    token.touch(mode=0o600)
+    assert "empty" in doctor.check_token_file().text
+    token.write_text("secret-in-a-file")
+    assert doctor.check_token_file().level == OK
+    token.chmod(0o644)
+    assert doctor.check_token_file() == Finding(
+        WARNING, "token file", f"{token} is readable by others", f"chmod 600 {token}"
+    )
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "secret-in-the-environment")
+    assert doctor.check_token_file().level == WARNING
+
+
+def test_storage_is_tried_and_left_as_it_was(tmp_path):
+    assert doctor.check_storage(tmp_path / "not/there/yet").level == OK
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    found = doctor.check_storage(tmp_path / "file")
+    assert (found.level, "Not a directory" in found.text) == (FAILED, True)
+    assert doctor.check_storage(Path("/proc/nothing")).level == FAILED
+
+
+def test_little_space_is_a_warning(monkeypatch, tmp_path):
+    monkeypatch.setattr(doctor, "LITTLE_SPACE", 2**62)
+    assert doctor.check_storage(tmp_path).level == WARNING
+
+
+@contextmanager
+def server(status: int, version: str = "3.17.2") -> Iterator[str]:
+    """A server that knows its version and answers everything else with `status`; its address with a login."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = version.encode() if self.path == "/version" else b"{}"
+            self.send_response(200 if self.path == "/version" else status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None: ...
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        yield f"http://user:hunter2@127.0.0.1:{httpd.server_address[1]}"
+        httpd.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("status", "level", "mend"),
+    [
+        (200, OK, ""),
+        (401, FAILED, "MLFLOW_TRACKING_USERNAME"),
+        (403, FAILED, "--allowed-hosts 127.0.0.1:"),
+        (404, FAILED, "is it an MLflow server?"),
+    ],
+)
+def test_an_mlflow_server_is_asked(status, level, mend):
+    with server(status) as uri:
+        found = doctor.check_mlflow(uri)
+    assert found.level == level
+    assert mend in found.mend
+    assert "hunter2" not in str(found)
+
+
+def test_an_mlflow_server_of_another_major_version_has_failed():
+    with server(200, version="2.9.0") as uri:
+        assert "is version 2.9.0, the client" in doctor.check_mlflow(uri).text
+
+
+def test_an_mlflow_server_that_is_not_there_has_failed():
+    found = doctor.check_mlflow("http://127.0.0.1:1")
+    assert (found.level, "refused" in found.text) == (FAILED, True)
+
+
+def test_an_mlflow_store_is_opened(tmp_path):
+    store = tmp_path / "mlflow.db"
+    assert "not there yet" in doctor.check_mlflow(f"sqlite:///{store}").text
+    assert not store.exists()
+    store.write_text("no database at all, but some words that are longer than a header")
+    assert doctor.check_mlflow(f"sqlite:///{store}").level == FAILED
+    store.unlink()
+    with sqlite3.connect(store) as database:
+        database.execute("create table experiments (name text)")
+    assert doctor.check_mlflow(f"sqlite:///{store}").level == OK
+    assert doctor.check_mlflow("postgresql://somewhere").level == WARNING
+
+
+def node(number: int, **changes: object) -> NodeReport:
+    versions = {"Python": "3.11.7", **dict.fromkeys(nodes.PACKAGES, "1.0")}
+    right = NodeReport(f"id{number}", f"10.0.0.{number}", versions, 4, 0, [], False, True, "token")
+    return right._replace(**changes)
+
+
+def test_nodes_of_one_kind_are_fine(tmp_path):
+    both = [node(1), node(2, cpus=8)]
+    for report in both:
+        (tmp_path / report.node_id).touch()
+    assert nodes.check_nodes(both).text == "2 (10.0.0.1, 10.0.0.2), same versions"
+    assert nodes.check_shared(both, tmp_path, tmp_path).level == OK
+    assert nodes.check_token(both, "auto").level == OK
+    assert nodes.check_devices(both).text == "12 CPUs, no GPU (trials run on CPUs)"
+    assert nodes.check_compiler(both).level == OK
+
+
+def test_what_is_wrong_with_a_node_names_it(tmp_path):
+    other = node(2, versions=node(2).versions | {"torch": "2.0", "ray": None}, auth="", builds=False, ray_gpus=1)
+    both = [node(1), other]
+    (tmp_path / "id1").touch()
+    assert nodes.check_nodes(both).text == "10.0.0.2: ray missing (here 1.0), torch 2.0 (here 1.0)"
+    assert "not shared with, or not writable on, 10.0.0.2" in nodes.check_shared(both, tmp_path, tmp_path).text
+    assert nodes.check_token(both, "auto").level == FAILED
+    assert nodes.check_token(both, None).level == WARNING
+    assert nodes.check_devices(both).text == "10.0.0.2: Ray counts 1 GPUs, torch sees 0"
+    assert nodes.check_compiler(both).level == FAILED
+
+
+def test_gpus_are_counted_by_name_and_need_no_compiler():
+    gpus = [node(1, gpus=["A10G"], ray_gpus=1, builds=False), node(2, gpus=["A10G"], ray_gpus=1)]
+    assert nodes.check_devices(gpus).text == "8 CPUs, 2 x A10G"
+    assert nodes.check_compiler(gpus).level == WARNING
+    assert nodes.check_devices([node(1, nvidia=True)]).level == FAILED
+
+
+def test_the_interface_of_an_address():
+    assert nodes.interface_of("127.0.0.1") == "lo"
+    with pytest.raises(ValueError, match="no network interface"):
+        nodes.interface_of("198.51.100.1")
+
+
+def test_secrets_are_struck_out_of_any_line(monkeypatch, capsys):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "token-value")
+    doctor.print_finding(Finding(FAILED, "ray", "token-value and\npass-value", "type token-value"), ["pass-value", ""])
+    assert capsys.readouterr().out == "failed   ray         *** and ***; mend: type ***\n"
+
+
+def test_an_unexpected_error_is_a_finding():
+    found = doctor.checked("thing", lambda: [][0])
+    assert found == Finding(FAILED, "thing", "IndexError: list index out of range", "see the error")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--address", "somewhere"], ["--address", "ray://host:10001"], ["--address", ":6379"], ["--mlflow", "localhost"]],
+)
+def test_bad_arguments_are_one_line_and_code_2(capsys, words):
+    with pytest.raises(SystemExit) as exit_:
+        run_main(lambda: doctor.main(words))
+    lines = capsys.readouterr().err.splitlines()
+    assert exit_.value.code == 2
+    assert len(lines) == 1
+    assert lines[0].startswith(f"error: {words[0]} {words[1]}: ")
+
+
+def test_the_doctor_starts_without_heavy_packages():
+    code = "import sys, spd_ray.doctor; sys.exit(bool({'ray', 'torch', 'mlflow', 'deepspeed'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
