@@ -67,7 +67,7 @@ def examine(options: argparse.Namespace) -> Iterator[Finding]:
     yield checked("storage", lambda: check_storage(storage))
     yield checked("mlflow", lambda: check_mlflow(options.mlflow or f"sqlite:///{storage}/mlflow.db"))
     try:
-        with nodes.joined(options.address), nodes.shared_file(existing(storage)) as shared:
+        with nodes.silent_stderr(), nodes.joined(options.address), nodes.shared_file(existing(storage)) as shared:
             reports = nodes.ask_nodes(shared)
             yield checked("nodes", lambda: nodes.check_nodes(reports))
             yield checked("shared", lambda: nodes.check_shared(reports, shared, storage))

@@ -61,10 +61,22 @@ def reason(error: BaseException) -> str:
 
 
 @contextmanager
+def silent_stderr() -> Iterator[None]:
+    """What Ray's and torch's libraries write past Python's logging is not shown: the findings say what counts."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+@contextmanager
 def joined(address: str | None) -> Iterator[None]:
     """Join the Ray cluster at `address`, or start one of this machine for the while."""
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if address not in (None, "auto"):
         host, _, port = str(address).rpartition(":")
         socket.create_connection((host, int(port)), timeout=5).close()

@@ -1,0 +1,92 @@
+"""The doctor as a person runs it: on this machine, and on a Ray cluster that wants a token."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+TOKEN, OTHER = "a-token-of-a-test-0123456789", "another-token-of-a-test-9876543210"
+
+
+def doctor(environment: dict[str, str], *words: object) -> tuple[int, dict[str, str], str]:
+    """Exit code, the line of each check, and what was written to stderr."""
+    command = [sys.executable, "-m", "spd_ray.doctor", *(str(word) for word in words)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=90)
+    lines = {line[9:21].strip(): line for line in done.stdout.splitlines()}
+    return done.returncode, lines, done.stderr
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """A home of its own with a token."""
+    (tmp_path / "token").write_text(TOKEN)
+    (tmp_path / "token").chmod(0o600)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return os.environ | {"PATH": path, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}
+
+
+@contextmanager
+def cluster(environment: dict[str, str]) -> Iterator[str]:
+    """The address of a Ray head on this machine, ended with all its processes."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    words = ["ray", "start", "--head", "--block", "--port", address.split(":")[1], "--node-ip-address=127.0.0.1"]
+    head = subprocess.Popen(
+        [*words, "--include-dashboard=false", "--num-cpus=2"], env=environment, stdout=-3, stderr=-3
+    )
+    try:
+        end = time.monotonic() + 40
+        while b"raylet" not in children(head.pid):
+            assert time.monotonic() < end, "the head did not come up"
+            time.sleep(0.5)
+        yield address
+    finally:
+        head.send_signal(signal.SIGTERM)
+        head.wait(30)
+
+
+def children(pid: int) -> bytes:
+    """The names of the processes that `pid` has started."""
+    return subprocess.run(["ps", "-o", "comm=", "--ppid", str(pid)], capture_output=True).stdout
+
+
+def test_this_installation_is_fit_for_a_sweep(environment, tmp_path):
+    code, lines, errors = doctor(environment, "--storage", tmp_path / "runs")
+    assert code == 0, (lines, errors)
+    checks = ["versions", "token file", "storage", "mlflow", "nodes", "shared", "token", "devices", "compiler", "gloo"]
+    assert list(lines)[:10] == checks
+    assert "2 processes on 1 node: right" in lines["gloo"]
+    assert errors == ""
+    assert not (tmp_path / "runs").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["token"]
+
+
+def test_a_cluster_is_joined_with_its_token_and_with_no_other(environment, tmp_path):
+    (tmp_path / "other").write_text(OTHER)
+    with cluster(environment) as address:
+        right = doctor(environment, "--address", address, "--storage", tmp_path)
+        wrong = doctor(environment | {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "other")}, "--address", address)
+    assert right[0] == 0, right
+    assert "every node asks for the token" in right[1]["token"]
+    assert wrong[0] == 1
+    assert "does it want a token" in wrong[1]["ray"]
+    assert TOKEN not in str(right)
+    assert OTHER not in str(wrong)
+    assert right[2] + wrong[2] == ""
+
+
+def test_a_cluster_that_is_not_there_and_a_bad_storage_are_two_lines(environment):
+    code, lines, errors = doctor(environment, "--address", "127.0.0.1:1", "--storage", "/proc/nowhere")
+    assert code == 1
+    assert lines["ray"].startswith("failed")
+    assert "refused" in lines["ray"]
+    assert lines["storage"].startswith("failed")
+    assert errors == ""
