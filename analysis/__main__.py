@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from analysis import claims, listings, report, scoreboard, sheets, style
 from analysis.errors import AnalysisError, NoData
+from analysis.folders import open_folder
 from analysis.panels import Panel, panels
 from analysis.tables import Tables, read_sweeps, read_tables
 
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> list[str]:
     options = parser.parse_args(arguments)
     problems: list[str] = []
     if options.sweep is None:
-        sweeps, title = read_sweeps(options.runs, problems.append), f"Trial data of {options.runs}"
+        sweeps, title = read_sweeps(options.runs, problems.append), f"Trial data of {open_folder(options.runs).name}"
     else:
         sweeps = [read_tables(options.sweep)]
         title = f"Sweep {sweeps[0].name}"

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from analysis import style
+from analysis import words
 from analysis.sources import SPACES, Source
 from analysis.trials import Setting
 
@@ -33,14 +33,14 @@ def origin(source: Source, space: str) -> Origin:
 
 def tail(data: Origin) -> str:
     """Which sweep was taken, what was left out, the setting, and a warning where values do not compare."""
-    parts = [_sweep(data), style.omissions(data.left_out), style.describe(data.setting), warning(data)]
+    parts = [_sweep(data), words.omissions(data.left_out), words.describe(data.setting), warning(data)]
     return " ".join(part for part in parts if part)
 
 
 def _sweep(data: Origin) -> str:
     if data.own:
         return f"Sweep {data.sweep}."
-    also = f" (also possible: {style.many(data.also, 4)})" if data.also else ""
+    also = f" (also possible: {words.many(data.also, 4)})" if data.also else ""
     return f"Taken from sweep {data.sweep}{also}; {SPACES}/{data.space}.yaml makes this figure's own data."
 
 
@@ -48,7 +48,7 @@ def warning(data: Origin) -> str:
     """What else differs between the trials, and what that does to means over them; "" where nothing does."""
     if not data.searched:
         return ""
-    also = f"These trials also differ in {style.many(data.searched)}, so that this marginal mixes them"
+    also = f"These trials also differ in {words.many(data.searched)}, so that this marginal mixes them"
     if data.balanced:
         return f"{also}, evenly: each value was run with the same of their settings."
     if data.sampler in ADAPTIVE:

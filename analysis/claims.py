@@ -1,13 +1,13 @@
 """The claims that the paper's figures make, each held against the trial data there are.
 
-Every claim is a statistic of configurations' means over seeds that is above 0 where the claim is true. The verdict
-looks at its 95% interval alone: all of it above 0, reproduced; all of it below, not reproduced; else undecided.
+Every claim says that some contrasts of configurations' means over seeds are all above 0. The verdict looks at the 95%
+interval of the least of them alone: all of it above 0, reproduced; all of it below, not reproduced; else undecided.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from analysis import fig06, fig07, schedule_check, style
+from analysis import fig06, fig07, schedule_check, words
 from analysis.errors import AnalysisError, NoData
 from analysis.late_rise import late_rises
 from analysis.sources import (  # fmt: skip
@@ -28,17 +28,17 @@ from analysis.sources import (  # fmt: skip
 from analysis.statistics import (
     FEWEST_SEEDS,
     MOST_SEEDS,
+    Contrasts,
     Estimate,
     Scores,
-    Statistic,
     bootstrap,
+    descents,
     difference,
-    first_above_best,
-    least_above_first,
-    least_descent,
+    first_above_others,
+    others_above_first,
     seeds_needed,
     slope_over,
-    smallest,
+    themselves,
 )
 from analysis.tables import Tables
 from analysis.trials import Trial
@@ -49,10 +49,10 @@ Groups = dict[Any, Scores]  # value -> seed -> score
 
 
 class Question(NamedTuple):
-    """The configurations that a claim compares, and the statistic of their means."""
+    """The configurations that a claim compares, and the contrasts of their means."""
 
     groups: list[Scores]
-    statistic: Statistic
+    contrasts: Contrasts
 
 
 class Claim(NamedTuple):
@@ -100,8 +100,8 @@ def _present(groups: Groups, *values: Any) -> list[Scores]:
     """The groups of these values, in this order."""
     missing = [value for value in values if not groups.get(value)]
     if missing:
-        have = style.many(style.short(value) for value, group in groups.items() if group)
-        raise Unanswerable(f"the data have no {style.listing(map(style.short, missing))}, only {have or 'nothing'}")
+        have = words.many(words.short(value) for value, group in groups.items() if group)
+        raise Unanswerable(f"the data have no {words.listing(map(words.short, missing))}, only {have or 'nothing'}")
     return [groups[value] for value in values]
 
 
@@ -112,8 +112,8 @@ def best_is(value: Any) -> Callable[[Groups], Question]:
         (claimed,) = _present(groups, value)
         others = [group for other, group in groups.items() if other != value and group]
         if not others:
-            raise Unanswerable(f"the grid has nothing beside {style.short(value)}")
-        return Question([claimed, *others], first_above_best)
+            raise Unanswerable(f"the grid has nothing beside {words.short(value)}")
+        return Question([claimed, *others], first_above_others)
 
     return ask
 
@@ -125,7 +125,7 @@ def above(better: Any, worse: Any) -> Callable[[Groups], Question]:
 
 def descends(*values: Any) -> Callable[[Groups], Question]:
     """The claim that the means fall from each value to the next."""
-    return lambda groups: Question(_present(groups, *values), least_descent)
+    return lambda groups: Question(_present(groups, *values), descents)
 
 
 def rises(groups: Groups) -> Question:
@@ -142,7 +142,7 @@ def progressive_beats_not(groups: Groups) -> Question:
     others = [group for value, group in groups.items() if 0 < value < 1 and group]
     if not others:
         raise Unanswerable("the grid has no p₀ between 0 and 1")
-    return Question([whole, *others], least_above_first)
+    return Question([whole, *others], others_above_first)
 
 
 def train_goes_on(groups: Groups) -> Question:
@@ -150,7 +150,7 @@ def train_goes_on(groups: Groups) -> Question:
     known = [group for group in groups.values() if group]
     if not known:
         raise Unanswerable("no train and dev scores over steps are recorded")
-    return Question(known, smallest)
+    return Question(known, themselves)
 
 
 _SCORE = "mean best score"
@@ -204,12 +204,12 @@ def _result(claim: Claim, sweeps: Sequence[Tables]) -> Result:
     data = describe(source)
     if not source.balanced:
         return row(data, None, UNDECIDED,
-                   f"its values met different {style.many(source.searched, 4)}; {made_by(claim.sweep)}")  # fmt: skip
+                   f"its values met different {words.many(source.searched, 4)}; {made_by(claim.sweep)}")  # fmt: skip
     try:
         question = claim.ask(groups)
     except Unanswerable as reason:
         return row(data, None, NOTHING, f"{reason}; {made_by(claim.sweep)}")
-    estimate = bootstrap(question.groups, question.statistic)
+    estimate = bootstrap(question.groups, question.contrasts)
     pairing = ", paired by seed" if estimate.paired else ", seeds not paired"
     return row(f"{data}{pairing}", estimate, *verdict(estimate))
 
@@ -217,11 +217,14 @@ def _result(claim: Claim, sweeps: Sequence[Tables]) -> Result:
 def describe(source: Source) -> str:
     """The sweep, its task, how many trials and seeds."""
     setting = source.setting
-    count, seeds = style.plural(len(source.trials), "trial"), style.plural(len(setting.seeds), "seed")
     left = sum(n for _, n in source.left_out)
-    return f"sweep {source.tables.name} ({style.task_names(setting)}): {count}, {seeds}" + f", {left} left out" * bool(
-        left
-    )
+    parts = [
+        f"{source.tables.name}: {words.listing(setting.tasks)}",
+        words.plural(len(source.trials), "trial"),
+        words.plural(len(setting.seeds), "seed"),
+        *([f"{left} left out"] if left else []),
+    ]
+    return ", ".join(parts)
 
 
 def verdict(estimate: Estimate) -> tuple[str, str]:
@@ -232,7 +235,7 @@ def verdict(estimate: Estimate) -> tuple[str, str]:
         return REFUSED, ""
     more = seeds_needed(estimate)
     if more is not None:
-        return UNDECIDED, f"about {style.plural(more, 'more seed')}"
+        return UNDECIDED, f"about {words.plural(more, 'more seed')}"
     if estimate.n == 1:
         return UNDECIDED, f"at least {FEWEST_SEEDS - 1} more seeds"
     return UNDECIDED, f"more than {MOST_SEEDS:,} seeds"
@@ -247,7 +250,7 @@ def _schedules(sweeps: Sequence[Tables]) -> Result:
     except (NoData, AnalysisError) as reason:
         return Result("4", says, "none", meaning, None, NOTHING, str(reason), "")
     share = 1 - len(found.departing) / found.trials
-    data = f"sweep {found.sweep}: the steps of {style.plural(found.trials, 'trial')}"
+    data = f"{found.sweep}: the steps of {words.plural(found.trials, 'trial')}"
     first = f"; first departure: {found.departing[0]}" if found.departing else ""
     return Result("4", says, data, meaning, Estimate(share, share, share, found.trials, False, 0.0),
                   REFUSED if found.departing else REPRODUCED, f"{share:.0%} of them follow{first}",

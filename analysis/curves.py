@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import style
+from analysis import style, words
 from analysis.errors import NoData
 from analysis.sources import showcase
 from analysis.tables import Tables
@@ -90,24 +90,24 @@ def draw(numbers: Curves, axes: Axes) -> None:
         "o-",
         markersize=3,
         color=style.DEV,
-        label=style.split_name(numbers.setting),
+        label=words.split_name(numbers.setting),
         clip_on=False,
     )
     if numbers.best_step is not None and numbers.best_score is not None:
         axes.plot(
             [numbers.best_step], [numbers.best_score], "o", markersize=9, markerfacecolor="none", markeredgewidth=1.5,
-            color=style.DEV, label=f"best {style.split_name(numbers.setting)}", clip_on=False, linestyle="none",
+            color=style.DEV, label=f"best {words.split_name(numbers.setting)}", clip_on=False, linestyle="none",
         )  # fmt: skip
     axes.set_xlabel("Step t (applied optimizer steps)")
-    axes.set_ylabel(style.capital(style.metric_label(numbers.setting.metrics)))
+    axes.set_ylabel(words.capital(words.metric_label(numbers.setting.metrics)))
 
 
 def caption(numbers: Curves) -> str:
     """What the picture shows, of what, and what the paper shows at this place."""
-    trial = style.trial_name(numbers.trial_id, numbers.status)
+    trial = words.trial_name(numbers.trial_id, numbers.status)
     return (
-        f"Train and {style.split_name(numbers.setting)} score of {trial} over its steps, all layers the student's. "
-        f"{_best(numbers)}{_marks(numbers)}Sweep {numbers.sweep}. {style.describe(numbers.setting)} The paper's "
+        f"Train and {words.split_name(numbers.setting)} score of {trial} over its steps, all layers the student's. "
+        f"{_best(numbers)}{_marks(numbers)}Sweep {numbers.sweep}. {words.describe(numbers.setting)} The paper's "
         "Figures 13 to 16 show the dev score over training steps (CoLA, STS-B, MRPC, RTE), its Figure 6 the distance "
         "between train and dev (MRPC)."
     )
@@ -134,7 +134,7 @@ def figure(numbers: Curves) -> Figure:
     with matplotlib.rc_context(style.RC):
         picture = Figure(figsize=(style.WIDTH, 3.8), layout="constrained")
         axes = picture.subplots()
-        picture.suptitle(style.title(numbers.setting), fontsize=9)
+        picture.suptitle(words.title(numbers.setting), fontsize=9)
         draw(numbers, axes)
         picture.legend(loc="outside lower center", ncols=4, handlelength=2.4, columnspacing=1.4)
     return picture

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import style
+from analysis import style, words
 from analysis.errors import NoData
 from analysis.sources import by_seed, gap, group, made_by, named, score
 from analysis.statistics import Estimate, bootstrap, difference
@@ -55,9 +55,9 @@ def compute(sweeps: Sequence[Tables]) -> Depths:
 
 def draw(numbers: Depths, axes: Sequence[Axes]) -> None:
     """Estimates with their intervals over the depth: (a) the score's gain, (b) the gap's change."""
-    metric = style.metric_label(numbers.setting.metrics)
+    metric = words.metric_label(numbers.setting.metrics)
     for panel, estimates, label in (
-        (axes[0], numbers.score_gain, f"(a) gain in {style.split_name(numbers.setting)}\n{metric}"),
+        (axes[0], numbers.score_gain, f"(a) gain in {words.split_name(numbers.setting)}\n{metric}"),
         (axes[1], numbers.gap_change, "(b) change of the\ntrain-dev gap"),
     ):
         panel.axhline(0, color=style.INK, linewidth=0.8)
@@ -73,17 +73,18 @@ def draw(numbers: Depths, axes: Sequence[Axes]) -> None:
         panel.set_ylabel(label)
     axes[-1].set_xticks(numbers.layers)
     axes[-1].set_xlabel("Encoder layers of the teacher")
-    axes[-1].margins(x=0.12)
+    room = 0.15 * max(numbers.layers[-1] - numbers.layers[0], 4)
+    axes[-1].set_xlim(numbers.layers[0] - room, numbers.layers[-1] + room)
 
 
 def caption(numbers: Depths) -> str:
     """What the panels show."""
-    gains = (f"{layers} layers {style.interval(estimate)}"
+    gains = (f"{layers} layers {words.interval(estimate)}"
              for layers, estimate in zip(numbers.layers, numbers.score_gain, strict=True))  # fmt: skip
     return (
         "SPD minus KD without progressive grafting, paired by seed: (a) of the best score, (b) of the train-dev gap "
-        f"of the best student; vertical lines: 95% intervals. Gains: {style.listing(gains)}. "
-        f"Sweep {style.listing(numbers.sweeps)}. {style.describe(numbers.setting)} Beyond the paper, which compares "
+        f"of the best student; vertical lines: 95% intervals. Gains: {words.listing(gains)}. "
+        f"Sweep {words.listing(numbers.sweeps)}. {words.describe(numbers.setting)} Beyond the paper, which compares "
         "(c) and (d) of its Figure 6 on BERT-base's 12 layers alone."
     )
 

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import captions, overtime, style
+from analysis import captions, overtime, style, words
 from analysis.errors import NoData
 from analysis.overtime import Curve, OverTime
 from analysis.sources import SPARSITY, by_seed, choose, gap
@@ -63,7 +63,9 @@ def draw(numbers: Overfitting, axes: Sequence[Axes]) -> None:
         how: dict[str, Any] = {"color": look.colour, "marker": look.marker}
         overtime.draw_curve(curves[0], group.selected, label=f"{look.label} (n = {group.n})", **how)
         overtime.draw_curve(curves[0], group.train, linestyle="--", markerfacecolor="white", **how)
-    overtime.finish(curves[0], ends, style.metric_label(setting.metrics))
+    for label, line, face in (("train", "--", "white"), (words.split_name(setting), "-", style.INK)):
+        curves[0].plot([], [], "o", linestyle=line, color=style.INK, markerfacecolor=face, markersize=3, label=label)
+    overtime.finish(curves[0], ends, words.metric_label(setting.metrics))
     for panel in curves[1:]:
         for (train, selected), look in zip(numbers.losses, looks, strict=True):
             how = {"color": look.colour, "marker": look.marker}
@@ -85,11 +87,13 @@ def draw_gap(numbers: Overfitting, axes: Axes) -> None:
         middle, height = numbers.sparsity.mean(), numbers.mean_gap.mean()
         axes.plot(
             numbers.sparsity, height + numbers.slope.value * (numbers.sparsity - middle), color=colour,
-            label=f"slope {style.interval(numbers.slope)}",
         )  # fmt: skip
+        axes.annotate(f"slope {words.interval(numbers.slope)}", (0.02, 0.98), xycoords="axes fraction", va="top",
+                      fontsize=8)  # fmt: skip
+        axes.margins(y=0.18)
     axes.set_xlabel(SPARSITY.label)
-    split = style.split_name(numbers.scores.data.setting)
-    axes.set_ylabel(f"Gap: train minus {split}\n{style.metric_label(numbers.scores.data.setting.metrics)}")
+    split = words.split_name(numbers.scores.data.setting)
+    axes.set_ylabel(f"Gap: train minus {split}\n{words.metric_label(numbers.scores.data.setting.metrics)}")
 
 
 def has_losses(numbers: Overfitting) -> bool:
@@ -99,10 +103,10 @@ def has_losses(numbers: Overfitting) -> bool:
 
 def caption(numbers: Overfitting) -> str:
     """What the panels show and what the paper shows at this place."""
-    split = style.split_name(numbers.scores.data.setting)
+    split = words.split_name(numbers.scores.data.setting)
     letter = "c" if has_losses(numbers) else "b"
     losses = "(b) The same for the loss. " if has_losses(numbers) else ""
-    fitted = f" The fitted slope is {style.interval(numbers.slope)} a unit of sparsity." if numbers.slope else ""
+    fitted = f" The fitted slope is {words.interval(numbers.slope)} a unit of sparsity." if numbers.slope else ""
     return (
         f"Pruning while fine-tuning. (a) Train (dashed, open marks) and {split} score (full) over "
         f"steps. {overtime.drawn(numbers.scores.groups)} {losses}({letter}) Gap between train and {split} score of "

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import style
+from analysis import style, words
 from analysis.errors import NoData
 from analysis.sources import showcase
 from analysis.tables import Tables
@@ -83,11 +83,11 @@ def _write_values(numbers: Schedules, axes: tuple[Axes, Axes, Axes]) -> None:
     p0, sparsity = float(numbers.p[0]), float(numbers.sparsity[-1])
     _note(probability, f"$p_0$ = {p0:.3g}", numbers.step[0], p0, below=p0 > 0.8)
     _note(pruning, f"θ = {sparsity:.3g}", numbers.step[-1], sparsity, below=sparsity > 0.8, right=True)
-    _note(rate, f"$λ_0$ = {style.short_rate(numbers.learning_rate[0])}", numbers.step[0], numbers.learning_rate[0])
+    _note(rate, f"$λ_0$ = {words.short_rate(numbers.learning_rate[0])}", numbers.step[0], numbers.learning_rate[0])
     if numbers.t1 is not None:
         at = int(np.searchsorted(numbers.step, numbers.t1))
         first = numbers.learning_rate[at]
-        _note(rate, f"$λ_1$ = {style.short_rate(first)}", numbers.t1, first)
+        _note(rate, f"$λ_1$ = {words.short_rate(first)}", numbers.t1, first)
 
 
 def _note(axes: Axes, text: str, x: float, y: float, below: bool = False, right: bool = False) -> None:
@@ -100,11 +100,11 @@ def caption(numbers: Schedules) -> str:
     """What the picture shows, of what, and what the paper shows at this place."""
     ends = {"I (vermillion)": numbers.t1, "II (green)": numbers.t2}
     lines = [f"Stage {name} ended at step {step}" for name, step in ends.items() if step is not None]
-    dashed = f"dashed lines: {style.listing(lines)}" if lines else "Stage I has not ended"
-    trial = style.trial_name(numbers.trial_id, numbers.status)
+    dashed = f"dashed lines: {words.listing(lines)}" if lines else "Stage I has not ended"
+    trial = words.trial_name(numbers.trial_id, numbers.status)
     return (
         f"(a) Replacing probability, (b) sparsity and (c) learning rate as {trial} recorded them at "
-        f"{len(numbers.step):,} applied steps; {dashed}. Sweep {numbers.sweep}. {style.describe(numbers.setting)} "
+        f"{len(numbers.step):,} applied steps; {dashed}. Sweep {numbers.sweep}. {words.describe(numbers.setting)} "
         "In the paper, Figure 4 is a drawn example of these schedules: p stays at p₀ in Stage I, rises linearly to 1 "
         "in Stage II and stays there; pruning ends with Stage I; the learning rate decays once in Stage I "
         "and, restarted, once over Stages II and III."
@@ -116,6 +116,6 @@ def figure(numbers: Schedules) -> Figure:
     with matplotlib.rc_context(style.RC):
         picture = Figure(figsize=(style.WIDTH, 5.2), layout="constrained")
         axes = picture.subplots(3, 1, sharex=True)
-        picture.suptitle(style.title(numbers.setting), fontsize=9)
+        picture.suptitle(words.title(numbers.setting), fontsize=9)
         draw(numbers, tuple(axes))
     return picture

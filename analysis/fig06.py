@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import captions, overtime, style
+from analysis import captions, overtime, style, words
 from analysis.overtime import OverTime
 from analysis.sources import METHOD, by_seed, choose, gap
 from analysis.statistics import Scores
@@ -45,14 +45,17 @@ def draw(numbers: Strategies, axes: dict[str, Axes]) -> None:
     """Train and dev score of each strategy in its panel ("a" to "d"), the gaps as bars in panel "e"."""
     setting, ends = numbers.scores.data.setting, numbers.scores.ends
     for method, letter in _LETTERS.items():
-        axes[letter].set_title(f"({letter}) {style.method_name(method)}", loc="left")
+        axes[letter].set_title(f"({letter}) {words.method_name(method)}", loc="left")
         if method in missing(numbers):
             axes[letter].text(0.5, 0.5, "no data", transform=axes[letter].transAxes, ha="center", color="#767676")
     for group in numbers.scores.groups:
         panel = axes[_LETTERS[group.value]]
         overtime.draw_curve(panel, group.train, color=style.TRAIN, marker="s", label="train")
-        overtime.draw_curve(panel, group.selected, color=style.DEV, marker="o", label=style.split_name(setting))
-        overtime.finish(panel, ends, style.metric_label(setting.metrics), named=False)
+        overtime.draw_curve(panel, group.selected, color=style.DEV, marker="o", label=words.split_name(setting))
+        overtime.finish(panel, ends, words.metric_label(setting.metrics), named=False)
+        panel.set_xlabel("Step t (applied steps)" if panel in (axes["c"], axes["d"]) else "")
+        if panel in (axes["b"], axes["d"]):
+            panel.set_ylabel("")
     draw_gaps(numbers, axes["e"])
 
 
@@ -69,23 +72,23 @@ def draw_gaps(numbers: Strategies, axes: Axes) -> None:
     axes.set_xticks(range(len(names)), names)
     axes.axhline(0, color=style.INK, linewidth=0.8)
     setting = numbers.scores.data.setting
-    axes.set_ylabel(f"Gap: train minus {style.split_name(setting)}\n{style.metric_label(setting.metrics)}")
+    axes.set_ylabel(f"Gap: train minus {words.split_name(setting)}\n{words.metric_label(setting.metrics)}")
     axes.set_title("(e) gap of the best student", loc="left")
 
 
 def caption(numbers: Strategies) -> str:
     """What the panels show and what the paper shows at this place."""
-    split = style.split_name(numbers.scores.data.setting)
+    split = words.split_name(numbers.scores.data.setting)
     gaps = (
-        f"({_LETTERS[group.value]}) {style.signed(float(np.mean(list(gaps.values()))))}"
+        f"({_LETTERS[group.value]}) {words.signed(float(np.mean(list(gaps.values()))))}"
         for group, gaps in zip(numbers.scores.groups, numbers.gaps, strict=True) if gaps
     )  # fmt: skip
     lacking = [f"({_LETTERS[method]})" for method in missing(numbers)]
-    without = f" No data for {style.listing(lacking)}." if lacking else ""
+    without = f" No data for {words.listing(lacking)}." if lacking else ""
     return (
         f"(a) to (d): train and {split} score over steps of the four strategies. "
         f"{overtime.drawn(numbers.scores.groups)} (e) Train minus {split} score of the best student at the target "
-        f"sparsity, bars: means, circles: seeds; means {style.listing(gaps)}.{without} "
+        f"sparsity, bars: means, circles: seeds; means {words.listing(gaps)}.{without} "
         f"{captions.tail(numbers.scores.data)} In the paper's Figure 6 (MRPC) the gap shrinks from (a) to (d), and KD "
         "matters more than progressive grafting."
     )
@@ -95,7 +98,7 @@ def figure(numbers: Strategies) -> Figure:
     """The picture."""
     with matplotlib.rc_context(style.RC):
         picture = Figure(figsize=(style.WIDTH, 6.6), layout="constrained")
-        picture.suptitle(style.title(numbers.scores.data.setting), fontsize=9)
+        picture.suptitle(words.title(numbers.scores.data.setting), fontsize=9)
         axes = picture.subplot_mosaic([["a", "b"], ["c", "d"], ["e", "e"]], height_ratios=[1, 1, 0.9])
         for letter in "bcd":
             axes[letter].sharey(axes["a"])

@@ -6,7 +6,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import captions, overtime, style
+from analysis import captions, overtime, style, words
 from analysis.overtime import Look, OverTime
 from analysis.sources import Dimension
 from analysis.tables import Tables
@@ -38,7 +38,7 @@ def draw(numbers: OverTime, axes: Axes) -> None:
 def caption(numbers: OverTime) -> str:
     """What the picture shows and what the paper shows at this place."""
     return (
-        f"{style.capital(style.split_name(numbers.data.setting))} score over steps with grafting in Stage I (p₀ > 0) "
+        f"{words.capital(words.split_name(numbers.data.setting))} score over steps with grafting in Stage I (p₀ > 0) "
         f"and without (p₀ = 0). {overtime.drawn(numbers.groups)} {overtime.best_scores(numbers, looks(numbers))} "
         f"{captions.tail(numbers.data)} In the paper's Figure 7 (RTE, dev) the run with p₀ > 0, its red curve, is "
         "the better one."

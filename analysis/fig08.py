@@ -43,5 +43,5 @@ def figure(numbers: ScoreBy) -> Figure:
     with matplotlib.rc_context(style.RC):
         picture, axes = style.picture(numbers.data.setting, 3.7)
         draw(numbers, axes)
-        style.legend(picture)
+        style.legend(picture, 3)
     return picture

@@ -6,7 +6,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import captions, overtime, style
+from analysis import captions, overtime, style, words
 from analysis.overtime import Look, OverTime
 from analysis.sources import LR_SCHEDULE
 from analysis.tables import Tables
@@ -26,7 +26,7 @@ def compute(sweeps: Sequence[Tables]) -> OverTime:
 
 def looks(numbers: OverTime) -> list[Look]:
     """How each schedule is drawn."""
-    return [LOOKS.get(group.value, Look(style.short(group.value), style.INK, "^", ":")) for group in numbers.groups]
+    return [LOOKS.get(group.value, Look(words.short(group.value), style.INK, "^", ":")) for group in numbers.groups]
 
 
 def draw(numbers: OverTime, axes: Axes) -> None:
@@ -37,7 +37,7 @@ def draw(numbers: OverTime, axes: Axes) -> None:
 def caption(numbers: OverTime) -> str:
     """What the picture shows and what the paper shows at this place."""
     return (
-        f"{style.capital(style.split_name(numbers.data.setting))} score over steps with two learning-rate decays "
+        f"{words.capital(words.split_name(numbers.data.setting))} score over steps with two learning-rate decays "
         f"(one in Stage I, one over Stages II and III) and with one. {overtime.drawn(numbers.groups)} "
         f"{overtime.best_scores(numbers, looks(numbers))} {captions.tail(numbers.data)} In the paper's Figure 9 "
         "(RTE, dev) two schedules are better than one."

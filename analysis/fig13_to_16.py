@@ -7,7 +7,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import captions, overtime, style
+from analysis import captions, overtime, style, words
 from analysis.errors import NoData
 from analysis.overtime import Curve, Ends
 from analysis.sources import Source, made_by, named
@@ -57,13 +57,13 @@ def compute(sweeps: Sequence[Tables], name: str) -> EvaluationCurve:
 
 def draw(numbers: EvaluationCurve, axes: Axes) -> None:
     """The mean with its band, the teacher's and the majority's score, the ends of the stages."""
-    split = style.split_name(numbers.data.setting)
+    split = words.split_name(numbers.data.setting)
     overtime.draw_curve(axes, numbers.curve, color=style.DEV, marker="o", label=f"{split} (n = {numbers.curve.n})")
     for score in numbers.teachers:
         style.mark_teacher(axes, score, f"dense teacher, {score:.3f}")
     for score in numbers.majorities:
         axes.axhline(score, color="#767676", linestyle=":", linewidth=1.1, label=f"majority class, {score:.3f}")
-    overtime.finish(axes, numbers.ends, f"{split} {style.metric_label(numbers.data.setting.metrics)}")
+    overtime.finish(axes, numbers.ends, f"{split} {words.metric_label(numbers.data.setting.metrics)}")
 
 
 def caption(numbers: EvaluationCurve) -> str:
@@ -72,7 +72,7 @@ def caption(numbers: EvaluationCurve) -> str:
     sparsities = numbers.data.setting.sparsities
     other = "" if sparsities == (PRINTED_SPARSITY,) else f" The paper's has sparsity {PRINTED_SPARSITY}."
     return (
-        f"{style.capital(style.split_name(numbers.data.setting))} score over steps. Line: mean over seeds; band: "
+        f"{words.capital(words.split_name(numbers.data.setting))} score over steps. Line: mean over seeds; band: "
         f"smallest to largest; {n}. Before pruning has ended, students are denser than the target. "
         f"{captions.tail(numbers.data)} The paper's Figure {numbers.name[3:]} shows {TASKS[numbers.name]} (dev) at "
         f"sparsity {PRINTED_SPARSITY}.{other}"

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import captions, style
+from analysis import captions, style, words
 from analysis.errors import NoData
 from analysis.sources import Source, group
 from analysis.statistics import Estimate, Scores, bootstrap, slope_over
@@ -90,18 +90,18 @@ def draw(numbers: GapBySparsity, axes: Axes) -> None:
         axes.plot(line.student_sparsity, line.student_gap, marker, color=colour, markerfacecolor="white", markersize=4)
         axes.plot(line.sparsity, line.mean, "_", color=colour, markersize=11, markeredgewidth=2.2)
         fitted = line.mean.mean() + line.slope.value * (line.sparsity - line.sparsity.mean())
-        slope = f"{style.signed(line.slope.value)} [{style.signed(line.slope.low)}, {style.signed(line.slope.high)}]"
-        axes.plot(line.sparsity, fitted, color=colour, label=f"{style.method_name(line.method)}: {slope}")
+        slope = f"{words.signed(line.slope.value)} [{words.signed(line.slope.low)}, {words.signed(line.slope.high)}]"
+        axes.plot(line.sparsity, fitted, color=colour, label=f"{words.method_name(line.method)}: {slope}")
     setting = numbers.data.setting
     axes.set_xlabel("Sparsity (fraction of zeros)")
-    axes.set_ylabel(f"Gap: train minus {style.split_name(setting)}\n{style.metric_label(setting.metrics)}")
+    axes.set_ylabel(f"Gap: train minus {words.split_name(setting)}\n{words.metric_label(setting.metrics)}")
 
 
 def caption(numbers: GapBySparsity) -> str:
     """What the picture shows and what the paper says of it."""
-    slopes = style.listing(f"{style.method_name(line.method)} {style.interval(line.slope)}" for line in numbers.lines)
+    slopes = words.listing(f"{words.method_name(line.method)} {words.interval(line.slope)}" for line in numbers.lines)
     return (
-        f"Train minus {style.split_name(numbers.data.setting)} score of each seed's students against their sparsity, "
+        f"Train minus {words.split_name(numbers.data.setting)} score of each seed's students against their sparsity, "
         f"with a least-squares line through the means. Slope a unit of sparsity: {slopes}. "
         f"{captions.tail(numbers.data)} Beyond the paper's figures: its hypothesis is that this slope is above 0 when "
         "pruning while fine-tuning (its Figure 2 (b) and (c), MRPC)."

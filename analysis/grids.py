@@ -7,7 +7,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import overtime, sensitivity, style
+from analysis import overtime, sensitivity, style, words
 from analysis.errors import NoData
 from analysis.overtime import OverTime
 from analysis.sensitivity import ScoreBy
@@ -51,7 +51,7 @@ def caption(numbers: Grid, against: str, paper: str) -> str:
     if numbers.curves is None:
         return text
     return (
-        f"(a) {style.capital(style.split_name(numbers.best.data.setting))} score over steps for each value. "
+        f"(a) {words.capital(words.split_name(numbers.best.data.setting))} score over steps for each value. "
         f"{overtime.drawn(numbers.curves.groups)} (b) {text}"
     )
 

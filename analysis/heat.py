@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import captions, style
+from analysis import captions, style, words
 from analysis.errors import NoData
 from analysis.sources import NUMERIC, P0, PRUNING_END, STAGE1, STAGE2, Dimension, Source, group, made_by, named
 from analysis.tables import Tables
@@ -84,22 +84,22 @@ def draw(numbers: Heat, axes: Axes) -> None:
         value = numbers.mean[row, column]
         axes.text(column, row, f"{value:.2f}" if small else f"{value:.3f}\nn = {numbers.n[row, column]}", ha="center",
                   va="center", fontsize=6 if small else 7.5, color="white" if value < middle else "black")  # fmt: skip
-    axes.set_xticks(range(len(numbers.x_values)), [style.short(float(value)) for value in numbers.x_values])
-    axes.set_yticks(range(len(numbers.y_values)), [style.short(float(value)) for value in numbers.y_values])
+    axes.set_xticks(range(len(numbers.x_values)), [words.short(float(value)) for value in numbers.x_values])
+    axes.set_yticks(range(len(numbers.y_values)), [words.short(float(value)) for value in numbers.y_values])
     axes.set_xlabel(numbers.x.label)
     axes.set_ylabel(numbers.y.label)
     setting = numbers.data.setting
     bar = axes.figure.colorbar(image, ax=axes)
-    bar.set_label(f"Mean best {style.split_name(setting)} {style.metric_label(setting.metrics)}")
+    bar.set_label(f"Mean best {words.split_name(setting)} {words.metric_label(setting.metrics)}")
 
 
 def caption(numbers: Heat) -> str:
     """What the cells are."""
     empty = int((numbers.n == 0).sum())
-    white = f" White: {style.plural(empty, 'cell')} without a trial." if empty else ""
+    white = f" White: {words.plural(empty, 'cell')} without a trial." if empty else ""
     return (
-        f"Mean best {style.split_name(numbers.data.setting)} score at the target sparsity over {numbers.x.name} and "
-        f"{numbers.y.name}, {style.counts(numbers.n[numbers.n > 0].tolist())} trials a cell.{white} "
+        f"Mean best {words.split_name(numbers.data.setting)} score at the target sparsity over {numbers.x.name} and "
+        f"{numbers.y.name}, {words.counts(numbers.n[numbers.n > 0].tolist())} trials a cell.{white} "
         f"{captions.tail(numbers.data)} Beyond the paper, which varies one of them at a time."
     )
 

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import style
+from analysis import style, words
 from analysis.errors import NoData
 from analysis.tables import Tables
 from analysis.trials import Setting, setting_of
@@ -46,7 +46,7 @@ def draw(numbers: Hours, axes: Axes) -> None:
     places = np.arange(len(numbers.sweep))
     axes.barh(places, numbers.hours, color=style.DEV, alpha=0.75, height=0.6)
     for place, hours, trials in zip(places, numbers.hours, numbers.trials, strict=True):
-        text = f" {hours:.3g} h, {style.plural(trials, 'trial')}"
+        text = f" {hours:.3g} h, {words.plural(trials, 'trial')}"
         axes.annotate(text, (hours, place), (2, 0), textcoords="offset points", va="center", fontsize=8)
     axes.set_yticks(places, numbers.sweep)
     axes.invert_yaxis()
@@ -56,7 +56,7 @@ def draw(numbers: Hours, axes: Axes) -> None:
 
 def caption(numbers: Hours) -> str:
     """What the bars are."""
-    unknown = f" {style.plural(numbers.unknown, 'trial')} with no time recorded are not counted." * bool(
+    unknown = f" {words.plural(numbers.unknown, 'trial')} with no time recorded are not counted." * bool(
         numbers.unknown
     )
     return (

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import captions, style
+from analysis import captions, style, words
 from analysis.errors import NoData
 from analysis.sources import Source
 from analysis.spaces import Space, value, widest
@@ -97,7 +97,7 @@ def caption(numbers: Importances) -> str:
         if numbers.data.sampler in captions.ADAPTIVE else ""
     )  # fmt: skip
     return (
-        f"Optuna's fANOVA on a study rebuilt from {style.plural(numbers.configurations, 'configuration')}{sampled}, "
+        f"Optuna's fANOVA on a study rebuilt from {words.plural(numbers.configurations, 'configuration')}{sampled}, "
         f"each with the mean over its seeds.{biased} With few configurations the shares are rough. "
         f"{captions.tail(numbers.data)} Beyond the paper."
     )

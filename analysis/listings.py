@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from analysis import paper, style
+from analysis import paper, words
 from analysis.claims import UNDECIDED, Result
 from analysis.scoreboard import Board, Cell
 from analysis.sheets import NONE, Link, Sheet, number, score, signed
@@ -44,7 +44,7 @@ def _remark(result: Result) -> str:
 
 
 def _sentence(text: str) -> str:
-    return style.capital(text) + "." * bool(text and not text.endswith("."))
+    return words.capital(text) + "." * bool(text and not text.endswith("."))
 
 
 def _numbers(estimate: Estimate | None) -> tuple[str, str, str]:
@@ -73,10 +73,10 @@ def _board_row(cell: Cell) -> tuple[str, ...]:
     like = paper.LIKE.get(cell.task)
     printed = _percent(cell.printed) + (f" ({like})" if like and cell.printed is not None else "")
     return (
-        cell.task, style.method_name(cell.method), f"{cell.sparsity:g}", _percent(cell.mean),
+        cell.task, words.method_name(cell.method), f"{cell.sparsity:g}", _percent(cell.mean),
         f"{_percent(cell.low)} to {_percent(cell.high)}", str(cell.seeds), printed, _percent(cell.difference, "+"),
         _percent(cell.to_teacher, "+"), _percent(cell.printed_to_teacher, "+"), _parameters(cell),
-        style.metric_name(cell.metric), cell.on, cell.model,
+        words.metric_name(cell.metric), cell.on, cell.model,
     )  # fmt: skip
 
 
@@ -115,7 +115,7 @@ def _sweep_row(tables: Tables) -> tuple[str, ...]:
     setting = setting_of(tables.trials)
     seconds = [trial.device_seconds for trial in tables.trials if trial.device_seconds is not None]
     return (
-        tables.name, style.listing(setting.tasks), style.listing(setting.models), status_counts(tables.trials),
+        tables.name, words.listing(setting.tasks), words.listing(setting.models), status_counts(tables.trials),
         str(len(setting.seeds)), tables.sampler or NONE, number(sum(seconds) / 3600 if seconds else None, ".3g"),
     )  # fmt: skip
 
@@ -171,8 +171,8 @@ def _trial_row(trial: Trial, tables: Tables, out: Path, mlflow: str | None) -> t
         trial.method,
         f"{trial.p0:.3g}",
         *(f"{epochs:.3g}" for epochs in (trial.stage1_epochs, trial.stage2_epochs, stage3)),
-        style.short_rate(trial.stage1_lr),
-        style.short_rate(trial.stage23_lr),
+        words.short_rate(trial.stage1_lr),
+        words.short_rate(trial.stage23_lr),
         f"{trial.pruning_end:.3g}",
         f"{trial.target_sparsity:g}",
         number(trial.achieved_sparsity, ".4f"),

@@ -7,7 +7,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import captions, sensitivity, style
+from analysis import captions, sensitivity, style, words
 from analysis.errors import NoData
 from analysis.sensitivity import ScoreBy
 from analysis.spaces import dimension, widest
@@ -69,7 +69,7 @@ def caption(numbers: Marginals) -> str:
     else:
         trust = f"Not a grid (sampler: {data.sampler or 'unknown'}): each value met other settings of the rest."
     return (
-        f"Best score at the target sparsity against {style.listing(numbers.names)}, one at a time. {trust} "
+        f"Best score at the target sparsity against {words.listing(numbers.names)}, one at a time. {trust} "
         f"{captions.tail(data._replace(searched=()))} Beyond the paper."
     )
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
-from analysis import captions, style
+from analysis import captions, style, words
 from analysis.errors import NoData
 from analysis.sources import Dimension, Source, choose, made_by
 from analysis.tables import Tables
@@ -96,12 +96,12 @@ def finish(axes: Axes, ends: Ends, label: str, named: bool = True) -> None:
     """The stages' ends and the axes' labels."""
     style.mark_stages(axes, ends.t1, ends.t2, ends.t3, named=named)
     axes.set_xlabel("Step t (applied optimizer steps)")
-    axes.set_ylabel(style.capital(label))
+    axes.set_ylabel(words.capital(label))
 
 
 def drawn(groups: Sequence[Group]) -> str:
     """What lines and bands are, for a caption, with how many trials each is over."""
-    return f"Lines: means over seeds; bands: smallest to largest; {style.counts(group.n for group in groups)}."
+    return f"Lines: means over seeds; bands: smallest to largest; {words.counts(group.n for group in groups)}."
 
 
 class OverTime(NamedTuple):
@@ -143,7 +143,7 @@ def ramp_looks(groups: Sequence[Group], symbol: str) -> list[Look]:
     """Ascending values from dark to light, each with its own marker."""
     colours = style.ramp(len(groups))
     return [
-        Look(f"{symbol} = {style.short(group.value)}", colours[number], style.MARKERS[number % len(style.MARKERS)])
+        Look(f"{symbol} = {words.short(group.value)}", colours[number], style.MARKERS[number % len(style.MARKERS)])
         for number, group in enumerate(groups)
     ]
 
@@ -158,7 +158,7 @@ def draw(numbers: OverTime, axes: Axes, looks: Sequence[Look]) -> None:
     for score in numbers.teachers[:3]:
         style.mark_teacher(axes, score, f"dense teacher, {score:.3f}")
     setting = numbers.data.setting
-    finish(axes, numbers.ends, f"{style.split_name(setting)} {style.metric_label(setting.metrics)}")
+    finish(axes, numbers.ends, f"{words.split_name(setting)} {words.metric_label(setting.metrics)}")
 
 
 def best_scores(numbers: OverTime, looks: Sequence[Look]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import style
+from analysis import style, words
 from analysis.errors import NoData
 from analysis.statistics import pareto
 from analysis.tables import Tables
@@ -99,7 +99,7 @@ def draw(numbers: Fronts, axes: Sequence[Axes]) -> None:
             colour, marker = style.method_mark(method)
             mine = np.array([other == method for other in task.method])
             panel.plot(100 * task.remaining[mine], task.score[mine], marker, color=colour, markersize=4.5, alpha=0.8,
-                       markerfacecolor="white", label=style.method_name(method))  # fmt: skip
+                       markerfacecolor="white", label=words.method_name(method))  # fmt: skip
         panel.plot(100 * task.remaining[task.front], task.score[task.front], drawstyle="steps-post", color=style.INK,
                    linewidth=1.2, label="Pareto front")  # fmt: skip
         if task.teacher is not None:
@@ -112,15 +112,15 @@ def draw(numbers: Fronts, axes: Sequence[Axes]) -> None:
 def caption(numbers: Fronts) -> str:
     """What the panels show."""
     uncounted = (
-        f" {style.plural(numbers.uncounted, 'trial')} without counts are not shown." if numbers.uncounted else ""
+        f" {words.plural(numbers.uncounted, 'trial')} without counts are not shown." if numbers.uncounted else ""
     )
-    more = f" {style.plural(numbers.more_tasks, 'more task')} not shown." if numbers.more_tasks else ""
+    more = f" {words.plural(numbers.more_tasks, 'more task')} not shown." if numbers.more_tasks else ""
     students = sum(len(task.score) for task in numbers.tasks)
     return (
-        f"Mean best score over seeds of {style.plural(students, 'configuration')} against the share of the encoder's "
+        f"Mean best score over seeds of {words.plural(students, 'configuration')} against the share of the encoder's "
         f"parameters that remain (biases and LayerNorm counted). Line: students that no smaller or equal one beats; "
         f"it is chosen after the fact and so leans towards luck.{uncounted}{more} From sweeps "
-        f"{style.many(numbers.sweeps)}. {style.describe(numbers.setting)} The paper's Tables 1 and 2 are at 50%, "
+        f"{words.many(numbers.sweeps)}. {words.describe(numbers.setting)} The paper's Tables 1 and 2 are at 50%, "
         "10% and 5% of the encoder's weights."
     )
 

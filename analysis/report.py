@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
-from analysis import listings, sheets, style
+from analysis import listings, sheets, words
 from analysis.claims import Result
 from analysis.errors import NoData
 from analysis.page_assets import CSS, SCRIPT
@@ -16,10 +16,11 @@ from analysis.tables import Tables
 from analysis.trials import setting_of, status_counts
 
 CLAIMS_NOTE = (
-    "Each estimate is above 0 where the claim is true. Interval: 95%, bootstrap over seeds (expanded percentile), "
-    "each claim on its own. Reproduced: the whole interval is above 0. Not reproduced: all of it is below. "
+    "Each estimate is above 0 where the claim is true. Interval: 95%, bootstrap over seeds or Student's t, whichever "
+    "is wider, each claim on its own. Reproduced: the whole interval is above 0. Not reproduced: all of it is below. "
     "Undecided: it is neither, or there are fewer than 3 seeds; the seeds it would take assume that estimate and "
-    "variance stay as they are."
+    "variance stay as they are. Tasks named mini_ are the synthetic miniature's: what holds there is not thereby shown "
+    "for BERT on GLUE."
 )
 
 
@@ -89,10 +90,10 @@ def page(contents: Contents) -> str:
 def _summary(sweeps: Sequence[Tables]) -> str:
     """The setting, how many trials stand where, and for one sweep the best student beside teacher and majority."""
     trials = [trial for sweep in sweeps for trial in sweep.trials]
-    number = f"{style.plural(len(sweeps), 'sweep')}, " if len(sweeps) != 1 else ""
-    lines = [f"<p>{number}{escape(style.plural(len(trials), 'trial'))}: {escape(status_counts(trials))}.</p>"]
+    number = f"{words.plural(len(sweeps), 'sweep')}, " if len(sweeps) != 1 else ""
+    lines = [f"<p>{number}{escape(words.plural(len(trials), 'trial'))}: {escape(status_counts(trials))}.</p>"]
     if trials:
-        lines.insert(0, f"<p>{escape(style.describe(setting_of(trials)))}</p>")
+        lines.insert(0, f"<p>{escape(words.describe(setting_of(trials)))}</p>")
     if len(sweeps) == 1:
         lines.append(_tiles(sweeps))
     return "\n".join(lines)
@@ -103,7 +104,7 @@ def _tiles(sweeps: Sequence[Tables]) -> str:
         _, best = showcase(sweeps, None)
     except NoData as reason:
         return f"<p>No best trial: {escape(str(reason))}.</p>"
-    metric = f"dev {style.metric_name(best.metric)}"
+    metric = f"dev {words.metric_name(best.metric)}"
     cells = (
         ("best sparse student", sheets.score(best.best_score), f"{best.selection}, trial {best.trial_id}"),
         ("its sparsity", sheets.number(best.achieved_sparsity, ".4f"), f"target {best.target_sparsity:g}"),
@@ -138,7 +139,7 @@ def _board(name: str, board: Board | str) -> str:
     )
     if isinstance(board, str):
         return f'{heading}<p class="none">No table: {escape(board)}.</p>{paper}'
-    note = f"Scores in percent. From sweep {style.listing(board.sweeps)}. {style.omissions(board.left_out)}"
+    note = f"Scores in percent. From sweep {words.listing(board.sweeps)}. {words.omissions(board.left_out)}"
     return f'{heading}{sheets.html(listings.board(board))}<p class="note">{escape(note)}</p>{paper}'
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
-from analysis import captions, style
+from analysis import captions, style, words
 from analysis.sources import Dimension, choose
 from analysis.tables import Tables
 from analysis.trials import Trial
@@ -71,13 +71,13 @@ def draw(numbers: ScoreBy, axes: Axes) -> None:
     if numbers.log:
         _log_axis(axes, numbers.value)
     axes.set_xlabel(numbers.label)
-    axes.set_ylabel(f"Best {style.split_name(numbers.data.setting)} {style.metric_label(numbers.data.setting.metrics)}")
+    axes.set_ylabel(f"Best {words.split_name(numbers.data.setting)} {words.metric_label(numbers.data.setting.metrics)}")
 
 
 def _log_axis(axes: Axes, values: np.ndarray) -> None:
     axes.set_xscale("log")
     if len(values) <= 8:
-        axes.set_xticks(values, [style.short_rate(value) for value in values])
+        axes.set_xticks(values, [words.short_rate(value) for value in values])
         axes.tick_params(axis="x", labelrotation=30)
         axes.minorticks_off()
 
@@ -85,10 +85,10 @@ def _log_axis(axes: Axes, values: np.ndarray) -> None:
 def caption(numbers: ScoreBy, against: str, paper: str) -> str:
     """What the picture shows, of what, what was left out, how far it can be trusted, and the paper's figure."""
     what = "line and band: mean and smallest to largest" if numbers.data.balanced else "bars: mean and range"
-    teachers = style.many((f"{score:.3f}" for score in numbers.teachers), 3)
+    teachers = words.many((f"{score:.3f}" for score in numbers.teachers), 3)
     teacher = f" Dash-dotted: the dense teacher's dev score, {teachers}." if teachers else ""
     return (
-        f"Best {style.split_name(numbers.data.setting)} score at the target sparsity against {against}. Circles: "
+        f"Best {words.split_name(numbers.data.setting)} score at the target sparsity against {against}. Circles: "
         f"{len(numbers.trial_value):,} finished trials; {what} of the trials at one value, "
-        f"{style.counts(numbers.n)}.{teacher} {captions.tail(numbers.data)} {paper}"
+        f"{words.counts(numbers.n)}.{teacher} {captions.tail(numbers.data)} {paper}"
     )

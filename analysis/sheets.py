@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
-from analysis import style
+from analysis import words
 
 NONE = "–"
 
@@ -45,7 +45,7 @@ def score(value: float | None) -> str:
 
 def signed(value: float | None) -> str:
     """A difference with its sign."""
-    return NONE if value is None else style.signed(value)
+    return NONE if value is None else words.signed(value)
 
 
 def html(sheet: Sheet) -> str:

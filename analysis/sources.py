@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from analysis import style
+from analysis import words
 from analysis.errors import AnalysisError, NoData
 from analysis.statistics import Scores
 from analysis.tables import Tables
@@ -140,7 +140,7 @@ def _why_not(own: list[Tables], grouped: list[tuple[Tables, dict]], name: str, d
     (value,) = groups
     return (
         f"in sweep {tables.name} {dimension.name} has only one value among the finished trials, "
-        f"{style.short(value)} (n = {len(groups[value])}); {made_by(name)}"
+        f"{words.short(value)} (n = {len(groups[value])}); {made_by(name)}"
     )
 
 

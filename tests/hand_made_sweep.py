@@ -94,10 +94,11 @@ def write_cells(root: Path, name: str, cells: list[Cell], seeds: int = 5, noise:
             })  # fmt: skip
             record = replace(record, achieved_sparsity=record.target_sparsity)
             records.append(record)
+            rises = cell.train_rise + generator.normal(0, noise), cell.dev_rise
             steps = [
                 evaluation(step, split, float(value + rise * (share - 1)), metric=record.metric)
                 for step, share in ((2, -0.5), (4, 0.0), (6, 0.5), (8, 1.0))
-                for split, value, rise in (("train", train, cell.train_rise), (record.selection, dev, cell.dev_rise))
+                for split, value, rise in (("train", train, rises[0]), (record.selection, dev, rises[1]))
             ]
             losses = [
                 evaluation(step, split, 2.0 / step, metric="loss") for step in (4, 8) for split in ("train", "dev")

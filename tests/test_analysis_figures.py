@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from analysis import curves, fig04, fig08, style
+from analysis import curves, fig04, fig08, words
 from analysis.errors import NoData
 from analysis.tables import read_tables
 from spd_ray.records import TrialRecord, write_trials
@@ -180,16 +180,16 @@ def test_curves_draw_scores_stages_pruning_and_best(sweep: Path) -> None:
 @pytest.mark.parametrize("module", [fig04, fig08, curves])
 def test_captions_say_the_setting_and_the_paper(module: Any, sweep: Path) -> None:
     text = module.caption(module.compute([read_tables(sweep)]))
-    for words in ("mini_entailment (synthetic miniature, not GLUE)", "model miniature", "sparsity 0.9", "seed",
+    for phrase in ("mini_entailment (synthetic miniature, not GLUE)", "model miniature", "sparsity 0.9", "seed",
                   "metric accuracy", "paper"):  # fmt: skip
-        assert words in text
+        assert phrase in text
 
 
 def test_a_real_task_is_not_called_synthetic(tmp_path: Path) -> None:
     write_trials(tmp_path, [trial(0, task="rte", p0=0.1), trial(1, task="rte", p0=0.5)])
     numbers = fig08.compute([read_tables(tmp_path)])
     assert "synthetic" not in fig08.caption(numbers)
-    assert "synthetic" not in style.title(numbers.data.setting)
+    assert "synthetic" not in words.title(numbers.data.setting)
 
 
 @pytest.mark.parametrize(
