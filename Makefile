@@ -3,7 +3,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test lint figures clean
+.PHONY: install demo test lint paper
 
 install: $(INSTALLED)
 
@@ -27,3 +27,17 @@ lint: install
 
 test: lint
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PYTHON) -m pytest
+
+# Every figure, table and claim of the paper on the miniature: resumable, under 90 minutes on 2 cores.
+FIGURES := $(filter-out table1,$(basename $(notdir $(wildcard search_spaces/paper/*.yaml))))
+SWEEP := PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PYTHON) -m spd_ray.sweep --storage runs/paper
+
+paper: install
+	set -e; for name in compare_mini $(FIGURES); do \
+	  resume=$$(test -f runs/paper/$$name/trials.parquet && echo --resume || true); \
+	  case $$name in \
+	    compare_mini) $(SWEEP) --space search_spaces/compare_mini.yaml $$resume ;; \
+	    *) $(SWEEP) --space search_spaces/paper/$$name.yaml --profile mini $$resume ;; \
+	  esac; \
+	done
+	$(PYTHON) -m analysis --runs runs/paper --out runs/paper/report

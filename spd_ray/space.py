@@ -10,7 +10,7 @@ import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import optuna
@@ -22,7 +22,7 @@ from pydantic import BaseModel, ValidationError
 from spd_ray.dimensions import Choices, Value, tidy
 from spd_ray.errors import UserError, nearest, plain
 from spd_ray.methods import METHODS, filled, load_method
-from spd_ray.presets import Preset, load_preset
+from spd_ray.presets import Preset, lay_mini, load_preset
 from spd_ray.spec import SECTIONS, SweepSpec
 from spd_ray.yaml_source import KeyPath, Source, key_name, override, read_yaml
 
@@ -45,15 +45,21 @@ logging.getLogger("optuna").setLevel(logging.WARNING)
 logging.getLogger("optuna.samplers._tpe.sampler").setLevel(logging.ERROR)
 
 
-def load_spec(path: str | Path, overrides: Sequence[str] = (), method: str | None = None) -> SweepSpec:
+def load_spec(
+    path: str | Path, overrides: Sequence[str] = (), method: str | None = None, profile: Literal["mini"] | None = None
+) -> SweepSpec:
     """Read and check the search space in the file `path`, with `overrides` of the form `key=value` applied.
 
     What the file does not say comes from its method, then from its preset. `method` replaces the file's: its own
-    dimensions are searched, and those of the file that mean something to it. Raises UserError, one line: file, line
-    number (or `--set key=value`), key, value, what would be right.
+    dimensions are searched, and those of the file that mean something to it. The profile goes over the file, the
+    overrides over the profile. Raises UserError, one line: file, line number (or `--set key=value`), key, value, what
+    would be right.
     """
     source = read_yaml(path)
     source.data.setdefault("name", re.sub(r"[^A-Za-z0-9_-]", "-", Path(path).stem))
+    if profile == "mini" and isinstance(source.data.get("task"), dict):
+        _fill_in(source.data)
+        source.data.update(lay_mini(source.data), preset=None)
     override(source, overrides, _split_key)
     if method is not None:
         _take_method(source.data, method)

@@ -44,6 +44,9 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--method", metavar="NAME", help=f"run this method with its own dimensions: {', '.join(METHODS)}"
     )
+    parser.add_argument(
+        "--profile", choices=("mini",), help="lay the miniature's task, model and budget over the space"
+    )
     parser.add_argument("--trials", type=int, metavar="N", help="how many configurations (each runs under every seed)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="override a key of the space"
@@ -72,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UserError("--space FILE is missing, such as --space search_spaces/demo.yaml")
         dryrun.explain_method(options.method, console)
         return 0
-    spec = load_spec(options.space, overrides, options.method)
+    spec = load_spec(options.space, overrides, options.method, options.profile)
     check_address(options.address)
     if options.dry_run:
         dryrun.dry_run(spec, console)

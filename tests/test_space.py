@@ -556,3 +556,24 @@ def test_a_preset_is_below_what_the_file_and_the_method_say(tmp_path: Path) -> N
 def test_a_preset_of_another_task_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="preset: paper: the paper has no task 'mini_entailment'; it has cola, stsb"):
         load(tmp_path, TASK + "preset: paper\n")
+
+
+@pytest.mark.parametrize("file", sorted((SPACES / "paper").glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_space_of_the_paper_runs_as_it_is_and_on_the_miniature(file: Path) -> None:
+    whole, mini = load_spec(file), load_spec(file, profile="mini")
+    assert whole.name == mini.name == file.stem
+    assert (whole.task.name.startswith("mini_"), mini.task.name.startswith("mini_")) == (False, True)
+    assert whole.total_configurations() == mini.total_configurations() == len(mini.first_points())
+    for before, after in zip(whole.first_points(), mini.first_points(), strict=True):
+        long, short = whole.trial_config(before, 0).method, mini.trial_config(after, 0).method
+        assert long.stage1_epochs / long.total_epochs == pytest.approx(short.stage1_epochs / short.total_epochs)
+        assert (long.p0, long.final_sparsity, long.lr_schedule) == (short.p0, short.final_sparsity, short.lr_schedule)
+        if "stage23_lr" in whole.search:
+            assert short.later_lr == pytest.approx(10 * long.later_lr)
+
+
+def test_overrides_go_over_the_profile(tmp_path: Path) -> None:
+    spec = load_spec(SPACES / "paper" / "fig08.yaml", ["trial.total_epochs=40", "study.seeds=[7]"], profile="mini")
+    assert (spec.trial.total_epochs, spec.trial.stage1_epochs, spec.study.seeds) == (40, 15, (7,))
+    with pytest.raises(UserError, match="--profile mini: nothing stands for the task 'mini_entailment'"):
+        load_spec(SPACES / "demo.yaml", profile="mini")
