@@ -13,6 +13,7 @@ import numpy as np
 
 LEVEL = 0.95
 SAMPLES = 10_000  # B
+_BLOCK = 1_000  # samples drawn at once
 GENERATOR_SEED = 0
 FEWEST_SEEDS = 3  # with fewer, no interval is trusted
 MOST_SEEDS = 1_000  # beyond so many, "more than" is said
@@ -87,14 +88,16 @@ def _aligned(groups: Sequence[Scores]) -> tuple[list[np.ndarray], int, bool]:
 
 
 def _resample(scores: Sequence[np.ndarray], n: int, paired: bool) -> np.ndarray:
-    """Means of resampled seeds, (B, G)."""
+    """Means of resampled seeds, (B, G), in blocks that keep the memory small where seeds are many."""
     generator = np.random.default_rng(GENERATOR_SEED)
-    drawn = np.empty((SAMPLES, len(scores)))
-    picked = generator.integers(n, size=(SAMPLES, n))
-    for column, values in enumerate(scores):
-        rows = picked if paired else generator.integers(len(values), size=(SAMPLES, len(values)))
-        drawn[:, column] = values[rows].mean(axis=1)
-    return drawn
+    blocks = []
+    for _ in range(SAMPLES // _BLOCK):
+        picked = generator.integers(n, size=(_BLOCK, n))
+        blocks.append(np.stack([
+            values[picked if paired else generator.integers(len(values), size=(_BLOCK, len(values)))].mean(axis=1)
+            for values in scores
+        ], axis=1))  # fmt: skip
+    return np.concatenate(blocks)
 
 
 def seeds_needed(estimate: Estimate) -> int | None:

@@ -1,0 +1,1 @@
+"""Timings; each file is a command of its own."""
