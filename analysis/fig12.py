@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from analysis import grids
 from analysis.grids import Grid
-from analysis.sources import STAGE23_LR
+from analysis.sources import STAGE23_LR, is_spd
 from analysis.tables import Tables
 
 NAME = "fig12"
@@ -14,7 +14,7 @@ draw, figure = grids.draw, grids.figure
 
 def compute(sweeps: Sequence[Tables]) -> Grid:
     """The trials by value. Raises NoData where no sweep has two values."""
-    return grids.compute(sweeps, NAME, STAGE23_LR, "$λ_1$", lambda trial: trial.is_similarity)
+    return grids.compute(sweeps, NAME, STAGE23_LR, "$λ_1$", lambda trial: is_spd(trial) and trial.is_similarity)
 
 
 def caption(numbers: Grid) -> str:

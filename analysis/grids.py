@@ -11,7 +11,7 @@ from analysis import overtime, sensitivity, style, words
 from analysis.errors import NoData
 from analysis.overtime import OverTime
 from analysis.sensitivity import ScoreBy
-from analysis.sources import Dimension, choose
+from analysis.sources import Dimension, choose, is_spd
 from analysis.tables import Tables
 from analysis.trials import Trial
 
@@ -25,7 +25,7 @@ class Grid(NamedTuple):
 
 
 def compute(sweeps: Sequence[Tables], name: str, dimension: Dimension, symbol: str,
-            keep: Callable[[Trial], bool] = lambda trial: True) -> Grid:  # fmt: skip
+            keep: Callable[[Trial], bool] = is_spd) -> Grid:  # fmt: skip
     """The grid of sweep `name`. Raises NoData where no sweep has two values of `dimension`."""
     best = sensitivity.compute(sweeps, name, dimension, keep)
     try:

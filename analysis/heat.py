@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from analysis import captions, style, words
 from analysis.errors import NoData
-from analysis.sources import NUMERIC, P0, PRUNING_END, STAGE1, STAGE2, Dimension, Source, group, made_by, named
+from analysis.sources import NUMERIC, P0, PRUNING_END, STAGE1, STAGE2, Dimension, Source, group, is_spd, made_by, named
 from analysis.tables import Tables
 from analysis.trials import left_out, searched
 
@@ -58,7 +58,8 @@ def compute(sweeps: Sequence[Tables], name: str) -> Heat:
 
 def _grid(tables: Tables, name: str, pair: Pair, own: bool) -> Heat | None:
     x, y = pair
-    cells = group(tables.comparable, lambda trial: (y.of(trial), x.of(trial)))
+    kept = [trial for trial in tables.comparable if is_spd(trial)]
+    cells = group(kept, lambda trial: (y.of(trial), x.of(trial)))
     y_values, x_values = (sorted({cell[side] for cell in cells}) for side in (0, 1))
     if not (1 < len(x_values) <= _MOST and 1 < len(y_values) <= _MOST):
         return None
@@ -70,8 +71,10 @@ def _grid(tables: Tables, name: str, pair: Pair, own: bool) -> Heat | None:
         mean[place] = np.mean([trial.best_score for trial in trials])
         n[place] = len(trials)
     keys = {*x.keys, *y.keys}
-    others = tuple(key.rsplit(".", 1)[-1] for key in searched(tables.comparable) if not set(key.split(".")) & keys)
-    source = Source(tables, own, (), cells, left_out(tables.trials), others, not others)
+    others = tuple(key.rsplit(".", 1)[-1] for key in searched(kept) if not set(key.split(".")) & keys)
+    source = Source(
+        tables, own, (), cells, left_out([trial for trial in tables.trials if is_spd(trial)]), others, not others
+    )
     return Heat(captions.origin(source, name), x, y, np.array(x_values), np.array(y_values), mean, n)
 
 

@@ -38,7 +38,15 @@ def compute(sweeps: Sequence[Tables]) -> Importances:
         raise NoData(f"all configurations of sweep {space.tables.name} have the same score")
     shares, used = _fanova(space)
     tables = space.tables
-    source = Source(tables, True, (), {None: tuple(tables.comparable)}, left_out(tables.trials), (), True)
+    source = Source(
+        tables,
+        True,
+        (),
+        {None: tuple(trial for trials in space.configurations for trial in trials)},
+        left_out(tables.trials),
+        (),
+        True,
+    )
     return Importances(
         captions.origin(source, NAME),
         tuple(key.rsplit(".", 1)[-1] for key in shares),

@@ -42,7 +42,10 @@ def compute(sweeps: Sequence[Tables]) -> Marginals:
     name = space.tables.name
     return Marginals(
         tuple(one.name for one in numeric),
-        tuple(sensitivity.compute([space.tables], name, one) for one in numeric),
+        tuple(
+            sensitivity.compute([space.tables], name, one, lambda trial: trial.method == space.method)
+            for one in numeric
+        ),
     )
 
 

@@ -34,7 +34,7 @@ thead [aria-sort=descending] button::after { content: " ▼"; }
 tbody tr + tr > * { border-top: 1px solid #e4e4e4; }
 tr > :nth-child(-n+3) { text-align: left; }
 tr > :first-child { position: sticky; left: 0; background: #fff; }
-tr > .text { text-align: left; white-space: normal; min-width: 12rem; max-width: 22rem; }
+tr > .text { text-align: left; white-space: normal; min-width: 9.5rem; max-width: 22rem; }
 tr.out > * { color: #767676; }
 tbody th { font-weight: 600; }
 tr.reproduced > :nth-child(3) { color: #00573f; font-weight: 600; }

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from analysis import captions, style, words
-from analysis.sources import Dimension, choose
+from analysis.sources import Dimension, choose, is_spd
 from analysis.tables import Tables
 from analysis.trials import Trial
 
@@ -29,7 +29,7 @@ class ScoreBy(NamedTuple):
 
 
 def compute(sweeps: Sequence[Tables], name: str, dimension: Dimension,
-            keep: Callable[[Trial], bool] = lambda trial: True) -> ScoreBy:  # fmt: skip
+            keep: Callable[[Trial], bool] = is_spd) -> ScoreBy:  # fmt: skip
     """Group the finished, feasible trials of sweep `name` by `dimension`. Raises NoData with fewer than two values."""
     source = choose(sweeps, name, dimension, keep)
     scores = {value: np.array([trial.best_score for trial in group]) for value, group in source.groups.items()}

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from analysis import words
 
 NONE = "–"
+_TEXT = ' class="text"'
 
 
 class Link(NamedTuple):
@@ -50,7 +51,10 @@ def signed(value: float | None) -> str:
 
 def html(sheet: Sheet) -> str:
     """The table as HTML; the page's script lets a reader sort it by any column."""
-    head = "".join(f'<th scope="col"{_title(note)}>{escape(text)}</th>' for text, note in sheet.headings)
+    head = "".join(
+        f'<th scope="col"{_title(note)}{_TEXT if column in sheet.wraps else ""}>{escape(text)}</th>'
+        for column, (text, note) in enumerate(sheet.headings)
+    )
     rows = "\n".join(_row(sheet, index) for index in range(len(sheet.rows)))
     return (
         f'<div class="scroll" tabindex="0"><table class="sortable"><thead><tr>{head}</tr></thead>\n'
@@ -66,9 +70,8 @@ def _row(sheet: Sheet, index: int) -> str:
     first, *rest = sheet.rows[index]
     names = [*(["out"] if index in sheet.faint else []), *([sheet.marks[index]] if sheet.marks else [])]
     kind = f' class="{" ".join(names)}"' if names else ""
-    text = ' class="text"'
     cells = "".join(
-        f"<td{text if column in sheet.wraps else ''}>{_cell(cell)}</td>" for column, cell in enumerate(rest, start=1)
+        f"<td{_TEXT if column in sheet.wraps else ''}>{_cell(cell)}</td>" for column, cell in enumerate(rest, start=1)
     )
     return f'<tr{kind}><th scope="row">{_cell(first)}</th>{cells}</tr>'
 

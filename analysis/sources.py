@@ -107,8 +107,13 @@ def showcase(sweeps: Sequence[Tables], trial_id: str | None) -> tuple[Tables, Tr
     raise NoData(f"no trial has ended with a student at its target sparsity yet ({status_counts(every)})")
 
 
+def is_spd(trial: Trial) -> bool:
+    """Whether the trial is SPD itself: its dimensions are varied on it, not by comparing it with other methods."""
+    return trial.method == "spd"
+
+
 def choose(sweeps: Sequence[Tables], name: str, dimension: Dimension,
-           keep: Callable[[Trial], bool] = lambda trial: True) -> Source:  # fmt: skip
+           keep: Callable[[Trial], bool] = is_spd) -> Source:  # fmt: skip
     """The sweep `name`, else the one with the most trials in which `dimension` varies, in groups of its values.
 
     Only trials that `keep` wants and that compare are grouped. Raises NoData where no sweep has two values.
@@ -153,9 +158,13 @@ def group(trials: Any, of: Callable[[Trial], Any]) -> dict[Any, tuple[Trial, ...
 
 
 def _other_dimensions(groups: dict[Any, tuple[Trial, ...]], dimension: Dimension) -> tuple[tuple[str, ...], bool]:
-    """The keys, the dimension's own apart, in which trials differ; whether each value met the same of their values."""
+    """The keys, the dimension's own apart, in which trials differ; whether each value met the same of their values.
+
+    Of strategies as wholes, only what differs between the trials of one of them counts.
+    """
     if dimension.whole:
-        return (), True
+        within = sorted({key for trials in groups.values() for key in searched(trials)})
+        return tuple(key.rsplit(".", 1)[-1] for key in within), not within
     keys = [key for key in searched([trial for trials in groups.values() for trial in trials])
             if not set(key.split(".")) & set(dimension.keys)]  # fmt: skip
     met = set()

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from analysis.errors import NoData
-from analysis.sources import Dimension
+from analysis.sources import Dimension, group
 from analysis.tables import Tables
 from analysis.trials import Trial, flat_config, searched
 
@@ -15,9 +15,10 @@ _LOG_RATIO = 3.0  # learning rates that span more than this are drawn on a log a
 
 
 class Space(NamedTuple):
-    """The sweep with the most searched dimensions, and its configurations' mean scores."""
+    """One method of the sweep with the most searched dimensions, and its configurations' mean scores."""
 
     tables: Tables
+    method: str
     keys: tuple[str, ...]  # full keys
     configurations: tuple[tuple[Trial, ...], ...]  # the trials of each
     score: np.ndarray  # mean best score over the seeds of each
@@ -29,23 +30,22 @@ def value(trial: Trial, key: str) -> Any:
 
 
 def widest(sweeps: Sequence[Tables], fewest: int) -> Space:
-    """The sweep with the most searched numbers, at least two, and at least `fewest` configurations. Raises NoData."""
-    best: tuple[tuple, Tables, list[str]] | None = None
+    """The method of a sweep with the most searched values, at least two, and `fewest` configurations. Raises NoData."""
+    best: tuple[tuple[int, int], Tables, list[str], tuple[Trial, ...]] | None = None
     for sweep in sweeps:
-        keys = [key for key in searched(sweep.comparable) if _scalar(sweep.comparable, key)]
-        count = len({trial.configuration for trial in sweep.comparable})
-        rank = (len(keys), count)
-        if len(keys) > 1 and count >= fewest and (best is None or rank > best[0]):
-            best = rank, sweep, keys
+        for trials in group(sweep.comparable, lambda trial: trial.method).values():
+            keys = [key for key in searched(trials) if _scalar(trials, key)]
+            count = len({trial.configuration for trial in trials})
+            rank = (len(keys), count)
+            if len(keys) > 1 and count >= fewest and (best is None or rank > best[0]):
+                best = rank, sweep, keys, trials
     if best is None:
         raise NoData(f"no sweep varies two dimensions over {fewest} finished configurations; "
                      "search_spaces/demo.yaml, with more trials, makes the data")  # fmt: skip
-    _, tables, keys = best
-    by: dict[int, list[Trial]] = {}
-    for trial in tables.comparable:
-        by.setdefault(trial.configuration, []).append(trial)
+    _, tables, keys, kept = best
+    by = group(kept, lambda trial: trial.configuration)
     score = np.array([np.mean([trial.best_score for trial in trials]) for trials in by.values()], dtype=float)
-    return Space(tables, tuple(keys), tuple(map(tuple, by.values())), score)
+    return Space(tables, kept[0].method, tuple(keys), tuple(by.values()), score)
 
 
 def _scalar(trials: Sequence[Trial], key: str) -> bool:

@@ -444,3 +444,18 @@ def test_the_t_quantile_is_scipys() -> None:
         for level in (0.95, 0.99):
             expected = t.ppf((1 + level) / 2, freedom)
             assert statistics.t_quantile(freedom, level) == pytest.approx(expected, rel=6e-3)
+
+
+def test_dimensions_of_spd_are_not_those_of_other_methods(tmp_path: Path) -> None:
+    cells = [Cell({"method": "kd_only", "p0": 1.0}, 0.7), Cell({"method": "spd", "p0": 0.6}, 0.8)]
+    write_cells(tmp_path, "methods", cells)
+    with pytest.raises(NoData, match=r"p₀ has only one value among the finished trials, 0\.6 \(n = 5\)"):
+        fig08.compute(read(tmp_path))
+
+
+def test_strategies_whose_own_trials_differ_are_called_mixed(tmp_path: Path) -> None:
+    rates = [Cell({"method": m, **searched(stage1_lr=rate)}, 0.7) for m in METHODS for rate in (1e-3, 2e-3)]
+    write_cells(tmp_path, "fig06", rates)
+    numbers = fig06.compute(read(tmp_path))
+    assert (numbers.scores.data.searched, numbers.scores.data.balanced) == (("stage1_lr",), False)
+    assert "also differ in stage1_lr" in fig06.caption(numbers)
