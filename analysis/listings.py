@@ -92,7 +92,7 @@ def _parameters(cell: Cell) -> str:
 
 
 def _millions(count: float) -> str:
-    return f"{count / 1e6:.3g}M"
+    return f"{count / 1e6:.3g}M" if count >= 1e5 else f"{count / 1e3:.3g}K"
 
 
 def printed(table: int) -> Sheet:

@@ -22,6 +22,7 @@ from analysis.folders import TRIALS, Folder, broken, check_version, find_sweeps,
 from analysis.trials import Trial
 
 _THREADS = 4
+_ATTEMPTS = 3  # at a sweep whose parts vanish while they are read
 _EVALUATION = pa.schema(
     [("step", pa.int32()), ("split", pa.string()), ("metric", pa.string()), ("value", pa.float64())]
 )
@@ -103,9 +104,26 @@ class Tables:
         kept = len(steps) - 1 - last_first
         return {name: table[name].to_numpy()[kept] for name in columns}
 
-    @cached_property
+    @property
     def evaluations(self) -> Evaluations:
         """Every evaluation of the sweep. Raises AnalysisError on a broken part or one of another schema version."""
+        if isinstance(self._evaluated, AnalysisError):
+            raise self._evaluated
+        return self._evaluated
+
+    @cached_property
+    def _evaluated(self) -> Evaluations | AnalysisError:
+        """The evaluations, or what is wrong with them: the parts are scanned once, whatever comes of it."""
+        for _ in range(_ATTEMPTS):
+            try:
+                return self._scanned()
+            except FileNotFoundError:  # a part vanished between listing and reading
+                continue
+            except AnalysisError as error:
+                return error
+        return AnalysisError(f"{self.folder.shown}: parts vanish while they are read; is the sweep being replaced?")
+
+    def _scanned(self) -> Evaluations:
         steps = self.folder / "steps"
         parts = [part for part in steps.entries(fs.FileType.File, recursive=True) if part.path.endswith(".parquet")]
         if not parts:
@@ -151,6 +169,8 @@ def _scan(steps: Folder, parts: Sequence[Folder]) -> pa.Table:
     )
     try:
         return dataset.to_table(filter=ds.field("split") != "batch")
+    except FileNotFoundError:
+        raise
     except (pa.ArrowException, OSError) as error:
         raise broken(steps.shown, error) from error
 

@@ -11,7 +11,7 @@ import pytest
 from hand_made_sweep import P, batch, evaluation, trial, write_steps, write_sweep
 from pyarrow import fs
 
-from analysis import fig04
+from analysis import fig04, tables
 from analysis.__main__ import main
 from analysis.errors import AnalysisError
 from analysis.folders import Folder, open_folder
@@ -129,11 +129,11 @@ def test_the_tracking_server_is_that_of_the_sweep(tmp_path: Path) -> None:
     (tmp_path / "sweep.yaml").write_text(
         "spec:\n  study:\n    sampler: random\n    trials: 8\n  tracking:\n    uri: http://head:5000\n    name: x\n"
     )
-    tables = read_tables(tmp_path)
-    assert (tables.sampler, tables.tracking_uri) == ("random", "http://head:5000")
+    found = read_tables(tmp_path)
+    assert (found.sampler, found.tracking_uri) == ("random", "http://head:5000")
     (tmp_path / "sweep.yaml").write_text("spec:\n  tracking:\n    uri: null\n  other:\n    sampler: grid\n")
-    tables = read_tables(tmp_path)
-    assert (tables.sampler, tables.tracking_uri) == (None, None)
+    found = read_tables(tmp_path)
+    assert (found.sampler, found.tracking_uri) == (None, None)
 
 
 def test_half_a_sweep_gives_half_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -165,10 +165,10 @@ def test_runs_are_found_two_levels_deep_and_named_by_their_folder(tmp_path: Path
 
 def test_a_uri_is_read_as_a_path_is(sweep: Path, tmp_path: Path) -> None:
     problems: list[str] = []
-    (tables,) = read_sweeps(sweep.as_uri(), problems.append)
-    assert tables.trials == read_tables(sweep).trials
-    assert tables.steps("1-s1", ["step"], "batch", "loss")["step"].tolist() == list(range(8))
-    assert tables.evaluations.of("1-s1", "dev", "accuracy")[1].tolist() == [0.7, 0.86, 0.85]
+    (found,) = read_sweeps(sweep.as_uri(), problems.append)
+    assert found.trials == read_tables(sweep).trials
+    assert found.steps("1-s1", ["step"], "batch", "loss")["step"].tolist() == list(range(8))
+    assert found.evaluations.of("1-s1", "dev", "accuracy")[1].tolist() == [0.7, 0.86, 0.85]
     with pytest.raises(AnalysisError, match="--out is needed"):
         main(["--runs", sweep.as_uri()])
     with pytest.raises(AnalysisError, match="nowhere://x: cannot be opened"):
@@ -179,10 +179,10 @@ def test_another_file_system_is_read_as_this_machines_is(sweep: Path) -> None:
     remote = fs._MockFileSystem()
     fs.copy_files(str(sweep), "bucket/runs/one", source_filesystem=fs.LocalFileSystem(), destination_filesystem=remote)
     problems: list[str] = []
-    (tables,) = read_sweeps(Folder(remote, "bucket/runs", "s3://bucket/runs"), problems.append)
-    assert tables.name == "one"
-    assert tables.evaluations.of("1-s1", "train", "accuracy")[1].tolist() == [0.9]
-    assert fig04.compute([tables]).p.tolist() == P
+    (found,) = read_sweeps(Folder(remote, "bucket/runs", "s3://bucket/runs"), problems.append)
+    assert found.name == "one"
+    assert found.evaluations.of("1-s1", "train", "accuracy")[1].tolist() == [0.9]
+    assert fig04.compute([found]).p.tolist() == P
 
 
 def test_evaluations_of_a_restarted_trial_count_once_as_the_later_part_has_them(tmp_path: Path) -> None:
@@ -195,6 +195,22 @@ def test_evaluations_of_a_restarted_trial_count_once_as_the_later_part_has_them(
     assert [part.tolist() for part in found.of("0-s0", "train", "accuracy")] == [[2], [0.8]]
     assert [part.tolist() for part in found.of("1-s0", "dev", "loss")] == [[4], [1.5]]
     assert [part.tolist() for part in found.of("2-s0", "dev", "accuracy")] == [[], []]
+
+
+def test_parts_that_vanish_while_they_are_read_are_no_error(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, calls = tables._scan, []
+
+    def vanishing(steps: Folder, parts: list[Folder]) -> pa.Table:
+        calls.append(len(parts))
+        step_part(sweep, "1-s1", 0, 4).unlink(missing_ok=True)
+        if len(calls) == 1:
+            raise FileNotFoundError("gone after it was opened")
+        return read(steps, [steps / "trial=1-s1" / "00000000-00000004.parquet", *parts])  # listed, gone before opening
+
+    monkeypatch.setattr(tables, "_scan", vanishing)
+    found = read_tables(sweep).evaluations
+    assert calls == [2, 1]
+    assert found.of("1-s1", "dev", "accuracy")[1].tolist() == [0.86, 0.85]
 
 
 def test_a_broken_sweep_is_one_line_and_the_others_are_drawn(tmp_path: Path) -> None:
@@ -277,7 +293,7 @@ REFUSING = """
 import sys
 class Refuse:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("spd_ray", "torch", "ray", "mlflow", "optuna"):
+        if name.split(".")[0] in ("spd_ray", "torch", "ray", "mlflow", "optuna", "scipy", "sklearn", "pandas", "yaml"):
             raise ImportError(name + " is refused")
 sys.meta_path.insert(0, Refuse())
 import analysis.__main__
