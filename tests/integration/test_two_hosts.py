@@ -1,4 +1,4 @@
-"""`ray up cluster/local.yaml` for real: two hosts made of network namespaces, each with an sshd and its own processes.
+"""The cluster files for real, on two hosts made of network namespaces, each with an sshd and its own processes.
 
 A host sees only its own processes, home and temporary Ray folder, so `ray stop` in it stops nothing of this machine's,
 and whatever it started dies with it.
@@ -45,6 +45,7 @@ class Host(NamedTuple):
     address: str
     namespace: str
     home: Path
+    init: int  # its first process
 
     def processes(self, *names: str) -> list[str]:
         """Command lines of the host's processes that contain one of `names`."""
@@ -93,36 +94,38 @@ def hosts(folder: Path, count: int) -> Iterator[list[Host]]:
 @contextlib.contextmanager
 def host(folder: Path, bridge: str, address: str, number: int) -> Iterator[Host]:
     """One host on `bridge`. Its home is a folder of its own with this Python's environment in it."""
-    this = Host(address, f"{bridge}-{number}", folder / "home")
+    namespace, home = f"{bridge}-{number}", folder / "home"
     outer, inner = f"{bridge}o{number}", f"{bridge}i{number}"
     (folder / "ray").mkdir(parents=True)
-    this.home.mkdir()
+    home.mkdir()
     Path("/tmp/ray").mkdir(exist_ok=True)
-    (this.home / "spd_ray_venv").symlink_to(sys.prefix)
+    (home / "spd_ray_venv").symlink_to(sys.prefix)
     shutil.copy(folder.parent / "key.pub", folder / "authorized_keys")
     command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "host_key")
     (folder / "sshd").write_text(SSHD_CONFIG.format(address=address, folder=folder))
-    (folder / "passwd").write_text(
-        f"root:x:0:0::{this.home}:/bin/bash\nsshd:x:65533:65534::/run/sshd:/usr/sbin/nologin\n"
-    )
-    (this.home / ".bashrc").touch()
+    (folder / "passwd").write_text(f"root:x:0:0::{home}:/bin/bash\nsshd:x:65533:65534::/run/sshd:/usr/sbin/nologin\n")
+    (home / ".bashrc").touch()
     with contextlib.ExitStack() as stack:
-        stack.callback(subprocess.run, ["ip", "netns", "delete", this.namespace], capture_output=True)
+        stack.callback(subprocess.run, ["ip", "netns", "delete", namespace], capture_output=True)
         stack.callback(subprocess.run, ["ip", "link", "delete", outer], capture_output=True)
-        command("ip", "netns", "add", this.namespace)
-        inside = ["ip", "-n", this.namespace]
-        command("ip", "link", "add", outer, "type", "veth", "peer", "name", inner, "netns", this.namespace)
+        command("ip", "netns", "add", namespace)
+        inside = ["ip", "-n", namespace]
+        command("ip", "link", "add", outer, "type", "veth", "peer", "name", inner, "netns", namespace)
         command("ip", "link", "set", outer, "master", bridge, "up")
         command(*inside, "address", "add", f"{address}/24", "dev", inner)
         command(*inside, "link", "set", inner, "up")
         command(*inside, "link", "set", "lo", "up")
+        command(*inside, "route", "add", "default", "dev", inner)
         init = INIT.format(folder=folder, sshd=SSHD)
         isolated = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", init]
         log = stack.enter_context((folder / "sshd.log").open("w"))
-        sshd = subprocess.Popen(["ip", "netns", "exec", this.namespace, *isolated], stdout=log, stderr=log)
+        sshd = subprocess.Popen(["ip", "netns", "exec", namespace, *isolated], stdout=log, stderr=log)
         stack.callback(sshd.wait, 20)
         stack.callback(sshd.kill)
-        yield this
+        first = ["ps", "-o", "pid=", "--ppid", str(sshd.pid)]
+        wait_for(lambda: "Server listening" in (folder / "sshd.log").read_text(), 10)
+        init = int(subprocess.run(first, check=True, capture_output=True, text=True).stdout)
+        yield Host(address, namespace, home, init)
 
 
 def fill_in(config_file: Path, folder: Path, machines: list[Host]) -> None:
@@ -169,12 +172,14 @@ class Launcher(NamedTuple):
         return done.stdout
 
 
-def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
-    """Whether `condition` holds within `seconds`."""
+def wait_for(condition: Callable[[], bool], seconds: float, job: subprocess.Popen[bytes] | None = None) -> bool:
+    """Whether `condition` holds within `seconds`, and before `job` ends."""
     end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.5)
-    return condition()
+    while not condition():
+        if time.monotonic() > end or (job and job.poll() is not None):
+            return False
+        time.sleep(0.2)
+    return True
 
 
 @pytest.fixture
@@ -212,3 +217,63 @@ def test_two_hosts_come_up_run_a_job_on_both_and_nothing_is_left(launcher):
     assert "127.0.0.1:8265" in sockets
     assert "0.0.0.0:8265" not in sockets
     assert left == [[], []]
+
+
+SPACE = """\
+name: tiny
+task: {{name: sst2, path: {task}, max_length: 32}}
+model: {{path: {model}}}
+teacher: {{epochs: 6, batch_size: 8, learning_rates: [2e-3], gate: false}}
+trial: {{total_epochs: 6, stage1_epochs: 3, stage2_epochs: 1, batch_size: 8}}
+search: {{p0: {{low: 0.2, high: 0.8}}}}
+study: {{sampler: random, trials: 2}}
+resources: {{cpus: 2}}
+"""
+SCONTROL = "#!/bin/sh\necho {head}\n"
+SRUN = """\
+#!/bin/sh
+shift
+for host in {inits}; do nsenter --target $host --mount --net --pid -- "$@" & tasks="$tasks $!"; done
+for task in $tasks; do wait "$task" || code=$?; done
+exit "${{code:-0}}"
+"""
+
+
+@pytest.mark.skipif(missing() is not None, reason=f"no hosts can be made here: {missing()}")
+def test_slurm_script_runs_a_sweep_on_two_nodes(tmp_path, tiny_bert, tiny_sst2):
+    """Slurm itself is two stand-ins: `scontrol` names the first node, `srun` runs the command on both."""
+    (tmp_path / "space.yaml").write_text(SPACE.format(task=tiny_sst2, model=tiny_bert))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/.venv").symlink_to(sys.prefix)
+    with hosts(tmp_path, 2) as machines:
+        inits = " ".join(str(machine.init) for machine in machines)
+        programs = {"srun": SRUN.format(inits=inits), "scontrol": SCONTROL.format(head=machines[0].address)}
+        (tmp_path / "bin").mkdir()
+        for name, text in programs.items():
+            (tmp_path / "bin" / name).write_text(text)
+            (tmp_path / "bin" / name).chmod(0o755)
+        slurm = {
+            "SLURM_JOB_ID": "7",
+            "SLURM_JOB_NUM_NODES": "2",
+            "SLURM_JOB_NODELIST": "two",
+            "SLURM_CPUS_PER_TASK": "2",
+        }
+        environment = (
+            os.environ
+            | slurm
+            | {
+                "HOME": str(tmp_path / "home"),
+                "SPD_RAY_HOME": str(tmp_path / "home"),
+                "PATH": f"{tmp_path}/bin:{os.environ['PATH']}",
+            }
+        )
+        words = ["bash", str(ROOT / "cluster/slurm.sbatch"), "--space", str(tmp_path / "space.yaml")]
+        with (tmp_path / "log").open("w") as log:
+            job = subprocess.Popen(words, env=environment, stdout=log, stderr=log)
+            both = wait_for(lambda: all(machine.processes("Trainable") for machine in machines), 90, job)
+            code = job.wait(240)
+        output = (tmp_path / "log").read_text()
+    token = tmp_path / "home/.ray/auth_token"
+    assert (code, both) == (0, True), output
+    assert "2 trials finished" in output
+    assert (token.stat().st_mode & 0o777, token.read_text() in output) == (0o600, False)
