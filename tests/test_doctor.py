@@ -1,4 +1,4 @@
-"""What the doctor says of each thing that can be wrong. The whole of it, with Ray, is in integration/test_doctor_runs.py."""
+"""What the doctor says of each thing that can be wrong; all of it, with Ray, is in integration/test_doctor_runs.py."""
 
 import http.server
 import sqlite3
