@@ -12,7 +12,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(PYTHON) || python3 -m venv $(VENV)
 	$(PYTHON) -m pip install --quiet --constraint constraints.txt torch
 	$(PYTHON) -m pip install --quiet --constraint constraints.txt setuptools ninja
-	$(PYTHON) -m pip install --quiet --constraint constraints.txt --editable '.[analysis,dev]'
+	$(PYTHON) -m pip install --quiet --constraint constraints.txt --editable '.[sweep,analysis,dev]'
 	touch $@
 
 demo: install

@@ -111,7 +111,7 @@ def check_versions() -> Finding:
             missing.append(f"{requirement} (here: {have or 'none'})")
         elif name in pins and have != pins[name]:
             other.append(f"{name} {have} (tested: {pins[name]})")
-    mend = f"pip install -c {CONSTRAINTS.name} -e ."
+    mend = f"pip install -c {CONSTRAINTS.name} -e '.[sweep]'"
     if missing:
         return Finding(FAILED, "versions", f"not as required: {', '.join(missing)}", mend)
     if other:
