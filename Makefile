@@ -29,14 +29,18 @@ test: lint
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PYTHON) -m pytest
 
 # Every figure, table and claim of the paper on the miniature: resumable, under 90 minutes on 2 cores.
-FIGURES := $(filter-out table1,$(basename $(notdir $(wildcard search_spaces/paper/*.yaml))))
+FIGURES := $(filter-out table1 depth,$(basename $(notdir $(wildcard search_spaces/paper/*.yaml))))
+DEPTHS := depth_4 depth_8 depth_12
 SWEEP := PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PYTHON) -m spd_ray.sweep --storage runs/paper
 
 paper: install
-	set -e; for name in compare_mini $(FIGURES); do \
+	set -e; for name in compare_mini $(FIGURES) $(DEPTHS); do \
 	  resume=$$(test -f runs/paper/$$name/trials.parquet && echo --resume || true); \
 	  case $$name in \
 	    compare_mini) $(SWEEP) --space search_spaces/compare_mini.yaml $$resume ;; \
+	    depth_4) $(SWEEP) --space search_spaces/paper/depth.yaml --profile mini --name $$name $$resume ;; \
+	    depth_*) $(SWEEP) --space search_spaces/paper/depth.yaml --profile mini --name $$name $$resume \
+	      --set model.name=miniature-$${name#depth_} ;; \
 	    *) $(SWEEP) --space search_spaces/paper/$$name.yaml --profile mini $$resume ;; \
 	  esac; \
 	done

@@ -64,7 +64,7 @@ class TaskConfig(Section):
 class ModelConfig(Section):
     """Which pretrained encoder."""
 
-    name: str = Field("bert-base-uncased", description="a hub name, or `miniature`, the embedded default")
+    name: str = Field("bert-base-uncased", description="a hub name, or the embedded `miniature` (-8, -12: layers)")
     path: LocalPath | None = Field(None, description="a local transformers directory; it wins over `name`")
     seed: Seed = Field(0, description="the miniature's pretraining seed; nothing else uses it")
 

@@ -125,8 +125,8 @@ def resolve_model(config: ModelConfig) -> Path:
     if config.path is not None:
         check_model_folder(Path(config.path))
         return Path(config.path)
-    if config.name == "miniature":
-        return miniature.pretrained_miniature(config.seed)
+    if config.name in miniature.MINIATURES:
+        return miniature.pretrained_miniature(config.name, config.seed)
     try:
         snapshot = huggingface_hub.snapshot_download(config.name, allow_patterns=MODEL_FILES, ignore_patterns="*/*")
     except Exception as error:  # whatever the HTTP client of the day raises

@@ -46,7 +46,9 @@ def run(tiny_teacher):
         stage23_lr=1e-3, batch_size=8, p0=0.5,
     )  # fmt: skip
     padded = TaskConfig(**{**task.model_dump(), "padding": "max_length"})
-    run = prepare(TrialConfig(task=padded, model=model, teacher=settings, method=method, seed=SEED), tiny_teacher.teacher)
+    run = prepare(
+        TrialConfig(task=padded, model=model, teacher=settings, method=method, seed=SEED), tiny_teacher.teacher
+    )
     torch.manual_seed(0)
     for parameter in (p for layer in run.layers for p in layer.student.parameters()):
         parameter.data.add_(0.05 * torch.randn_like(parameter))

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from transformers import BertConfig, BertTokenizer
@@ -24,6 +25,7 @@ MODEL = {
     "attention_probs_dropout_prob": 0.0,
     "initializer_range": 0.55 / HIDDEN**0.5,
 }
+MINIATURES = {"miniature": 4, "miniature-8": 8, "miniature-12": 12}  # encoder layers; the first is the default
 EMBEDDING_STD = 0.05
 PLAN = mlm.Plan(
     steps=STEPS,
@@ -37,11 +39,15 @@ PLAN = mlm.Plan(
 MASKING = {"content": 0.30, "function": 0.05, "kept": 0.15, "random": 0.10}
 
 
-def pretrained_miniature(seed: int = 0) -> Path:
-    """The folder of the miniature pretrained under `seed`: a plain transformers directory, built once and cached."""
-    plan = asdict(replace(PLAN, seed=seed))
-    recipe = {"version": VERSION, "model": MODEL, "plan": plan, "masking": MASKING, "embedding_std": EMBEDDING_STD}
-    return cache.build_once("pretrained", cache.content_key(recipe), lambda folder: _build(folder, seed))
+def pretrained_miniature(name: str = "miniature", seed: int = 0) -> Path:
+    """The folder of the miniature `name` (of MINIATURES) pretrained under `seed`: a plain transformers directory.
+
+    It is built once and cached.
+    """
+    model, plan = {**MODEL, "num_hidden_layers": MINIATURES[name]}, replace(PLAN, seed=seed)
+    recipe = {"model": model, "plan": asdict(plan), "masking": MASKING, "embedding_std": EMBEDDING_STD}
+    key = cache.content_key({"version": VERSION, **recipe})
+    return cache.build_once("pretrained", key, lambda folder: _build(folder, model, plan))
 
 
 def masking() -> mlm.Masking:
@@ -60,10 +66,10 @@ def masking() -> mlm.Masking:
     )
 
 
-def _build(folder: Path, seed: int) -> None:
+def _build(folder: Path, shape: dict[str, Any], plan: mlm.Plan) -> None:
     documents, pairs = corpus.build_corpus()
-    model = mlm.new_model(BertConfig(**MODEL), seed, EMBEDDING_STD)
-    mlm.pretrain(model, documents, pairs, masking(), replace(PLAN, seed=seed))
+    model = mlm.new_model(BertConfig(**shape), plan.seed, EMBEDDING_STD)
+    mlm.pretrain(model, documents, pairs, masking(), plan)
     mlm.save(model, tokenizer(), folder)
 
 
