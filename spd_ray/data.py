@@ -148,6 +148,14 @@ def _cut(indices: np.ndarray, size: int) -> list[np.ndarray]:
     return [indices[start : start + size] for start in range(0, len(indices), size)]
 
 
+class Shares(NamedTuple):
+    """What a rank's mean over its part of a batch counts in the mean over ranks: its share of the batch times ranks."""
+
+    examples: float = 1.0
+    tokens: float = 1.0
+    pairs: float = 1.0  # of tokens of one example
+
+
 class Batch(NamedTuple):
     """B examples of L positions."""
 
@@ -155,12 +163,30 @@ class Batch(NamedTuple):
     inputs: dict[str, Tensor]  # the model's arguments, (B, L) each
     labels: Tensor  # (B,)
     tokens: Tensor  # (B, L) bool, True for a real token
+    real_tokens: int  # of the whole batch, on all ranks
+    shares: Shares = Shares()
+
+
+def rank_batch(
+    split: EncodedSplit, indices: np.ndarray, rank: int, ranks: int, device: torch.device | str, width: int | None
+) -> Batch:
+    """The part of the batch `indices` that `rank` of `ranks` computes: every `ranks`-th example.
+
+    A rank for which none is left computes the first one and counts nothing.
+    """
+    mine = indices[rank::ranks]
+    lengths, own = split.lengths[indices], split.lengths[mine]
+    counts = ((1.0 * len(mine), len(indices)), (own.sum(), lengths.sum()), ((own**2).sum(), (lengths**2).sum()))
+    shares = Shares(*(ranks * float(part) / float(whole) for part, whole in counts))
+    batch = make_batch(split, mine if len(mine) else indices[:1], device, width)
+    return batch._replace(shares=shares, real_tokens=int(lengths.sum()))
 
 
 def make_batch(split: EncodedSplit, indices: np.ndarray, device: torch.device | str, width: int | None = None) -> Batch:
     """The examples at `indices`, padded to the longest of them, or to `width` positions."""
     inputs = collate(split, indices, device, width)
-    return Batch(indices, inputs, inputs.pop("labels"), inputs["attention_mask"].bool())
+    real_tokens = int(split.lengths[indices].sum())
+    return Batch(indices, inputs, inputs.pop("labels"), inputs["attention_mask"].bool(), real_tokens)
 
 
 def collate(

@@ -5,10 +5,12 @@ A step that overflows in fp16 is skipped by DeepSpeed: `applied_steps` counts th
 
 import gc
 import logging
+import math
 import os
 import resource
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -55,17 +57,63 @@ def device() -> torch.device:
     return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 
 
-def ensure_distributed() -> None:
-    """Join a process group of one, unless a launcher has set another; DeepSpeed would look for MPI."""
+def free_port() -> int:
+    """A port of this machine on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
+
+
+def join_group(rank: int, size: int, address: str, port: int) -> None:
+    """Become `rank` of a process group of `size`, whose rank 0 listens at `address`; returns when all have joined.
+
+    DeepSpeed would look for MPI if the variables were not set, and Gloo for the host name's interface.
+    """
     if torch.distributed.is_initialized():
         return
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    alone = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    for name, value in alone.items():
-        os.environ.setdefault(name, str(value))
+    group = {"RANK": rank, "LOCAL_RANK": 0, "WORLD_SIZE": size, "MASTER_ADDR": address, "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in group.items()})
     deepspeed.init_distributed(verbose=False)
+
+
+def ensure_group() -> None:
+    """A process group of one, unless this process has joined another."""
+    join_group(0, 1, "127.0.0.1", free_port())
+
+
+def rank() -> int:
+    """This process's rank."""
+    return torch.distributed.get_rank()
+
+
+def world_size() -> int:
+    """How many ranks train one trial."""
+    return torch.distributed.get_world_size()
+
+
+def mean_over_ranks(values: torch.Tensor) -> torch.Tensor:
+    """The mean of each element over all ranks, the same on all of them."""
+    if world_size() > 1:
+        torch.distributed.all_reduce(values)
+        values /= world_size()
+    return values
+
+
+def gathered(value: Any) -> list[Any]:
+    """The `value` of each rank, by rank, on all of them."""
+    values = [value] * world_size()
+    if world_size() > 1:
+        torch.distributed.all_gather_object(values, value)
+    return values
+
+
+@contextmanager
+def on_rank_0(enter: Callable[[], AbstractContextManager[Path]]) -> Iterator[Path]:
+    """A folder that rank 0 makes and completes, known to all ranks; it is completed when all have left the block."""
+    with enter() if rank() == 0 else nullcontext() as made:
+        folder = gathered(made)[0]
+        yield folder
+        gathered(None)
 
 
 def _allow_fp16_on_any_cpu() -> None:
@@ -87,7 +135,7 @@ def make_engine(
 
     Weight decay applies to matrices only. The learning rate is the trainer's, set before each step.
     """
-    ensure_distributed()
+    ensure_group()
     _allow_fp16_on_any_cpu()
     prunable = {id(linear.weight) for _, linear in masked_linears(model)}
     groups = [
@@ -98,7 +146,7 @@ def make_engine(
     groups = [{"prunable": False, "l1": 0.0, **group} for group in groups if group["params"]]
     optimizer = ProximalAdamW(groups, lr=0.0, betas=ADAM_BETAS, foreach=True)
     settings: dict[str, Any] = {
-        "train_micro_batch_size_per_gpu": batch_size,
+        "train_micro_batch_size_per_gpu": math.ceil(batch_size / world_size()),
         "gradient_clipping": clip_norm,
         "zero_optimization": {"stage": config.zero_stage},
         "zero_allow_untested_optimizer": True,
@@ -117,7 +165,7 @@ def make_engine(
     engine, *_ = deepspeed.initialize(
         model=model.to(device()), optimizer=optimizer, config=settings, dist_init_required=False
     )
-    if torch.distributed.get_world_size() == 1 and config.zero_stage == 0:
+    if world_size() == 1 and config.zero_stage == 0 and config.precision == "fp32":
         engine.enable_backward_allreduce = False  # a sum over one rank costs an eighth of a small model's step
     return engine
 
@@ -147,11 +195,18 @@ def rewind(engine: deepspeed.DeepSpeedEngine, values: dict[str, torch.Tensor]) -
 def apply_step(engine: deepspeed.DeepSpeedEngine, loss: torch.Tensor) -> None:
     """Gradient of `loss`, clipping, and one optimizer step, or a skipped one where fp16 overflows.
 
-    In fp16 at ZeRO 0, DeepSpeed 0.19 divides the gradients by a loss scale that it has not multiplied with.
+    What has no gradient (a student layer that the draw leaves out) gets zeros, as DeepSpeed's sum over ranks gives it:
+    AdamW's moments decay there too. In fp16 at ZeRO 0, DeepSpeed 0.19 divides the gradients by a loss scale that it
+    has not multiplied with.
     """
     if engine.fp16_enabled() and not engine.zero_optimization():
         loss = loss * engine.optimizer.loss_scale
     engine.backward(loss)
+    if not engine.enable_backward_allreduce:
+        for group in engine.optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
     engine.step()
 
 
@@ -166,7 +221,7 @@ def loss_scale(engine: deepspeed.DeepSpeedEngine) -> float:
 
 
 def save_state(engine: deepspeed.DeepSpeedEngine, folder: Path) -> None:
-    """Everything the next step depends on: student, masks, optimizer, loss scaler, step counters."""
+    """Everything the next step depends on: student, masks, optimizer, loss scaler, step counters. All ranks call it."""
     engine.save_checkpoint(str(folder), tag="engine", exclude_frozen_parameters=True, save_latest=False)
 
 

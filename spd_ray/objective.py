@@ -13,7 +13,9 @@ from torch import Tensor
 from spd_ray import losses
 from spd_ray.attention import LayerOutputs, ModelOutputs
 from spd_ray.config import MethodConfig, ObjectiveConfig
+from spd_ray.data import Shares
 
+ALONE = Shares()
 OF_HIDDEN, OF_ATTENTION = ("hidden", "first_token", "cosine"), ("attention", "attention_relation")
 
 
@@ -47,6 +49,13 @@ def compared_layers(objective: ObjectiveConfig, layers: int) -> range:
     return {"all": range(layers), "last": range(layers - 1, layers), "but_last": range(layers - 1)}[objective.layers]
 
 
+COUNTED_BY = {
+    "task": "examples",
+    "prediction": "examples",
+    "first_token": "examples",
+    "attention": "pairs",
+}  # else tokens
+
 LAYER_TERMS: dict[str, Callable[[LayerOutputs, LayerOutputs, Tensor], Tensor]] = {
     "hidden": lambda s, t, tokens: losses.hidden_loss(s.hidden, t.hidden, tokens),
     "attention": lambda s, t, tokens: losses.attention_loss(s.attention, t.attention, tokens),
@@ -60,11 +69,27 @@ LAYER_TERMS: dict[str, Callable[[LayerOutputs, LayerOutputs, Tensor], Tensor]] =
 
 
 def terms(
-    objective: ObjectiveConfig, student: ModelOutputs, teacher: ModelOutputs | None, labels: Tensor, tokens: Tensor
+    objective: ObjectiveConfig,
+    student: ModelOutputs,
+    teacher: ModelOutputs | None,
+    labels: Tensor,
+    tokens: Tensor,
+    shares: Shares = ALONE,
 ) -> dict[str, Tensor]:
-    """The objective's terms but for `consistency`, by name, each a scalar; labels (B,), tokens (B, L)."""
+    """The objective's terms but for `consistency`, by name, each a scalar; labels (B,), tokens (B, L).
+
+    Each is multiplied by its share, so that the mean over ranks is the term of the whole batch.
+    """
     if objective.tokens == "all":
         tokens = torch.ones_like(tokens)
+        shares = Shares(*[shares.examples] * 3)
+    values = _own_terms(objective, student, teacher, labels, tokens)
+    return {name: value * getattr(shares, COUNTED_BY.get(name, "tokens")) for name, value in values.items()}
+
+
+def _own_terms(
+    objective: ObjectiveConfig, student: ModelOutputs, teacher: ModelOutputs | None, labels: Tensor, tokens: Tensor
+) -> dict[str, Tensor]:
     wanted = objective.weights()
     values = {}
     if "task" in wanted:

@@ -75,11 +75,12 @@ class StudyConfig(Section):
 class ResourcesConfig(Section):
     """What one trial gets."""
 
-    cpus: PositiveInt = 1
-    gpus: NonNegativeFloat = Field(0.0, description="a fraction lets trials share one GPU")
+    workers: PositiveInt = Field(1, description="ranks of one trial, on one node or several")
+    cpus_per_worker: PositiveInt = 1
+    gpus_per_worker: NonNegativeFloat = Field(0.0, description="a fraction lets trials share one GPU")
     concurrent: PositiveInt | None = Field(None, description="trials at once, at most; null: as many as fit")
 
-    @field_validator("gpus")
+    @field_validator("gpus_per_worker")
     @classmethod
     def _whole(cls, gpus: float) -> float:
         if gpus > 1 and gpus != int(gpus):

@@ -30,8 +30,8 @@ from spd_ray.space import create_study, load_spec
 from spd_ray.spec import SweepSpec
 from spd_ray.teacher import Teacher, load_teacher
 from spd_ray.tracking import Tracker
-from spd_ray.trial import SpdTrainable
 from spd_ray.watching import SweepWatcher
+from spd_ray.workers import SpdTrainable
 
 INTERRUPTED = 130
 RESCORE_TOLERANCE = 0.02  # fp16 and bf16 students are read back in fp32
@@ -174,13 +174,14 @@ def concurrent_trials(spec: SweepSpec) -> int:
     """As many trials at once as the file says, or as the cluster's resources hold."""
     if spec.resources.concurrent is not None:
         return spec.resources.concurrent
-    have = ray.cluster_resources()
-    slots = have.get("CPU", 0) // spec.resources.cpus
-    if spec.resources.gpus:
-        slots = min(slots, have.get("GPU", 0) // spec.resources.gpus)
+    have, asked = ray.cluster_resources(), spec.resources
+    cpus, gpus = asked.workers * asked.cpus_per_worker, asked.workers * asked.gpus_per_worker
+    slots = have.get("CPU", 0) // cpus
+    if gpus:
+        slots = min(slots, have.get("GPU", 0) // gpus)
     if slots < 1:
         raise UserError(
-            f"resources: a trial wants {spec.resources.cpus:g} CPUs and {spec.resources.gpus:g} GPUs, "
+            f"resources: a trial wants {cpus:g} CPUs and {gpus:g} GPUs, "
             f"but there are {have.get('CPU', 0):g} and {have.get('GPU', 0):g}"
         )
     return int(slots)
@@ -189,9 +190,12 @@ def concurrent_trials(spec: SweepSpec) -> int:
 def run_trials(spec: SweepSpec, ledger: Ledger, folder: Path, command: str, watcher: SweepWatcher) -> None:
     """Let Tune run every trial that the ledger has due, until none is left or the user interrupts."""
 
+    bundle = {"CPU": spec.resources.cpus_per_worker, "GPU": spec.resources.gpus_per_worker}
+
     def order(trial_id: str) -> dict[str, Any]:
         return {
-            "cpus": spec.resources.cpus,
+            "bundle": bundle,
+            "workers": spec.resources.workers,
             "order": {
                 "trial_id": trial_id,
                 "config": ledger.config(trial_id).model_dump(mode="json"),
@@ -203,9 +207,9 @@ def run_trials(spec: SweepSpec, ledger: Ledger, folder: Path, command: str, watc
 
     stopping = spec.early_stopping
     scheduler = StageAwareAsha(stopping.rungs, stopping.reduction_factor, folder / "rungs.json") if stopping else None
-    resources = {"cpu": spec.resources.cpus, "gpu": spec.resources.gpus}
+    bundles = tune.PlacementGroupFactory([bundle] * spec.resources.workers)
     tuner = tune.Tuner(
-        tune.with_resources(SpdTrainable, resources),
+        tune.with_resources(SpdTrainable, bundles),
         tune_config=tune.TuneConfig(
             search_alg=LedgerSearcher(ledger, order),
             scheduler=scheduler,

@@ -279,8 +279,11 @@ def predict(model: nn.Module, split: EncodedSplit, batch_size: int, device: torc
 
 def evaluate(model: nn.Module, split: EncodedSplit, task: Task, batch_size: int = 128) -> Scores:
     """Score `model` on `split`, on the model's device."""
-    device = next(model.parameters()).device
-    logits = predict(model, split, batch_size, device)
+    return scores_of(predict(model, split, batch_size, next(model.parameters()).device), split, task)
+
+
+def scores_of(logits: np.ndarray, split: EncodedSplit, task: Task) -> Scores:
+    """The scores of logits (N, C) for `split`."""
     loss = task_loss(torch.from_numpy(logits), split.labels)
     return Scores(score(task.metric, logits, split.labels.numpy()), float(loss))
 

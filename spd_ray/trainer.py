@@ -21,10 +21,12 @@ from spd_ray import losses, objective, surgery
 from spd_ray.activations import LiveTeacher, RecordedTeacher, recorded_teacher
 from spd_ray.attention import ModelOutputs
 from spd_ray.config import Timeline, TrialConfig
-from spd_ray.data import Batch, EncodedSplit, epoch_batches, make_batch
+from spd_ray.data import Batch, EncodedSplit, epoch_batches, rank_batch
 from spd_ray.records import StepRecord
 from spd_ray.surgery import Draw
-from spd_ray.teacher import Teacher, evaluate, pretrained_classifier
+from spd_ray.teacher import Scores, Teacher, predict, pretrained_classifier, scores_of
+
+EVAL_BATCH_SIZE = 128
 
 
 class TrainingError(RuntimeError):
@@ -170,12 +172,12 @@ def training_step(run: SpdRun, step: int, batch: Batch, sparsity: float) -> Step
         if attempts and loss_scale <= 1.0:
             raise TrainingError(f"fp16 overflows even at loss scale {loss_scale:g} at step {step}")
         attempts += 1
-        torch.manual_seed(seed * 1_000_003 + step)
+        torch.manual_seed((seed * 1_000_003 + step) * engines.world_size() + engines.rank())
         terms = loss_terms(run, batch, step, draw)
         loss = with_gradient(run, objective.weighted_sum(timeline.objective(step), terms))
         engines.apply_step(run.engine, loss)
 
-    total, *values = torch.stack([loss.detach(), *terms.values()]).tolist()
+    total, *values = engines.mean_over_ranks(torch.stack([loss.detach(), *terms.values()])).tolist()
     if not math.isfinite(total):
         raise TrainingError(f"the loss is {total} at step {step} (learning rate {learning_rate:g})")
     return StepRecord(
@@ -191,7 +193,7 @@ def training_step(run: SpdRun, step: int, batch: Batch, sparsity: float) -> Step
         p=p,
         learning_rate=learning_rate,
         draw="".join("1" if r else "0" for r in draw),
-        tokens=int(run.teacher.data.train.lengths[batch.indices].sum()),
+        tokens=batch.real_tokens,
         loss_scale=loss_scale,
         skipped=attempts - 1,
     )
@@ -204,7 +206,7 @@ def batches_from(run: SpdRun, step: int) -> Iterator[Batch]:
     epoch, index = divmod(step, run.timeline.steps_per_epoch)
     while True:
         for indices in epoch_batches(train.lengths, run.config.method.batch_size, run.config.seed, epoch)[index:]:
-            yield make_batch(train, indices, run.engine.device, width)
+            yield rank_batch(train, indices, engines.rank(), engines.world_size(), run.engine.device, width)
         epoch, index = epoch + 1, 0
 
 
@@ -235,9 +237,10 @@ def loss_terms(run: SpdRun, batch: Batch, step: int, draw: Draw) -> dict[str, Te
     frozen_count = method.clip_over == "all" or method.teacher_dropout > 0
     reuse = teacher if method.grafts and not frozen_count else None
     student = run_grafted(run, batch.inputs, draw, reuse)
-    terms = objective.terms(wanted, student, teacher, batch.labels, batch.tokens)
+    terms = objective.terms(wanted, student, teacher, batch.labels, batch.tokens, batch.shares)
     if wanted.consistency:
-        terms["consistency"] = run.timeline.budget(step) * mixed_consistency(run, batch, step, draw, student)
+        consistency = mixed_consistency(run, batch, step, draw, student)
+        terms["consistency"] = run.timeline.budget(step) * batch.shares.tokens * consistency
     return terms
 
 
@@ -285,7 +288,7 @@ def evaluate_student(run: SpdRun, step: int, sparsity: float) -> Iterator[StepRe
     surgery.set_draw(run.layers, (True,) * len(run.layers))
     for split, examples in (("train", run.train_sample), (data.selection, data.chooser)):
         started = time.perf_counter()
-        scores = evaluate(run.model, examples, task)
+        scores = scores_on_ranks(run, examples)
         seconds = time.perf_counter() - started
         for metric, value in (("loss", scores.loss), (task.metric, scores.score)):
             yield StepRecord(
@@ -298,6 +301,17 @@ def evaluate_student(run: SpdRun, step: int, sparsity: float) -> Iterator[StepRe
                 sparsity=sparsity,
                 seconds=seconds,
             )
+
+
+def scores_on_ranks(run: SpdRun, split: EncodedSplit) -> Scores:
+    """The student's scores on `split`, each rank computing every so-manieth example."""
+    ranks = engines.world_size()
+    mine = np.arange(engines.rank(), len(split), ranks)
+    part = predict(run.model, split.subset(mine), EVAL_BATCH_SIZE, run.engine.device)
+    logits = np.empty((len(split), part.shape[1]), part.dtype)
+    for rank, logits_of_rank in enumerate(engines.gathered(part)):
+        logits[rank::ranks] = logits_of_rank
+    return scores_of(logits, split, run.teacher.data.task)
 
 
 def save_run(run: SpdRun, folder: Path) -> None:

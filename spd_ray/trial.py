@@ -1,4 +1,4 @@
-"""What a Ray worker runs: one trial, an evaluation's worth of steps at a time, safe to kill at any moment.
+"""One trial on one rank, an evaluation's worth of steps at a time, safe to kill at any moment.
 
 After each evaluation the worker writes, in this order: the student, if it is the best feasible one; the
 Parquet part of the steps since the last evaluation; the state to continue from. A trial that is killed in
@@ -14,8 +14,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import torch
-from ray import tune
 from torch import nn
 
 from spd_ray import engine, records
@@ -25,7 +23,7 @@ from spd_ray.config import ModelConfig, TaskConfig, TeacherConfig, TrialConfig
 from spd_ray.records import StepRecord
 from spd_ray.surgery import encoder_layers, remaining_parameters
 from spd_ray.teacher import Teacher, load_teacher
-from spd_ray.trainer import TrainingError, load_run, prepare, save_run, train_spd
+from spd_ray.trainer import load_run, prepare, save_run, train_spd
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +35,17 @@ class TrialOrder:
     sweep_folder: Path
     command: str
     state_every_evaluations: int
+
+
+def order_of(order: dict[str, Any]) -> TrialOrder:
+    """The order as Tune's configuration carries it."""
+    return TrialOrder(
+        trial_id=order["trial_id"],
+        config=TrialConfig.model_validate(order["config"]),
+        sweep_folder=Path(order["sweep_folder"]),
+        command=order["command"],
+        state_every_evaluations=order["state_every_evaluations"],
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +121,10 @@ class TrialRunner:
         }
 
     def advance(self) -> Standing:
-        """Train to the next evaluation, put what happened on disk and return where the trial stands."""
+        """Train to the next evaluation, put what happened on disk and return where the trial stands.
+
+        Every rank calls it and gets the same; rank 0 writes.
+        """
         if self.done:
             return self.standing
         order, before, started = self.order, self.standing, time.perf_counter()
@@ -120,11 +132,12 @@ class TrialRunner:
         standing = self._judged(chunk)
         rung = self.run.timeline.rung(standing.step)
         on_rung = rung is not None and standing.rungs[f"{rung:g}"]["step"] == standing.step
-        if standing.best_step == standing.step or on_rung:
-            folder = checkpoint_folder(order.sweep_folder, order.trial_id, rung)
-            export_student(self.run, folder, order.command)
-        part = records.step_part(order.sweep_folder, order.trial_id, before.step, standing.step)
-        records.write_parquet(chunk, records.STEP_SCHEMA, part)
+        if engine.rank() == 0:
+            if standing.best_step == standing.step or on_rung:
+                folder = checkpoint_folder(order.sweep_folder, order.trial_id, rung)
+                export_student(self.run, folder, order.command)
+            part = records.step_part(order.sweep_folder, order.trial_id, before.step, standing.step)
+            records.write_parquet(chunk, records.STEP_SCHEMA, part)
         self.standing = replace(standing, wall_seconds=before.wall_seconds + time.perf_counter() - started)
         if standing.evaluations % self.order.state_every_evaluations == 0 or self.done:
             self._save_state()
@@ -158,7 +171,8 @@ class TrialRunner:
             pruning_done=pruning_done,
             score=scored.value,
             train_score_now=train_score,
-            device_seconds=before.device_seconds + sum(r.seconds for r in chunk if r.split == "batch"),
+            device_seconds=before.device_seconds
+            + engine.world_size() * sum(r.seconds for r in chunk if r.split == "batch"),
         )
         if pruning_done and (before.best_score is None or scored.value > before.best_score):
             of_encoder, of_model = remaining_parameters(self.run.model)
@@ -177,13 +191,16 @@ class TrialRunner:
         return standing
 
     def _save_state(self) -> None:
+        """Each rank writes its part of the engine's state into one folder, which appears whole."""
         folder = state_folder(self.order.sweep_folder, self.order.trial_id)
         older = _states(folder)
-        with whole_folder(folder / f"step-{self.standing.step:08d}") as building:
+        with engine.on_rank_0(lambda: whole_folder(folder / f"step-{self.standing.step:08d}")) as building:
             save_run(self.run, building)
-            (building / "standing.json").write_text(json.dumps(asdict(self.standing)))
-        for state in older:
-            shutil.rmtree(state)
+            if engine.rank() == 0:
+                (building / "standing.json").write_text(json.dumps(asdict(self.standing)))
+        if engine.rank() == 0:
+            for state in older:
+                shutil.rmtree(state)
 
     def _continue_from_state(self) -> None:
         states = _states(state_folder(self.order.sweep_folder, self.order.trial_id))
@@ -194,41 +211,3 @@ class TrialRunner:
 
 def _states(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*"))
-
-
-class SpdTrainable(tune.Trainable):
-    """`TrialRunner` as Tune's class Trainable; with `reuse_actors` the process outlives its trials."""
-
-    def setup(self, config: dict[str, Any]) -> None:
-        torch.set_num_threads(max(1, int(config["cpus"])))
-        self._start(config)
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self.runner.close()
-        del self.runner
-        self._start(new_config)
-        return True
-
-    def _start(self, config: dict[str, Any]) -> None:
-        order = config["order"]
-        self.runner = TrialRunner(
-            TrialOrder(
-                trial_id=order["trial_id"],
-                config=TrialConfig.model_validate(order["config"]),
-                sweep_folder=Path(order["sweep_folder"]),
-                command=order["command"],
-                state_every_evaluations=order["state_every_evaluations"],
-            )
-        )
-        self.facts = self.runner.facts()
-
-    def step(self) -> dict[str, Any]:
-        try:
-            standing = self.runner.advance()
-        except TrainingError as error:
-            return {**asdict(self.runner.standing), **self.facts, "error": str(error), "done": True}
-        memory = {"peak_memory_bytes": engine.peak_memory_bytes()}
-        return {**asdict(standing), **self.facts, **memory, "done": self.runner.done}
-
-    def cleanup(self) -> None:
-        self.runner.close()

@@ -101,7 +101,14 @@ def test_defaults_overrides_and_name(tmp_path: Path) -> None:
 def test_the_hash_is_of_what_decides_results(tmp_path: Path) -> None:
     text = TASK + "search: {p0: {low: 0.1, high: 1}, dropout: {choices: [0, 0.1]}}\n"
     first = load(tmp_path, text).space_hash()
-    same = ["name=y", "resources.cpus=2", "retries=0", "study.trials=99", "tracking.experiment=e", "checkpoints.keep=9"]
+    same = [
+        "name=y",
+        "resources.cpus_per_worker=2",
+        "retries=0",
+        "study.trials=99",
+        "tracking.experiment=e",
+        "checkpoints.keep=9",
+    ]
     for setting in same:
         assert load(tmp_path, text, setting).space_hash() == first, setting
     reordered = TASK + "search: {dropout: {choices: [0, 0.1]}, p0: {high: 1, low: 0.1}}\n"
@@ -183,7 +190,8 @@ REFUSED = {
     "study: {sampler: bayes}": "x.yaml, line 2: study.sampler = \"bayes\": must be 'tpe', 'random' or 'grid'",
     "study: {trials: 0}": "x.yaml, line 2: study.trials = 0: must be greater than or equal to 1",
     "study: {seeds: [0, 0]}": "x.yaml, line 2: study.seeds = [0, 0]: seeds must differ",
-    "resources: {gpus: 1.5}": "x.yaml, line 2: resources.gpus = 1.5: above 1, GPUs must be a whole number",
+    "resources: {gpus_per_worker: 1.5}": "x.yaml, line 2: resources.gpus_per_worker = 1.5: above 1, GPUs must be a whole "
+    "number",
     "early_stopping: {rungs: [0.8, 0.5]}": "x.yaml, line 2: early_stopping.rungs = [0.8, 0.5]: rungs must rise",
     "early_stopping: {rungs: [1.0]}": "x.yaml, line 2: early_stopping.rungs[0] = 1.0: must be less than 1",
     "name: a b": 'x.yaml, line 2: name = "a b": must be letters, digits, - and _',

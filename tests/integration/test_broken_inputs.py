@@ -112,7 +112,7 @@ ARGUMENTS = {
     "dead address": (["--address", "127.0.0.1:PORT"], "--address 127.0.0.1:", "no Ray cluster"),
     "address without port": (["--address", "head"], "--address head", "HOST:PORT"),
     "storage that cannot be made": (["--storage", "/proc/nowhere"], "--storage /proc", "cannot be written"),
-    "more than there is": (["--set", "resources.cpus=4096"], "resources", "4096"),
+    "more than there is": (["--set", "resources.cpus_per_worker=4096"], "resources", "4096"),
     "dead MLflow server": (["--set", "tracking.uri=http://127.0.0.1:PORT"], "tracking.uri", "127.0.0.1"),
 }
 

@@ -28,7 +28,7 @@ SPACE = {
     },
     "search": {"p0": {"choices": [0.4, 0.8]}},
     "study": {"sampler": "grid", "trials": 2, "seeds": [0, 1]},
-    "resources": {"cpus": 1, "concurrent": 2},
+    "resources": {"cpus_per_worker": 1, "concurrent": 2},
     "checkpoints": {"keep": 2},
 }  # fmt: skip
 WHAT_A_SCORE_IS = (
@@ -159,7 +159,9 @@ def test_samplers_draw_the_same_trials_again(sampler, concurrent, sweep_of):
     study = {"sampler": sampler, "trials": 6, "seeds": [0], "seed": 5}
     names = (f"{sampler}-once", f"{sampler}-twice")
     for name in names:
-        done, folder = sweep_of(name, search=search, study=study, resources={"cpus": 1, "concurrent": concurrent})
+        done, folder = sweep_of(
+            name, search=search, study=study, resources={"cpus_per_worker": 1, "concurrent": concurrent}
+        )
         assert done.returncode == 0, done.stderr
     once, twice = (scores(folder.with_name(name)) for name in names)
     assert once == twice

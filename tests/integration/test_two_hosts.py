@@ -227,7 +227,7 @@ teacher: {{epochs: 6, batch_size: 8, learning_rates: [2e-3], gate: false}}
 trial: {{total_epochs: 6, stage1_epochs: 3, stage2_epochs: 1, batch_size: 8}}
 search: {{p0: {{low: 0.2, high: 0.8}}}}
 study: {{sampler: random, trials: 2}}
-resources: {{cpus: 2}}
+resources: {{cpus_per_worker: 2}}
 """
 SCONTROL = "#!/bin/sh\necho {head}\n"
 SRUN = """\

@@ -1,0 +1,95 @@
+"""What Ray runs: a trial's ranks, of which rank 0 is Tune's trainable and the others are its actors."""
+
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+
+import ray
+import torch
+from ray import tune
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from spd_ray import engine
+from spd_ray.trainer import TrainingError
+from spd_ray.trial import TrialRunner, order_of
+
+
+class SpdTrainable(tune.Trainable):
+    """`TrialRunner` as Tune's class Trainable, rank 0 of the trial; with `reuse_actors` it outlives its trials."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        torch.set_num_threads(max(1, int(config["bundle"]["CPU"])))
+        self.others = start_ranks(config["workers"], config["bundle"])
+        self._start(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._on_all_ranks("close")
+        del self.runner
+        self._start(new_config)
+        return True
+
+    def _start(self, config: dict[str, Any]) -> None:
+        begun = [other.start.remote(config["order"]) for other in self.others]
+        self.runner = TrialRunner(order_of(config["order"]))
+        ray.get(begun)
+        self.facts = self.runner.facts()
+
+    def _on_all_ranks(self, name: str) -> Any:
+        called = [other.call.remote(name) for other in self.others]
+        result = getattr(self.runner, name)()
+        ray.get(called)
+        return result
+
+    def step(self) -> dict[str, Any]:
+        try:
+            standing = self._on_all_ranks("advance")
+        except TrainingError as error:
+            return {**asdict(self.runner.standing), **self.facts, "error": str(error), "done": True}
+        memory = {"peak_memory_bytes": engine.peak_memory_bytes()}
+        return {**asdict(standing), **self.facts, **memory, "done": self.runner.done}
+
+    def cleanup(self) -> None:
+        for other in self.others:
+            ray.kill(other)
+        self.runner.close()
+
+
+class Rank:
+    """A rank above 0 of a trial: it does what rank 0 asks for, at the same time."""
+
+    def join(self, rank: int, ranks: int, address: str, port: int, threads: int) -> None:
+        torch.set_num_threads(threads)
+        engine.join_group(rank, ranks, address, port)
+
+    def start(self, order: dict[str, Any]) -> None:
+        self.runner = TrialRunner(order_of(order))
+
+    def call(self, name: str) -> None:
+        """Call the runner's method; rank 0 tells what it raises, for it raises there too."""
+        with suppress(TrainingError):
+            getattr(self.runner, name)()
+
+
+def start_ranks(ranks: int, bundle: dict[str, float]) -> list[Any]:
+    """The ranks above 0, each in its bundle of the trial's placement group; all ranks have joined one process group.
+
+    They belong to this process: they end with it, whatever ends it.
+    """
+    if ranks == 1:
+        return []
+    group = ray.util.get_current_placement_group()
+    others = [
+        ray.remote(Rank)
+        .options(
+            num_cpus=bundle["CPU"],
+            num_gpus=bundle["GPU"],
+            scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=rank),
+        )
+        .remote()
+        for rank in range(1, ranks)
+    ]
+    address, port, threads = ray.util.get_node_ip_address(), engine.free_port(), max(1, int(bundle["CPU"]))
+    joined = [other.join.remote(rank, ranks, address, port, threads) for rank, other in enumerate(others, start=1)]
+    engine.join_group(0, ranks, address, port)
+    ray.get(joined)
+    return others

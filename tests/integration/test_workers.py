@@ -1,0 +1,111 @@
+"""One trial over two ranks: real processes, gloo, DeepSpeed at ZeRO 0, 1 and 2, and the sweep that runs it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from spd_ray import engine
+from spd_ray.records import read_trials
+from tests.integration.test_sweep import SPACE, scores, steps_of, sweep_of  # noqa: F401
+from tests.integration.two_ranks import measure
+
+METHOD = {
+    "total_epochs": 4, "stage1_epochs": 2, "stage2_epochs": 1, "stage1_lr": 2e-3, "batch_size": 8,
+    "target_sparsity": 0.5, "dropout": 0.0, "p0": 0.5, "pruning_events": 3, "objective": {"task": 1.0, "cosine": 1.0},
+}  # fmt: skip
+COMBINATIONS = [("fp32", 0), ("fp32", 1), ("fp32", 2), ("bf16", 1), ("fp16", 2)]
+# relative, of a training step's loss: the order of sums in fp32, rounded gradients below
+TOLERANCE = {"fp32": 1e-4, "bf16": 5e-2, "fp16": 1e-2}
+
+
+@pytest.fixture(scope="module")
+def curves(tiny_teacher, tmp_path_factory):
+    """What `two_ranks.measure` finds on one rank, and on each of two."""
+    folder = tmp_path_factory.mktemp("ranks")
+    names = ("task", "model", "teacher")
+    settings = {n: c.model_dump(mode="json") for n, c in zip(names, tiny_teacher.configs, strict=True)}
+    order = {
+        "settings": {**settings, "method": METHOD}, "combinations": COMBINATIONS, "folder": str(folder),
+        "port": engine.free_port(),
+    }  # fmt: skip
+    (folder / "order.json").write_text(json.dumps(order))
+    words = [sys.executable, "-m", "tests.integration.two_ranks", str(folder / "order.json")]
+    others = [
+        subprocess.Popen([*words, str(rank)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for rank in (0, 1)
+    ]
+    for other in others:
+        _, errors = other.communicate(timeout=400)
+        assert other.returncode == 0, errors.decode()
+    alone = measure(order["settings"], COMBINATIONS, folder / "alone")
+    return alone, *(json.loads((folder / f"rank-{rank}.json").read_text()) for rank in (0, 1))
+
+
+@pytest.mark.parametrize(("precision", "zero_stage"), COMBINATIONS)
+def test_two_ranks_follow_the_curve_of_one(curves, precision, zero_stage):
+    alone, first, second = (found[f"{precision}-{zero_stage}"] for found in curves)
+    steps = [[row for row in found["whole"] if row[1] == "batch"] for found in (alone, first)]
+    assert [(s, d, n) for s, _, _, d, n in steps[0]] == [(s, d, n) for s, _, _, d, n in steps[1]]
+    tolerance = TOLERANCE[precision]
+    assert [row[2] for row in steps[1]] == pytest.approx([row[2] for row in steps[0]], rel=tolerance, abs=tolerance)
+    assert first["masks"] == second["masks"] == alone["masks"]
+    assert first["whole"] == second["whole"]
+    assert first["norm"] == second["norm"] == pytest.approx(alone["norm"], rel=tolerance)
+
+
+@pytest.mark.parametrize(("precision", "zero_stage"), COMBINATIONS)
+def test_two_ranks_resume_bit_for_bit(curves, precision, zero_stage):
+    for found in curves[1:]:
+        both = found[f"{precision}-{zero_stage}"]
+        assert both["resumed"] == both["whole"]
+
+
+@pytest.fixture(scope="module")
+def two_workers(sweep_of):  # noqa: F811
+    trial = {**SPACE["trial"], "dropout": 0.0}
+    resources = {"workers": 2, "cpus_per_worker": 1, "concurrent": 1}
+    done, folder = sweep_of("two_workers", trial=trial, resources=resources, engine={"zero_stage": 2})
+    assert done.returncode == 0, done.stderr
+    return folder, trial
+
+
+def test_a_sweep_of_two_worker_trials_ends_like_one_of_lone_workers(two_workers, sweep_of):  # noqa: F811
+    folder, trial = two_workers
+    done, alone = sweep_of("lone_workers", trial=trial, engine={"zero_stage": 2})
+    assert done.returncode == 0, done.stderr
+    assert [row[:4] for row in scores(folder)] == [row[:4] for row in scores(alone)]
+    ours, theirs = ([row for row in steps_of(which) if row["split"] == "batch"] for which in (folder, alone))
+    assert [row["draw"] for row in ours] == [row["draw"] for row in theirs]
+    assert [row["value"] for row in ours] == pytest.approx([row["value"] for row in theirs], rel=1e-3, abs=1e-3)
+    assert not [
+        process for process in psutil.process_iter(["cmdline"]) if "ray::" in " ".join(process.info["cmdline"] or [])
+    ]
+
+
+def test_a_rank_that_is_shot_costs_its_trial_nothing(two_workers, sweep_of):  # noqa: F811
+    folder, trial = two_workers
+    resources = {"workers": 2, "cpus_per_worker": 1, "concurrent": 1}
+    words = sweep_of.command("shot_rank", trial=trial, resources=resources, engine={"zero_stage": 2})
+    sweep = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    deadline, shot = time.monotonic() + 240, False
+    while sweep.poll() is None and time.monotonic() < deadline:
+        ranks = [
+            p
+            for p in psutil.process_iter(["name", "cmdline"])
+            if (p.info["cmdline"] or [""])[0].startswith("ray::Rank")
+        ]
+        state = Path(folder.parent / "shot_rank" / "state")
+        if ranks and not shot and any(state.glob("*/step-*")):
+            os.kill(ranks[0].pid, signal.SIGKILL)
+            shot = True
+        time.sleep(0.2)
+    assert sweep.wait(timeout=60) == 0, sweep.stderr.read().decode()
+    assert shot
+    assert scores(folder.parent / "shot_rank") == scores(folder)
+    assert {trial.status for trial in read_trials(folder.parent / "shot_rank")} == {"finished"}
