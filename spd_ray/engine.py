@@ -117,7 +117,7 @@ def make_engine(
     engine, *_ = deepspeed.initialize(
         model=model.to(device()), optimizer=optimizer, config=settings, dist_init_required=False
     )
-    if torch.distributed.get_world_size() == 1 and config.zero_stage == 0:
+    if torch.distributed.get_world_size() == 1 and config.zero_stage == 0 and config.precision == "fp32":
         engine.enable_backward_allreduce = False  # a sum over one rank costs an eighth of a small model's step
     return engine
 
@@ -147,11 +147,18 @@ def rewind(engine: deepspeed.DeepSpeedEngine, values: dict[str, torch.Tensor]) -
 def apply_step(engine: deepspeed.DeepSpeedEngine, loss: torch.Tensor) -> None:
     """Gradient of `loss`, clipping, and one optimizer step, or a skipped one where fp16 overflows.
 
-    In fp16 at ZeRO 0, DeepSpeed 0.19 divides the gradients by a loss scale that it has not multiplied with.
+    What has no gradient (a student layer that the draw leaves out) gets zeros, as DeepSpeed's sum over ranks gives it:
+    AdamW's moments decay there too. In fp16 at ZeRO 0, DeepSpeed 0.19 divides the gradients by a loss scale that it
+    has not multiplied with.
     """
     if engine.fp16_enabled() and not engine.zero_optimization():
         loss = loss * engine.optimizer.loss_scale
     engine.backward(loss)
+    if not engine.enable_backward_allreduce:
+        for group in engine.optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
     engine.step()
 
 
