@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from analysis import claims, listings, report, scoreboard, sheets, style
+from analysis import claims, comparison, listings, report, scoreboard, sheets, style
 from analysis.errors import AnalysisError, NoData
 from analysis.folders import open_folder
 from analysis.panels import Panel, panels
@@ -105,6 +105,10 @@ def _tables_text(contents: report.Contents) -> str:
         body = f"No table: {board}.\n" if isinstance(board, str) else sheets.markdown(listings.board(board))
         printed = sheets.markdown(listings.printed(int(name[-1])))
         parts.append(f"## {scoreboard.TITLES[name]}\n\n{body}\nAs printed in the paper:\n\n{printed}")
+    for tables in contents.sweeps:
+        if rows := comparison.compute(tables):
+            side_by_side = sheets.markdown(listings.methods(rows))
+            parts.append(f"## Methods side by side in {tables.name}\n\n{report.METHODS_NOTE}\n\n{side_by_side}")
     return "\n".join(parts)
 
 

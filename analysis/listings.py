@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from analysis import paper, words
 from analysis.claims import UNDECIDED, Result
+from analysis.comparison import Row
 from analysis.scoreboard import Board, Cell
 from analysis.sheets import NONE, Link, Sheet, number, score, signed
 from analysis.statistics import Estimate
@@ -100,6 +101,29 @@ def printed(table: int) -> Sheet:
     headings = (("method", ""), ("remains", ""), *((task, "") for task in paper.TASKS))
     rows = paper.TABLE_1 if table == 1 else paper.TABLE_2
     return Sheet(headings, tuple((row.method, row.remains, *(number(s, ".1f") for s in row.scores)) for row in rows))
+
+
+def methods(rows: Sequence[Row]) -> Sheet:
+    """A row a method, each at its best configuration."""
+    headings = (
+        ("method", ""), ("score", "mean over seeds, on the split that students are chosen on"),
+        ("+-", "sample standard deviation over seeds"), ("n", "seeds"), ("gap", "train minus score"),
+        ("encoder remains", "parameters of the encoder that are not zero"),
+        ("parameters", "of the whole student, zeros not counted"), ("steps", ""),
+        ("seconds", "inside training steps times workers, mean of a trial"),
+        ("rate", "initial learning rate of the best configuration"),
+        ("of", "configurations that it was chosen from, on that split"),
+    )  # fmt: skip
+    return Sheet(headings, tuple(map(_method_row, rows)))
+
+
+def _method_row(row: Row) -> tuple[str, ...]:
+    remains = number(None if row.remaining is None else 100 * row.remaining, ".1f")
+    return (
+        words.method_name(row.method), score(row.score), score(row.deviation), str(row.seeds), signed(row.gap),
+        f"{remains}%", NONE if row.parameters is None else _millions(row.parameters), number(row.steps, "d"),
+        number(row.seconds, ".1f"), words.short_rate(row.rate), str(row.configurations),
+    )  # fmt: skip
 
 
 def sweeps(found: Sequence[Tables]) -> Sheet:

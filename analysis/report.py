@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
-from analysis import listings, sheets, words
+from analysis import comparison, listings, sheets, words
 from analysis.claims import Result
 from analysis.errors import NoData
 from analysis.page_assets import CSS, SCRIPT
@@ -21,6 +21,11 @@ CLAIMS_NOTE = (
     "Undecided: it is neither, or there are fewer than 3 seeds; the seeds it would take assume that estimate and "
     "variance stay as they are. Tasks named mini_ are the synthetic miniature's: what holds there is not thereby shown "
     "for BERT on GLUE."
+)
+
+METHODS_NOTE = (
+    "Each method at the best of the configurations that the sweep gave it, chosen by the mean over seeds on the very "
+    "split that is shown: with more configurations the best is the more flattered."
 )
 
 
@@ -54,6 +59,7 @@ def page(contents: Contents) -> str:
     sections = dict.fromkeys(entry.section for entry in contents.entries)
     figures = "\n".join(_section(section, contents.entries) for section in sections)
     boards = "\n".join(_board(name, board) for name, board in contents.boards)
+    compared = "\n".join(_compared(tables) for tables in contents.sweeps)
     trials = "\n".join(_trials(tables, contents) for tables in contents.sweeps)
     return f"""<!doctype html>
 <html lang="en">
@@ -76,6 +82,9 @@ def page(contents: Contents) -> str:
 {figures}
 <h2>The paper's tables</h2>
 {boards}
+<h2>Methods side by side</h2>
+<p class="note">{escape(METHODS_NOTE)}</p>
+{compared}
 <h2>Sweeps</h2>
 {sheets.html(listings.sweeps(contents.sweeps))}
 <h2>Trials</h2>
@@ -116,6 +125,11 @@ def _tiles(sweeps: Sequence[Tables]) -> str:
         for label, value, note in cells
     )
     return f'<dl class="tiles">{tiles}</dl>'
+
+
+def _compared(tables: Tables) -> str:
+    rows = comparison.compute(tables)
+    return f"<h3>{escape(tables.name)}</h3>{sheets.html(listings.methods(rows))}" if rows else ""
 
 
 def _section(section: str, entries: Sequence[Entry]) -> str:

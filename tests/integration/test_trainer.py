@@ -196,6 +196,12 @@ def test_endless_overflow_ends_the_trial_with_its_reason(run_of, zero_stage):
         next(train_spd(run))
 
 
+@pytest.mark.parametrize("zero_stage", [1, 2])
+def test_a_layer_that_the_draw_leaves_out_keeps_its_momentum_at_every_zero_stage(run_of, zero_stage):
+    run = run_of()
+    assert losses_of(run_of(EngineConfig(zero_stage=zero_stage))) == pytest.approx(losses_of(run), rel=1e-4)
+
+
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 @pytest.mark.parametrize("zero_stage", [0, 1, 2])
 def test_lower_precision_follows_the_fp32_curve(run_of, precision, zero_stage):
