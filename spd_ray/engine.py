@@ -8,7 +8,6 @@ import logging
 import math
 import os
 import resource
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -24,11 +23,13 @@ import deepspeed
 from deepspeed.accelerator import get_accelerator
 
 from spd_ray.config import EngineConfig
+from spd_ray.network import free_port, interface_of
 from spd_ray.surgery import masked_linears
 
 logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+LOOPBACK = "127.0.0.1"
 ADAM_BETAS = (0.9, 0.999)
 REWEIGHTING_EPSILON = 1e-2  # of the reweighted L1 norm: the penalty of a weight w is l1 / (|w| + this)
 
@@ -57,28 +58,24 @@ def device() -> torch.device:
     return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 
 
-def free_port() -> int:
-    """A port of this machine on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
+def join_group(rank: int, size: int, head: str, port: int, own: str) -> None:
+    """Become `rank` of a process group of `size`; returns when all have joined.
 
-
-def join_group(rank: int, size: int, address: str, port: int) -> None:
-    """Become `rank` of a process group of `size`, whose rank 0 listens at `address`; returns when all have joined.
-
-    DeepSpeed would look for MPI if the variables were not set, and Gloo for the host name's interface.
+    `head` is the address at which rank 0 listens, `own` this rank's. DeepSpeed would look for MPI if the variables were
+    not set, and Gloo would take the host name's interface, often a loopback.
     """
     if torch.distributed.is_initialized():
         return
-    group = {"RANK": rank, "LOCAL_RANK": 0, "WORLD_SIZE": size, "MASTER_ADDR": address, "MASTER_PORT": port}
+    group = {"RANK": rank, "LOCAL_RANK": 0, "WORLD_SIZE": size, "MASTER_ADDR": head, "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in group.items()})
+    for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+        os.environ.setdefault(name, interface_of(own))
     deepspeed.init_distributed(verbose=False)
 
 
 def ensure_group() -> None:
     """A process group of one, unless this process has joined another."""
-    join_group(0, 1, "127.0.0.1", free_port())
+    join_group(0, 1, LOOPBACK, free_port(), LOOPBACK)
 
 
 def rank() -> int:

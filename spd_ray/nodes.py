@@ -1,11 +1,9 @@
 """What the doctor asks of every node of a Ray cluster: versions, devices, storage, token, all-reduce."""
 
-import fcntl
 import importlib.metadata as metadata
 import os
 import shutil
 import socket
-import struct
 import sys
 import time
 import uuid
@@ -16,9 +14,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from spd_ray import network
+
 OK, WARNING, FAILED = "ok", "warning", "failed"
 PACKAGES = ("spd_ray", "ray", "torch", "deepspeed", "transformers", "datasets", "pyarrow", "numpy")
-SIOCGIFADDR = 0x8915  # Linux: the IPv4 address of a network interface
 ANSWER_SECONDS = 25.0  # how long nodes may take
 ELEMENTS = 2**20  # of the tensor that is summed over the nodes: 4 MiB
 
@@ -245,7 +244,7 @@ def sum_over_ranks(backend: str, host: str, port: int, rank: int, world: int, ad
 
     os.environ.pop("CUDA_VISIBLE_DEVICES", None)
     for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
-        os.environ.setdefault(name, interface_of(address))
+        os.environ.setdefault(name, network.interface_of(address))
     store = distributed.TCPStore(host, port, is_master=False)
     limit = timedelta(seconds=ANSWER_SECONDS - 5)
     distributed.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=limit)
@@ -260,14 +259,3 @@ def sum_over_ranks(backend: str, host: str, port: int, rank: int, world: int, ad
         return seconds
     finally:
         distributed.destroy_process_group()
-
-
-def interface_of(address: str) -> str:
-    """The network interface with that IPv4 address; Gloo's own choice is the host name's, often a loopback."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        for _, name in socket.if_nameindex():
-            with suppress(OSError):
-                answer = fcntl.ioctl(probe.fileno(), SIOCGIFADDR, struct.pack("256s", name.encode()))
-                if socket.inet_ntoa(answer[20:24]) == address:
-                    return name
-    raise ValueError(f"no network interface has the address {address}")

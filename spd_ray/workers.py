@@ -10,6 +10,7 @@ from ray import tune
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from spd_ray import engine
+from spd_ray.network import free_port
 from spd_ray.trainer import TrainingError
 from spd_ray.trial import TrialRunner, order_of
 
@@ -57,9 +58,9 @@ class SpdTrainable(tune.Trainable):
 class Rank:
     """A rank above 0 of a trial: it does what rank 0 asks for, at the same time."""
 
-    def join(self, rank: int, ranks: int, address: str, port: int, threads: int) -> None:
+    def join(self, rank: int, ranks: int, head: str, port: int, threads: int) -> None:
         torch.set_num_threads(threads)
-        engine.join_group(rank, ranks, address, port)
+        engine.join_group(rank, ranks, head, port, ray.util.get_node_ip_address())
 
     def start(self, order: dict[str, Any]) -> None:
         self.runner = TrialRunner(order_of(order))
@@ -88,8 +89,8 @@ def start_ranks(ranks: int, bundle: dict[str, float]) -> list[Any]:
         .remote()
         for rank in range(1, ranks)
     ]
-    address, port, threads = ray.util.get_node_ip_address(), engine.free_port(), max(1, int(bundle["CPU"]))
+    address, port, threads = ray.util.get_node_ip_address(), free_port(), max(1, int(bundle["CPU"]))
     joined = [other.join.remote(rank, ranks, address, port, threads) for rank, other in enumerate(others, start=1)]
-    engine.join_group(0, ranks, address, port)
+    engine.join_group(0, ranks, address, port, address)
     ray.get(joined)
     return others

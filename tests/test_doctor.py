@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from spd_ray import doctor, nodes
+from spd_ray import doctor, network, nodes
 from spd_ray.errors import run_main
 from spd_ray.nodes import FAILED, OK, WARNING, Finding, NodeReport
 
@@ -175,9 +175,9 @@ def test_gpus_are_counted_by_name_and_need_no_compiler():
 
 
 def test_the_interface_of_an_address():
-    assert nodes.interface_of("127.0.0.1") == "lo"
+    assert network.interface_of("127.0.0.1") == "lo"
     with pytest.raises(ValueError, match="no network interface"):
-        nodes.interface_of("198.51.100.1")
+        network.interface_of("198.51.100.1")
 
 
 def test_secrets_are_struck_out_of_any_line(monkeypatch, capsys):

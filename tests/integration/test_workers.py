@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from spd_ray import engine
+from spd_ray.network import free_port
 from spd_ray.records import read_trials
 from tests.integration.test_sweep import SPACE, scores, steps_of, sweep_of  # noqa: F401
 from tests.integration.two_ranks import measure
@@ -33,7 +33,7 @@ def curves(tiny_teacher, tmp_path_factory):
     settings = {n: c.model_dump(mode="json") for n, c in zip(names, tiny_teacher.configs, strict=True)}
     order = {
         "settings": {**settings, "method": METHOD}, "combinations": COMBINATIONS, "folder": str(folder),
-        "port": engine.free_port(),
+        "port": free_port(),
     }  # fmt: skip
     (folder / "order.json").write_text(json.dumps(order))
     words = [sys.executable, "-m", "tests.integration.two_ranks", str(folder / "order.json")]

@@ -70,6 +70,6 @@ def _folder(path: Path) -> Iterator[Path]:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     order = json.loads(Path(sys.argv[1]).read_text())
-    engine.join_group(int(sys.argv[2]), 2, "127.0.0.1", order["port"])
+    engine.join_group(int(sys.argv[2]), 2, "127.0.0.1", order["port"], "127.0.0.1")
     result = measure(order["settings"], order["combinations"], Path(order["folder"]))
     (Path(order["folder"]) / f"rank-{sys.argv[2]}.json").write_text(json.dumps(result))
