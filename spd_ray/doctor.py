@@ -104,11 +104,11 @@ def check_versions() -> Finding:
         pins = dict(line.split("==") for line in CONSTRAINTS.read_text().splitlines() if "==" in line)
     pins = {name.lower(): version for name, version in pins.items()}
     missing, other, required = [], [], [Requirement(line) for line in metadata.requires("spd_ray") or []]
-    required = [requirement for requirement in required if requirement.marker is None]
+    required = [one for one in required if one.marker is None or one.marker.evaluate({"extra": "sweep"})]
     for requirement in required:
         have, name = version_of(requirement.name), requirement.name.lower()
         if have is None or have not in requirement.specifier:
-            missing.append(f"{requirement} (here: {have or 'none'})")
+            missing.append(f"{requirement.name}{requirement.specifier} (here: {have or 'none'})")
         elif name in pins and have != pins[name]:
             other.append(f"{name} {have} (tested: {pins[name]})")
     mend = f"pip install -c {CONSTRAINTS.name} -e '.[sweep]'"

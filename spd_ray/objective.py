@@ -106,7 +106,7 @@ def _own_terms(
         if (ours := student.layers[index]) is not None and (theirs := teacher.layers[index]) is not None
     ]
     zero = student.logits.new_zeros((), dtype=torch.float32)
-    for name in LAYER_TERMS.keys() & wanted.keys():
+    for name in [name for name in LAYER_TERMS if name in wanted]:  # one order in every process: sums depend on it
         values[name] = sum((LAYER_TERMS[name](ours, theirs, tokens) for ours, theirs in compared), zero)
     return values
 

@@ -1,5 +1,10 @@
 """Eq. (2): which terms an objective has, over which layers, and what it reads of the teacher."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -53,6 +58,20 @@ def test_only_terms_with_a_weight_are_there_and_the_sum_weighs_them() -> None:
     found = terms(objective, model(0.0, 0.0, 0.0), TEACHER, LABELS, TOKENS)
     assert set(found) == {"task", "hidden"}
     assert weighted_sum(objective, found).item() == pytest.approx(2 * 9 + 3 * 0.6931472)
+
+
+def test_the_terms_have_one_order_in_every_process() -> None:
+    objective = ObjectiveConfig.model_validate({**NOTHING, "cosine": 1, "hidden": 1, "task": 1, "attention": 1})
+    code = (
+        "import test_objective as t; from spd_ray.config import ObjectiveConfig as C; "
+        f"print(*t.terms(C.model_validate({objective.model_dump()}), t.model(0., 0.), t.TEACHER, t.LABELS, t.TOKENS))"
+    )
+    for hash_seed in ("1", "2", "3"):  # the order of a set of names follows it
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, cwd=Path(__file__).parent, capture_output=True, text=True
+        )
+        assert done.stdout.split() == ["task", "hidden", "attention", "cosine"], done.stderr
 
 
 def test_without_a_teacher_the_labels_are_left() -> None:
