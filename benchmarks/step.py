@@ -135,8 +135,8 @@ def our_steps(teacher: Teacher, method: MethodConfig, precision: str, seed: int)
     run = prepare(
         TrialConfig(task=task, model=model, teacher=settings, method=method, engine=engine, seed=seed), teacher
     )
-    for step, batch in enumerate(batches_from(run, 0)):
-        training_step(run, step, batch, 0.0)
+    for step, parts in enumerate(batches_from(run, 0)):
+        training_step(run, step, parts, 0.0)
         yield
 
 
