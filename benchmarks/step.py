@@ -3,8 +3,9 @@
 The plain loop: stock eager modules, every example padded to 128, a teacher forward in every step, masks
 multiplied into the weights in every step, PyTorch's AdamW. Ours: `spd_ray.trainer.training_step` as a trial
 runs it. Both start from the same weights, half of them pruned, see the same batches under the same draws, and run in
-one process, in turn; the table gives medians over the blocks, the ratio block by block, and how far the losses of the
-first steps are apart.
+one process, in turn; the table gives medians over the blocks, the ratio block by block, how many times fewer
+floating-point operations ours takes, what share of this machine's matrix-product ceiling it reaches, and how far the
+losses of the first steps are apart.
 
 The lengths are drawn from the deciles of GLUE's RTE (pairs) and CoLA (sentences); the tokens are random.
 """
@@ -14,7 +15,7 @@ import copy
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,10 @@ import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast, PreTrainedModel
 
+from spd_ray import engine as engines
 from spd_ray import surgery
 from spd_ray.config import EngineConfig, MethodConfig, ModelConfig, TaskConfig, TeacherConfig, Timeline, TrialConfig
 from spd_ray.data import EncodedSplit, EncodedTask, epoch_batches
@@ -37,7 +40,6 @@ from spd_ray.trainer import batches_from, draw_at, prepare, training_step
 
 PADDED_LENGTH = 128
 SPARSITY = 0.5
-COMPARED_STEPS = 6
 VOCABULARY = 1000
 EXAMPLES = 512
 LENGTH_DECILES = {
@@ -165,14 +167,6 @@ def our_steps(teacher: Teacher, method: MethodConfig, precision: str, seed: int)
         yield training_step(run, step, parts, SPARSITY).value
 
 
-def largest_difference(teacher: Teacher, method: MethodConfig, precision: str) -> float:
-    """Of the two loops' losses, relative, over the first steps; without dropout, whose masks differ with padding."""
-    still = method.model_copy(update={"dropout": 0.0})
-    loops = plain_steps(teacher.model, teacher.data.train, still, 0), our_steps(teacher, still, precision, 0)
-    pairs = itertools.islice(zip(*loops, strict=False), COMPARED_STEPS)
-    return max(abs(plain - ours) / abs(plain) for plain, ours in pairs)
-
-
 def seconds_a_step(steps: Iterator[float], count: int) -> float:
     started = time.perf_counter()
     for _ in range(count):
@@ -180,9 +174,13 @@ def seconds_a_step(steps: Iterator[float], count: int) -> float:
     return (time.perf_counter() - started) / count
 
 
-def compare(make: list[Callable[[], Iterator[float]]], block: int, blocks: int) -> list[list[float]]:
+def loops(teacher: Teacher, precision: str, method: MethodConfig) -> tuple[Iterator[float], Iterator[float]]:
+    """The plain loop and ours, from the same weights over the same batches."""
+    return plain_steps(teacher.model, teacher.data.train, method, 0), our_steps(teacher, method, precision, 0)
+
+
+def compare(loops: Sequence[Iterator[float]], block: int, blocks: int) -> list[list[float]]:
     """Seconds a step of each loop, block by block, in turn, after a block of warm-up."""
-    loops = [build() for build in make]
     for loop in loops:
         seconds_a_step(loop, block)
     times: list[list[float]] = [[] for _ in loops]
@@ -190,6 +188,25 @@ def compare(make: list[Callable[[], Iterator[float]]], block: int, blocks: int) 
         for loop, measured in zip(loops, times, strict=True):
             measured.append(seconds_a_step(loop, block))
     return times
+
+
+def losses_and_flops(steps: Iterator[float], count: int) -> tuple[np.ndarray, float]:
+    """The losses of the next `count` steps, and the floating-point operations of a step's matrix products."""
+    with FlopCounterMode(display=False) as counter:
+        losses = np.array([next(steps) for _ in range(count)])
+    return losses, counter.get_total_flops() / count
+
+
+def ceiling(precision: str) -> float:
+    """Floating-point operations a second of a large matrix product: what no step can exceed. The best of five."""
+    size = 2048
+    one = torch.ones(size, size, dtype=engines.DTYPES[precision])
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        one @ one
+        seconds.append(time.perf_counter() - started)
+    return 2 * size**3 / min(seconds)
 
 
 def main() -> None:
@@ -201,34 +218,38 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--block", type=int, default=4, help="steps a block")
     parser.add_argument("--blocks", type=int, default=5)
+    parser.add_argument("--compared", type=int, default=6, help="steps whose losses and operations are compared")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     method = MethodConfig(p0=options.p0, batch_size=options.batch_size, dropout=0.1)
+    limit = ceiling(options.precision)
     table = Table(
-        "lengths", "plain ms", "ours ms", "ratio", "ratio min-max", "plain tokens/s", "ours tokens/s", "loss apart",
+        "lengths", "plain ms", "ours ms", "ratio (smallest to largest)", "fewer operations", "ours tokens/s",
+        "of the ceiling", "losses apart",
         title=f"{options.shape}, {options.precision}, batch {options.batch_size}, p0 {options.p0:g}, "
         f"{options.threads} thread(s), torch {torch.__version__}",
+        caption=f"ceiling: {limit / 1e9:.0f} GFLOP/s in a {options.precision} matrix product of 2048 x 2048",
     )  # fmt: skip
     for lengths_of in options.lengths:
         data = random_task(lengths_of, np.random.default_rng(0))
         teacher = random_teacher(SHAPES[options.shape], data)
-        plain, ours = compare(
-            [
-                partial(plain_steps, teacher.model, data.train, method, 0),
-                partial(our_steps, teacher, method, options.precision, 0),
-            ],
-            options.block,
-            options.blocks,
-        )
-        ratios = [p / o for p, o in zip(plain, ours, strict=True)]
-        tokens = float(data.train.lengths.mean()) * options.batch_size
-        p, o = statistics.median(plain), statistics.median(ours)
+        make = partial(loops, teacher, options.precision)
+        times = compare(make(method), options.block, options.blocks)
+        plain, ours = (statistics.median(measured) for measured in times)
+        still = method.model_copy(update={"dropout": 0.0})  # dropout's masks differ with padding
+        (their_losses, their_flops), (losses, flops) = (losses_and_flops(one, options.compared) for one in make(still))
+        ratios = [p / o for p, o in zip(*times, strict=True)]
         table.add_row(
-            lengths_of, f"{p * 1e3:.1f}", f"{o * 1e3:.1f}", f"{statistics.median(ratios):.2f}",
-            f"{min(ratios):.2f}-{max(ratios):.2f}", f"{tokens / p:,.0f}", f"{tokens / o:,.0f}",
-            f"{largest_difference(teacher, method, options.precision):.0e}",
-        )  # fmt: skip
+            lengths_of,
+            f"{plain * 1e3:.1f}",
+            f"{ours * 1e3:.1f}",
+            f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
+            f"{their_flops / flops:.2f}",
+            f"{data.train.lengths.mean() * options.batch_size / ours:,.0f}",
+            f"{flops / ours / limit:.0%}",
+            f"{np.abs(losses / their_losses - 1).max():.0e}",
+        )
     Console(width=130).print(table)
 
 
