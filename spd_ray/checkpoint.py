@@ -75,8 +75,8 @@ def count_zeros(model: PreTrainedModel) -> list[LayerZeros]:
 def verify_checkpoint(folder: Path, sparsity: float, per_matrix: bool, teacher: Teacher) -> Verification:
     """Read `folder` back, count its zeros and score it again, on what students are chosen on and on dev.
 
-    Raises ValueError if a file is not as it was written, or if a matrix (or, unless `per_matrix`, all of them together) has not exactly the zeros that
-    `sparsity` asks for.
+    Raises ValueError if a file is not as it was written, or if a matrix (unless `per_matrix`, all of them together)
+    has not exactly the zeros that `sparsity` asks for.
     """
     check_sums(folder)
     model = load_checkpoint(folder)

@@ -27,6 +27,7 @@ from spd_ray.surgery import masked_linears
 logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+ZERO_3 = {"stage3_param_persistence_threshold": 0, "stage3_prefetch_bucket_size": 0}  # each draw is another graph
 LOOPBACK = "127.0.0.1"
 ADAM_BETAS = (0.9, 0.999)
 REWEIGHTING_EPSILON = 1e-2  # of the reweighted L1 norm: the penalty of a weight w is l1 / (|w| + this)
@@ -135,7 +136,7 @@ def make_engine(
         "train_micro_batch_size_per_gpu": math.ceil(batch_size / world_size() / config.gradient_accumulation_steps),
         "gradient_accumulation_steps": config.gradient_accumulation_steps,
         "gradient_clipping": clip_norm,
-        "zero_optimization": {"stage": config.zero_stage},
+        "zero_optimization": {"stage": config.zero_stage, **(ZERO_3 if config.zero_stage == 3 else {})},
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 2**31,
     }
@@ -164,30 +165,18 @@ def set_rates(engine: deepspeed.DeepSpeedEngine, learning_rate: float, l1: float
         group["l1"] = l1 if group["prunable"] else 0.0
 
 
-@torch.no_grad()
-def rewind(engine: deepspeed.DeepSpeedEngine, values: dict[str, torch.Tensor]) -> None:
-    """Set the parameters named in `values` and forget the optimizer's moments; the step count goes on."""
-    for name, parameter in engine.module.named_parameters():
-        if name in values:
-            parameter.copy_(values[name])
-    wrapped = engine.optimizer
-    if hasattr(wrapped, "refresh_fp32_params"):
-        wrapped.refresh_fp32_params()
-    for state in getattr(wrapped, "optimizer", wrapped).state.values():
-        for moment in state.values():
-            if isinstance(moment, torch.Tensor):
-                moment.zero_()
-
-
 def apply_part(engine: deepspeed.DeepSpeedEngine, loss: torch.Tensor) -> None:
     """Add the gradient of `loss`, of a part of a batch; with its last part, clip and take one optimizer step.
 
     The step is skipped where fp16 overflows. What has no gradient (a student layer that the draw leaves out) gets
     zeros, as DeepSpeed's sum over ranks gives it: AdamW's moments decay there too. In fp16 at ZeRO 0, DeepSpeed 0.19
-    divides the gradients by a loss scale that it has not multiplied with.
+    divides the gradients by a loss scale that it has not multiplied with; at ZeRO 3 it takes the last step's gradient
+    of what has none now.
     """
     if engine.fp16_enabled() and not engine.zero_optimization():
         loss = loss * engine.optimizer.loss_scale
+    if engine.zero_optimization_stage() == 3 and engine.micro_steps % engine.gradient_accumulation_steps() == 0:
+        engine.optimizer.grad_partitions_flat_buffer.zero_()
     engine.backward(loss)
     if not engine.enable_backward_allreduce and engine.is_gradient_accumulation_boundary():
         for group in engine.optimizer.param_groups:

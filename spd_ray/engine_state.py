@@ -6,9 +6,11 @@ DeepSpeed's own checkpoints are pickles, cut by rank. Here nothing is unpickled,
 import itertools
 import json
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import deepspeed
 import torch
 from deepspeed.runtime.engine import DeepSpeedEngine
 from deepspeed.utils import (
@@ -28,6 +30,28 @@ MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's
 TENSORS, NUMBERS = "state.safetensors", "state.json"
 COUNTERS = ("global_steps", "global_samples", "micro_steps", "skipped_steps")
 SCALER = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")  # of the fp16 loss scale
+
+
+def whole_parameters(engine: DeepSpeedEngine, change: bool = False) -> AbstractContextManager[Any]:
+    """Every parameter whole inside the block, on all ranks: ZeRO 3 keeps parts. What is changed is kept if asked."""
+    if engine.zero_optimization_stage() < 3:
+        return nullcontext()
+    return deepspeed.zero.GatheredParameters(list(engine.module.parameters()), modifier_rank=0 if change else None)
+
+
+@torch.no_grad()
+def rewind(engine: DeepSpeedEngine, values: dict[str, Tensor]) -> None:
+    """Set the parameters named in `values` and forget the optimizer's moments; the step count goes on."""
+    with whole_parameters(engine, change=True):
+        for name, parameter in engine.module.named_parameters():
+            if name in values:
+                parameter.copy_(values[name])
+    if hasattr(engine.optimizer, "refresh_fp32_params"):
+        engine.optimizer.refresh_fp32_params()
+    for state in _base(engine).state.values():
+        for moment in state.values():
+            if isinstance(moment, torch.Tensor):
+                moment.zero_()
 
 
 def save_state(engine: DeepSpeedEngine, folder: Path | None) -> None:
@@ -65,9 +89,11 @@ def load_state(engine: DeepSpeedEngine, folder: Path) -> None:
     state = _base(engine).state
     _make_moments(engine, numbers["optimizer_steps"])
     _link_moments(engine)
+    with whole_parameters(engine, change=True):
+        for name, parameter, _ in _stepped(engine):
+            parameter.data.copy_(tensors[f"weight.{name}"])
     for name, parameter, master in _stepped(engine):
         weight = tensors[f"weight.{name}"].to(parameter.device)
-        parameter.data.copy_(weight)
         if master is None:
             safe_set_full_fp32_param(parameter, weight)
             for moment in MOMENTS:
@@ -102,7 +128,8 @@ def _stepped(engine: DeepSpeedEngine) -> list[tuple[str, nn.Parameter, Tensor | 
 def _pairs(engine: DeepSpeedEngine) -> Iterator[tuple[nn.Parameter, Tensor | None]]:
     wrapped, flat = engine.optimizer, itertools.chain.from_iterable
     if engine.zero_optimization():
-        return ((parameter, None) for parameter in flat(wrapped.bit16_groups))
+        groups = wrapped.fp16_groups if engine.zero_optimization_stage() == 3 else wrapped.bit16_groups
+        return ((parameter, None) for parameter in flat(groups))
     if hasattr(wrapped, "fp32_groups"):  # fp16 and bf16
         return zip(flat(wrapped.fp16_groups), flat(wrapped.fp32_groups), strict=True)
     return ((parameter, parameter) for group in wrapped.param_groups for parameter in group["params"])
@@ -111,14 +138,17 @@ def _pairs(engine: DeepSpeedEngine) -> Iterator[tuple[nn.Parameter, Tensor | Non
 def _make_moments(engine: DeepSpeedEngine, steps: float) -> None:
     """What AdamW makes at its first step, zeros as yet."""
     base = _base(engine)
-    for parameter in [parameter for group in base.param_groups for parameter in group["params"]]:
+    stepped = [parameter for group in base.param_groups for parameter in group["params"]]
+    if engine.zero_optimization_stage() == 3:
+        stepped = engine.optimizer.fp32_partitioned_groups_flat
+    for parameter in stepped:
         moments = {moment: torch.zeros_like(parameter) for moment in MOMENTS}
         base.state[parameter] = {"step": torch.tensor(steps), **moments}
 
 
 def _link_moments(engine: DeepSpeedEngine) -> None:
     """Tell ZeRO's parameters where their moments are: DeepSpeed 0.19 does it for the first parameter group alone."""
-    if engine.zero_optimization():
+    if engine.zero_optimization_stage() in (1, 2):
         wrapped = engine.optimizer
         for parameters, partition in zip(wrapped.bit16_groups, wrapped.single_partition_of_fp32_groups, strict=True):
             lazy_init_hp_params_optimizer_state(parameters, partition, _base(engine).state)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from spd_ray import engine as engines
-from spd_ray import losses, objective, surgery
+from spd_ray import engine_state, losses, objective, surgery
 from spd_ray.activations import LiveTeacher, RecordedTeacher, recorded_teacher
 from spd_ray.attention import ModelOutputs
 from spd_ray.config import Timeline, TrialConfig
@@ -72,6 +72,7 @@ def prepare(config: TrialConfig, teacher: Teacher) -> SpdRun:
     parameters = {name: p for name, p in model.named_parameters() if _is_trained(name, method.trained)}
     for parameter in model.parameters() if method.clip_over == "all" else parameters.values():
         parameter.requires_grad_(True)
+    initial = {n: p.detach().clone() for n, p in parameters.items()} if method.pruning == "lottery" else {}
     engine = engines.make_engine(
         model,
         list(parameters.values()),
@@ -91,7 +92,7 @@ def prepare(config: TrialConfig, teacher: Teacher) -> SpdRun:
         active=active,
         engine=engine,
         known=_known(config, teacher, model, layers),
-        initial={n: p.detach().clone() for n, p in parameters.items()} if method.pruning == "lottery" else {},
+        initial=initial,
     )
 
 
@@ -151,9 +152,10 @@ def train_spd(run: SpdRun) -> Iterator[StepRecord]:
 def prune(run: SpdRun, step: int) -> None:
     """The pruning event that is due after `step` applied steps, Eq. (3); lottery tickets rewind what is left."""
     kind = run.config.method.pruning
-    surgery.prune(run.model, run.timeline.pruning_rate(step), globally=kind in ("global_magnitude", "lottery"))
+    with engine_state.whole_parameters(run.engine):
+        surgery.prune(run.model, run.timeline.pruning_rate(step), globally=kind in ("global_magnitude", "lottery"))
     if kind == "lottery":
-        engines.rewind(run.engine, run.initial)
+        engine_state.rewind(run.engine, run.initial)
 
 
 def training_step(run: SpdRun, step: int, parts: Sequence[Batch], sparsity: float) -> StepRecord:
@@ -178,7 +180,7 @@ def training_step(run: SpdRun, step: int, parts: Sequence[Batch], sparsity: floa
         for index, part in enumerate(parts, start=engines.rank() * len(parts)):
             torch.manual_seed((seed * 1_000_003 + step) * engines.world_size() * len(parts) + index)
             terms = loss_terms(run, part, step, draw)
-            loss = with_gradient(run, objective.weighted_sum(timeline.objective(step), terms))
+            loss = with_gradient(run, part, objective.weighted_sum(timeline.objective(step), terms))
             engines.apply_part(run.engine, loss)
             found.append(torch.stack([loss, *terms.values()]).detach())
 
@@ -287,12 +289,11 @@ def mixed_consistency(run: SpdRun, batch: Batch, step: int, draw: Draw, student:
     return losses.consistency_loss(mixed.hidden, plain.hidden, partner, share, batch.tokens)
 
 
-def with_gradient(run: SpdRun, loss: Tensor) -> Tensor:
-    """`loss` with a gradient for everything that is trained, be it zero."""
+def with_gradient(run: SpdRun, part: Batch, loss: Tensor) -> Tensor:
+    """`loss` with a gradient for everything that is trained, be it zero: where no student layer was drawn."""
     if loss.requires_grad:
         return loss
-    student = [p for p in run.model.parameters() if p.requires_grad]
-    return loss + 0.0 * torch.stack([p.float().sum() for p in student]).sum()
+    return loss + 0.0 * run_grafted(run, part.inputs, (True,) * len(run.layers)).logits.float().sum()
 
 
 def evaluate_student(run: SpdRun, step: int, sparsity: float) -> Iterator[StepRecord]:

@@ -136,10 +136,12 @@ class TrialRunner:
         standing = self._judged(chunk)
         rung = self.run.timeline.rung(standing.step)
         on_rung = rung is not None and standing.rungs[f"{rung:g}"]["step"] == standing.step
+        if standing.best_step == standing.step or on_rung:
+            with engine_state.whole_parameters(self.run.engine):
+                if engine.rank() == 0:
+                    folder = checkpoint_folder(order.sweep_folder, order.trial_id, rung)
+                    export_student(self.run, folder, order.command)
         if engine.rank() == 0:
-            if standing.best_step == standing.step or on_rung:
-                folder = checkpoint_folder(order.sweep_folder, order.trial_id, rung)
-                export_student(self.run, folder, order.command)
             part = records.step_part(order.sweep_folder, order.trial_id, before.step, standing.step)
             records.write_parquet(chunk, records.STEP_SCHEMA, part)
         self.standing = replace(standing, wall_seconds=before.wall_seconds + time.perf_counter() - started)
@@ -179,7 +181,8 @@ class TrialRunner:
             + engine.world_size() * sum(r.seconds for r in chunk if r.split == "batch"),
         )
         if pruning_done and (before.best_score is None or scored.value > before.best_score):
-            of_encoder, of_model = remaining_parameters(self.run.model)
+            with engine_state.whole_parameters(self.run.engine):
+                of_encoder, of_model = remaining_parameters(self.run.model)
             return replace(
                 standing,
                 best_score=scored.value,

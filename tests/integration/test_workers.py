@@ -20,7 +20,7 @@ METHOD = {
     "total_epochs": 4, "stage1_epochs": 2, "stage2_epochs": 1, "stage1_lr": 2e-3, "batch_size": 8,
     "target_sparsity": 0.5, "dropout": 0.0, "p0": 0.5, "pruning_events": 3, "objective": {"task": 1.0, "cosine": 1.0},
 }  # fmt: skip
-COMBINATIONS = [("fp32", 0), ("fp32", 1), ("fp32", 2), ("bf16", 1), ("fp16", 2)]
+COMBINATIONS = [("fp32", 0), ("fp32", 1), ("fp32", 2), ("fp32", 3), ("bf16", 1), ("fp16", 2)]
 # relative, of a training step's loss: the order of sums in fp32, rounded gradients below
 TOLERANCE = {"fp32": 1e-4, "bf16": 5e-2, "fp16": 1e-2}
 
