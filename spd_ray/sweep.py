@@ -26,8 +26,9 @@ from spd_ray.methods import METHODS
 from spd_ray.provenance import space_hash_of, write_sweep_yaml
 from spd_ray.records import read_trials
 from spd_ray.scheduling import LedgerSearcher, StageAwareAsha
-from spd_ray.space import create_study, load_spec
+from spd_ray.space import load_spec
 from spd_ray.spec import SweepSpec
+from spd_ray.study import create_study
 from spd_ray.teacher import Teacher, load_teacher
 from spd_ray.tracking import Tracker
 from spd_ray.watching import SweepWatcher

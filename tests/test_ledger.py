@@ -5,7 +5,8 @@ from optuna.trial import TrialState
 
 from spd_ray.ledger import Ledger
 from spd_ray.records import read_trials
-from spd_ray.space import create_study, load_spec
+from spd_ray.space import load_spec
+from spd_ray.study import create_study
 
 SPACE = """\
 task: {name: rte}

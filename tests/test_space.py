@@ -14,8 +14,9 @@ from optuna.trial import TrialState
 
 from spd_ray.config import MethodConfig, Timeline
 from spd_ray.errors import UserError
-from spd_ray.space import ask, create_study, load_spec, trial_values
+from spd_ray.space import load_spec
 from spd_ray.spec import SweepSpec
+from spd_ray.study import ask, create_study, trial_values
 
 TASK = "task: {name: mini_entailment}\n"
 SPACES = Path(__file__).parents[1] / "search_spaces"

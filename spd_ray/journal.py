@@ -1,0 +1,33 @@
+"""Append-only files of JSON lines, which a kill at any moment leaves readable."""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+
+def read_lines(path: Path) -> list[Any]:
+    """The entries of a journal; none if there is no file. A last line that was cut short does not count."""
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    return [json.loads(line) for line in text.split(b"\n")[:-1]]
+
+
+def cut_torn_line(path: Path) -> None:
+    """Remove a last line that a kill or a power cut left half-written, so that the next one begins on its own."""
+    if path.exists():
+        text = path.read_bytes()
+        if text and not text.endswith(b"\n"):
+            with path.open("r+b") as file:
+                file.truncate(text.rfind(b"\n") + 1)
+
+
+def append_lines(path: Path, entries: Iterable[Any]) -> None:
+    """Append `entries` in one write, a line each; they are on disk when it returns. The file ends with a whole line."""
+    text = "".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in entries)
+    with path.open("ab", buffering=0) as file:
+        file.write(text.encode())
+        os.fsync(file.fileno())
