@@ -20,7 +20,7 @@ def result(budget, score, pruning_done=True):
 
 @pytest.fixture
 def asha(tmp_path):
-    return StageAwareAsha([0.5, 0.75], reduction_factor=2, file=tmp_path / "rungs.json")
+    return StageAwareAsha([0.5, 0.75], reduction_factor=2, file=tmp_path / "rungs.jsonl")
 
 
 def test_the_upper_half_of_a_rung_goes_on(asha):
