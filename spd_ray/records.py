@@ -5,8 +5,9 @@ Steps (`steps/trial=<id>/<first>-<last>.parquet`) are in long form. A row is one
 evaluation (`split` "train" or the selection split, `metric` the task's metric or "loss"). `step` of a training step is
 its index t in [0, t3); `step` of an evaluation is the number of applied steps before it, in [1, t3].
 
-A trial writes a part an evaluation; one that has ended has all in one, named by the whole range. A part whose range
-lies within another's is superseded: it is about to be removed, and a reader leaves it out.
+A trial writes a part an evaluation; one that has ended has all in one, named by the whole range. For the moment between
+the appearance of the whole and the removal of its parts a row is there twice: a reader takes each (step, split, metric)
+once, and lists a trial's parts again if one vanishes.
 
 Trials (`trials.parquet`) hold one row a trial, that is, a configuration under one seed. While a sweep runs, what has
 changed in the last seconds is in `trials.journal` alone, a line of JSON a change: a whole record, the last one counts.
