@@ -14,6 +14,7 @@ from spd_ray.records import TrialRecord
 SECONDS_BETWEEN_LINES = 10.0
 SECONDS_BETWEEN_TABLES = 0.5
 SHOWN = ("stage", "budget", "sparsity", "score", "best_score", "train_score_now", "wall_seconds")  # in a row
+MOST_IN_A_LINE = 8
 ROMAN = {1: "I", 2: "II", 3: "III"}
 
 
@@ -48,7 +49,9 @@ class SweepDisplay:
         if self._live:
             self._live.update(self.table(), refresh=True)
         elif self.ledger.running:
-            running = [_running_text(t, self.standings.get(t.trial_id)) for t in self._running()]
+            trials = self._running()
+            running = [_running_text(t, self.standings.get(t.trial_id)) for t in trials[:MOST_IN_A_LINE]]
+            running += [f"{len(trials) - MOST_IN_A_LINE} more"] if len(trials) > MOST_IN_A_LINE else []
             self.console.print("; ".join(running), "|", self._summary_line(), soft_wrap=True)
 
     def end(self, trial_id: str) -> None:

@@ -25,9 +25,13 @@ def cut_torn_line(path: Path) -> None:
                 file.truncate(text.rfind(b"\n") + 1)
 
 
-def append_lines(path: Path, entries: Iterable[Any]) -> None:
-    """Append `entries` in one write, a line each; they are on disk when it returns. The file ends with a whole line."""
+def append_lines(path: Path, entries: Iterable[Any], outlives_power_cut: bool = False) -> None:
+    """Append `entries`, a line each, in one write, which a kill cannot undo; a power cut may, unless it is to outlive it.
+
+    The file ends with a whole line.
+    """
     text = "".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in entries)
     with path.open("ab", buffering=0) as file:
         file.write(text.encode())
-        os.fsync(file.fileno())
+        if outlives_power_cut:
+            os.fsync(file.fileno())

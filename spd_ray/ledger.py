@@ -17,12 +17,10 @@ import optuna
 from optuna.trial import TrialState
 
 from spd_ray.config import TrialConfig
-from spd_ray.records import TrialRecord, TrialStore
+from spd_ray.records import ENDED, TrialRecord, TrialStore
 from spd_ray.spec import SweepSpec
 from spd_ray.study import Draws, trial_values
 from spd_ray.tasks import TASKS
-
-ENDED = ("finished", "stopped", "failed")
 
 
 class Ledger:

@@ -29,6 +29,7 @@ from spd_ray.journal import append_lines, read_lines
 
 SCHEMA_VERSION = "2"
 _METADATA = {"spd_ray.schema_version": SCHEMA_VERSION}
+ENDED = ("finished", "stopped", "failed")  # the status of a trial that runs no more
 _FOLD_SECONDS = 5.0  # between two writings of trials.parquet, at least
 _FOLD_SHARE = 0.05  # of the time goes into them, at most
 
@@ -221,8 +222,8 @@ def write_trials(sweep_folder: Path, trials: Iterable[TrialRecord]) -> None:
 class TrialStore:
     """The trials of a sweep by id, and on disk: what a change costs does not grow with their number.
 
-    A change is on disk, in the journal, when `put` returns. `trials.parquet` is written anew when it is time again,
-    and the journal begins afresh; a kill in between repeats in the journal what the table has already.
+    A change is in the journal when `put` returns. `trials.parquet` is written anew when it is time again, and the
+    journal begins afresh; a kill in between repeats in the journal what the table has already.
     """
 
     def __init__(self, sweep_folder: Path) -> None:
@@ -233,9 +234,10 @@ class TrialStore:
         self.fold()
 
     def put(self, *trials: TrialRecord) -> None:
-        """Take up new trials, or what has become known of old ones."""
+        """Take up new trials, or what has become known of old ones; an end outlives a power cut: the study has it next."""
         self.trials.update((trial.trial_id, trial) for trial in trials)
-        append_lines(self._journal, [{name: getattr(trial, name) for name in TRIAL_SCHEMA.names} for trial in trials])
+        rows = [{name: getattr(trial, name) for name in TRIAL_SCHEMA.names} for trial in trials]
+        append_lines(self._journal, rows, outlives_power_cut=any(trial.status in ENDED for trial in trials))
         self.fold_if_due()
 
     def fold_if_due(self) -> None:

@@ -10,8 +10,8 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from spd_ray.display import SweepDisplay
-from spd_ray.ledger import ENDED, Ledger
-from spd_ray.records import compact_steps
+from spd_ray.ledger import Ledger
+from spd_ray.records import ENDED, compact_steps
 from spd_ray.tracking import Status, Tracker
 from spd_ray.trial import checkpoint_folder, state_folder
 
