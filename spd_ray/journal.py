@@ -26,9 +26,9 @@ def cut_torn_line(path: Path) -> None:
 
 
 def append_lines(path: Path, entries: Iterable[Any], outlives_power_cut: bool = False) -> None:
-    """Append `entries`, a line each, in one write, which a kill cannot undo; a power cut may, unless it is to outlive it.
+    """Append `entries`, a line each, to a file that ends with a whole line, in one write.
 
-    The file ends with a whole line.
+    Once it has returned, a kill cannot undo it; a power cut can, unless it is to outlive that.
     """
     text = "".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in entries)
     with path.open("ab", buffering=0) as file:

@@ -234,7 +234,10 @@ class TrialStore:
         self.fold()
 
     def put(self, *trials: TrialRecord) -> None:
-        """Take up new trials, or what has become known of old ones; an end outlives a power cut: the study has it next."""
+        """Take up new trials, or what has become known of old ones.
+
+        An end outlives a power cut: the study is told next, and what the study knows must be known here.
+        """
         self.trials.update((trial.trial_id, trial) for trial in trials)
         rows = [{name: getattr(trial, name) for name in TRIAL_SCHEMA.names} for trial in trials]
         append_lines(self._journal, rows, outlives_power_cut=any(trial.status in ENDED for trial in trials))

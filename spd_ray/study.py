@@ -7,6 +7,7 @@ have drawn, and since a trial enters the storage whole, in one write, no kill ca
 
 import bisect
 import copy
+import hashlib
 import itertools
 import logging
 from collections.abc import Container, Sequence
@@ -26,7 +27,8 @@ from spd_ray.spec import SweepSpec
 
 STARTUP_TRIALS = 4  # TPE draws at random until so many are told; Optuna's 10 would be all of a small sweep
 REDRAWS = 20
-SHOWN = 500  # trials that TPE is shown at most: 5 ms a draw at 100, 25 ms at 500
+SHOWN = 500  # trials that TPE is shown at most: what a draw costs grows with them
+BEST = 25  # trials that TPE takes for good ones at most
 VALUES = "values"  # the user attribute that holds a trial's point: dimension -> value
 
 _STORAGE_ERRORS = (
@@ -68,8 +70,10 @@ def create_study(spec: SweepSpec, storage: Path | str) -> optuna.Study:
 class Draws:
     """The draws of one study, at a cost that does not grow with it: what they need is kept as the study grows.
 
-    TPE is shown at most `SHOWN` trials: the best quarter, of those that run the newest half, and the newest ended
-    ones. Which these are depends on the study's trials alone, not on when they were looked at.
+    TPE is shown at most `SHOWN` trials: the best, of those that run the newest half at most, and of the other ended
+    ones a sample, by a hash of their numbers. It judges a point by how dense the good trials lie there and how dense
+    the others do: a sample leaves the second as it is, where the newest or the next best would crowd around the first.
+    Which trials are shown depends on the study's trials alone, not on when they were looked at.
     """
 
     def __init__(self, study: optuna.Study, spec: SweepSpec) -> None:
@@ -80,7 +84,7 @@ class Draws:
         self._points: set[tuple[tuple[str, Value], ...]] = set()  # that were run, or are
         self._running: list[int] = []  # numbers, ascending
         self._best: list[tuple[float, int]] = []  # of the completed: (-value, number), ascending
-        self._newest: list[int] = []  # of the completed and pruned: numbers, ascending
+        self._sample: list[tuple[bytes, int]] = []  # of the completed and pruned: (hash, number), ascending
         self._look()
 
     def ask(self) -> tuple[int, dict[str, Value]]:
@@ -111,17 +115,17 @@ class Draws:
             if not trial.state.is_finished():
                 running.append(number)
             elif trial.state != TrialState.FAIL:
-                bisect.insort(self._newest, number)
-                del self._newest[:-SHOWN]
+                bisect.insort(self._sample, (hashlib.sha256(b"%d" % number).digest(), number))
+                del self._sample[SHOWN:]
                 if trial.state == TrialState.COMPLETE:
                     bisect.insort(self._best, (-(trial.value or 0.0), number))
-                    del self._best[SHOWN // 4 :]
+                    del self._best[BEST:]
         self._running, self.count = running, len(trials)
         if len(trials) <= SHOWN:
             return trials
         shown = {number for _, number in self._best} | set(running[-SHOWN // 2 :])
-        ended = (number for number in reversed(self._newest) if number not in shown)
-        return [trials[number] for number in sorted({*shown, *itertools.islice(ended, SHOWN - len(shown))})]
+        others = (number for _, number in self._sample if number not in shown)
+        return [trials[number] for number in sorted({*shown, *itertools.islice(others, SHOWN - len(shown))})]
 
 
 def ask(study: optuna.Study, spec: SweepSpec) -> tuple[int, dict[str, Value]]:
