@@ -102,7 +102,9 @@ class Draws:
                 if _key(drawn) not in self._points:
                     break
         self.study.add_trial(drawn)
-        self._look()
+        self._points.add(_key(drawn))
+        self._running.append(number)
+        self.count += 1
         return number, drawn.user_attrs[VALUES]
 
     def _look(self) -> list[optuna.trial.FrozenTrial]:
