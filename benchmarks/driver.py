@@ -1,8 +1,8 @@
 """What the driver costs a trial as a sweep grows, without training: `python -m benchmarks.driver`.
 
 10,000 trials of the demo's space over up to 1,000 simulated slots (a tenth of the trials so far) go through the real
-study, ledger, early stopping, display and MLflow store on sqlite. Tune is left out and measured by itself, with a
-Trainable that does nothing. A trial has 12 evaluations; its scores are a fixed function of its point plus noise seeded
+study, ledger, early stopping, display and MLflow store on sqlite. Ray Tune is left out: `python -m benchmarks.tune`
+measures it by itself. A trial has 12 evaluations; its scores are a fixed function of its point plus noise seeded
 by its number, rising over its budget. Simulated time is as fast as the driver allows: what is limited to a share of the
 time (writing trials.parquet, sending scores) is measured at full load.
 
@@ -29,8 +29,6 @@ from typing import Any
 
 import numpy as np
 import optuna
-import ray
-from ray import tune
 from rich.console import Console
 from rich.table import Table
 
@@ -41,9 +39,7 @@ from spd_ray.ledger import Ledger
 from spd_ray.records import STEP_SCHEMA, StepRecord, TrialStore, compact_steps, step_part, write_parquet
 from spd_ray.scheduling import LedgerSearcher, StageAwareAsha
 from spd_ray.space import load_spec
-from spd_ray.spec import SweepSpec
 from spd_ray.study import Draws, create_study
-from spd_ray.sweep import start_ray
 from spd_ray.tracking import Tracker
 from spd_ray.watching import SweepWatcher
 
@@ -239,46 +235,10 @@ class Simulation:
         return next((size for size in self.sizes if size - MEASURED <= number < size), None)
 
 
-class Nothing(tune.Trainable):
-    """A trial that does nothing and reports it as often as the others."""
-
-    def step(self) -> dict[str, Any]:
-        return {"score": 0.5, "budget": 0.5, "step": self.iteration, "done": self.iteration + 1 == EVALUATIONS}
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        return True
-
-
-class Ends(tune.Callback):
-    """When trials ended, in seconds."""
-
-    def __init__(self) -> None:
-        self.at: list[float] = []
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.at.append(time.perf_counter())
-
-
-def tune_alone(spec: SweepSpec, folder: Path, trials: int) -> list[float]:
-    """When each of `trials` trials ended that Tune ran with four actors, and nothing else."""
-    ends, given = Ends(), iter(range(trials))
-    ledger: Any = SimpleNamespace(next_due=lambda: next(given, None))
-    start_ray(spec, None)
-    tune.Tuner(
-        tune.with_resources(Nothing, {"CPU": 0.25}),
-        tune_config=tune.TuneConfig(search_alg=LedgerSearcher(ledger, lambda number: {"n": number}), num_samples=-1,
-                                    max_concurrent_trials=4, reuse_actors=True),
-        run_config=tune.RunConfig(name="ray", storage_path=str(folder), verbose=0, callbacks=[ends]),
-    ).fit()  # fmt: skip
-    ray.shutdown()
-    return ends.at
-
-
 def main() -> None:
-    """Simulate, print one table, the calculation for 100,000 trials, and Tune's own cost."""
+    """Simulate, print one table with the calculation for 100,000 trials."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=10_000)
-    parser.add_argument("--tune", type=int, default=300, help="trials of Ray Tune alone (0: leave it out)")
     options = parser.parse_args()
     sizes = sorted({size for size in (100, 1_000, options.trials) if MEASURED <= size <= options.trials})
     started = time.perf_counter()
@@ -297,10 +257,6 @@ def main() -> None:
         print(f"steps: {len(parts)} files for {len(sizes) * MEASURED} trials of {EVALUATIONS} parts, "
               f"{sum(part.stat().st_size for part in parts) / len(parts) / 2**10:.0f} KiB each")  # fmt: skip
         print(f"a driver that resumes has read study and trials after {time.perf_counter() - opened:.1f} s")
-        if options.tune:
-            ends = tune_alone(simulation.spec, Path(temporary), options.tune)
-            early, late = ((ends[stop] - ends[stop - 100]) * 10 for stop in (110, len(ends) - 1))
-            print(f"Tune alone, {len(ends)} trials, 4 actors: {early:.0f} ms a trial, {late:.0f} over the last hundred")
     print(f"all of this took {time.perf_counter() - started:.0f} s")
 
 
