@@ -1,4 +1,4 @@
-"""What Ray Tune itself costs a trial: `python -m benchmarks.tune`, with a Trainable that does nothing, on four actors."""
+"""What Ray Tune itself costs a trial, with a Trainable that does nothing: `python -m benchmarks.tune`."""
 
 import argparse
 import tempfile
