@@ -7,6 +7,7 @@ asks for them, the training steps of a single trial when Figure 4 does.
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,7 @@ _ATTEMPTS = 3  # at a sweep whose parts vanish while they are read
 _EVALUATION = pa.schema(
     [("step", pa.int32()), ("split", pa.string()), ("metric", pa.string()), ("value", pa.float64())]
 )
+_SCANNED = pa.schema([*_EVALUATION, ("trial", pa.string())])
 _PARTITION = ds.partitioning(pa.schema([("trial", pa.string())]), flavor="hive")
 
 
@@ -90,12 +92,11 @@ class Tables:
         wanted = sorted({*columns, "step"})
         condition = (ds.field("split") == split) & (ds.field("metric") == metric)
         read = []
-        for part in (self.folder / "steps" / f"trial={trial_id}").entries(fs.FileType.File):
-            if part.path.endswith(".parquet"):
-                try:
-                    read.append(read_file(part, wanted, condition))
-                except FileNotFoundError:  # the sweep is being replaced at this moment
-                    continue
+        for _ in range(_ATTEMPTS):
+            with suppress(FileNotFoundError):  # the trial's parts became one, or the sweep was replaced, at this moment
+                parts = _parts(self.folder / "steps" / f"trial={trial_id}")
+                read = [read_file(part, wanted, condition) for part in parts]
+                break
         if not read:
             return {name: np.empty(0) for name in columns}
         table = pa.concat_tables(read)
@@ -114,21 +115,27 @@ class Tables:
     @cached_property
     def _evaluated(self) -> Evaluations | AnalysisError:
         """The evaluations, or what is wrong with them: the parts are scanned once, whatever comes of it."""
-        for _ in range(_ATTEMPTS):
-            try:
-                return self._scanned()
-            except FileNotFoundError:  # a part vanished between listing and reading
-                continue
-            except AnalysisError as error:
-                return error
-        return AnalysisError(f"{self.folder.shown}: parts vanish while they are read; is the sweep being replaced?")
+        try:
+            return self._scanned()
+        except AnalysisError as error:
+            return error
 
     def _scanned(self) -> Evaluations:
         steps = self.folder / "steps"
-        parts = [part for part in steps.entries(fs.FileType.File, recursive=True) if part.path.endswith(".parquet")]
-        if not parts:
-            return Evaluations({}, np.empty(0, int), np.empty(0))
-        return _sorted(_scan(steps, parts))
+        parts, read = _parts(steps), dict[str, list[pa.Table]]()
+        for _ in range(_ATTEMPTS):
+            folders = [part.path.rsplit("/", 1)[0] for part in parts]
+            tables = _scan(steps, parts)
+            for folder, table in zip(folders, tables, strict=True):
+                read.setdefault(folder, []).append(table)
+            gone = {folder for folder, table in zip(folders, tables, strict=True) if table is None}
+            for folder in gone:  # its trial has ended meanwhile, and its parts are one now
+                del read[folder]
+            parts = [part for folder in sorted(gone) for part in _parts(steps._replace(path=folder))]
+            if not parts:
+                found = [table for tables in read.values() for table in tables if len(table)]
+                return _sorted(pa.concat_tables(found)) if found else Evaluations({}, np.empty(0, int), np.empty(0))
+        raise AnalysisError(f"{self.folder.shown}: parts vanish while they are read; is the sweep being replaced?")
 
 
 def _yaml_value(text: str, section: str, key: str) -> str | None:
@@ -142,37 +149,32 @@ def _yaml_value(text: str, section: str, key: str) -> str | None:
     return None if value in ("null", "~", "") else value
 
 
-def _scan(steps: Folder, parts: Sequence[Folder]) -> pa.Table:
-    """The evaluations in `parts` as one dataset: columns and rows are chosen while Parquet is read."""
+def _parts(folder: Folder) -> list[Folder]:
+    """The Parquet files in `folder` and below, by path."""
+    return [file for file in folder.entries(fs.FileType.File, recursive=True) if file.path.endswith(".parquet")]
+
+
+def _scan(steps: Folder, parts: Sequence[Folder]) -> list[pa.Table | None]:
+    """The evaluations in each of `parts`, None where it has vanished; Parquet reads the rows and columns asked for."""
     kind = ds.ParquetFileFormat()
     make = ds.FileSystemDatasetFactory(
         steps.filesystem, [part.path for part in parts], kind,
         ds.FileSystemFactoryOptions(partitioning=_PARTITION, partition_base_dir=steps.path),
     )  # fmt: skip
-    schema = pa.schema([*_EVALUATION, ("trial", pa.string())])
-    fragments = list(make.finish(schema).get_fragments())
+    fragments = make.finish(_SCANNED).get_fragments()
 
-    def check(fragment: ds.ParquetFileFragment, part: Folder) -> ds.ParquetFileFragment | None:
+    def read(fragment: ds.ParquetFileFragment, part: Folder) -> pa.Table | None:
         try:
             check_version(fragment.physical_schema, part.shown)
+            return fragment.to_table(schema=_SCANNED, filter=ds.field("split") != "batch")
         except FileNotFoundError:
             return None
         except (pa.ArrowException, OSError) as error:
             raise broken(part.shown, error) from error
-        return fragment
 
     shown = {part.path: part for part in parts}
     with ThreadPoolExecutor(_THREADS) as threads:
-        checked = list(threads.map(lambda fragment: check(fragment, shown[fragment.path]), fragments))
-    dataset = ds.FileSystemDataset(
-        [fragment for fragment in checked if fragment is not None], schema, kind, steps.filesystem
-    )
-    try:
-        return dataset.to_table(filter=ds.field("split") != "batch")
-    except FileNotFoundError:
-        raise
-    except (pa.ArrowException, OSError) as error:
-        raise broken(steps.shown, error) from error
+        return list(threads.map(lambda fragment: read(fragment, shown[fragment.path]), fragments))
 
 
 def _sorted(table: pa.Table) -> Evaluations:

@@ -12,6 +12,9 @@ from spd_ray.ledger import Ledger
 from spd_ray.records import TrialRecord
 
 SECONDS_BETWEEN_LINES = 10.0
+SECONDS_BETWEEN_TABLES = 0.5
+SHOWN = ("stage", "budget", "sparsity", "score", "best_score", "train_score_now", "wall_seconds")  # in a row
+MOST_IN_A_LINE = 8
 ROMAN = {1: "I", 2: "II", 3: "III"}
 
 
@@ -24,8 +27,8 @@ class SweepDisplay:
         self.standings: dict[str, dict[str, Any]] = {}  # the newest result of every trial of this session
         self.started = time.monotonic()
         self._work_before = self._work_done()
-        self._last_line = 0.0
-        self._live = Live(console=console, refresh_per_second=2) if console.is_terminal else None
+        self._last_time = 0.0  # of a table or a line
+        self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
 
     def __enter__(self) -> "SweepDisplay":
         if self._live:
@@ -37,18 +40,28 @@ class SweepDisplay:
             self._live.update(self.table(), refresh=True)
             self._live.stop()
 
-    def update(self, ended: TrialRecord | None = None) -> None:
-        """Show the state of things; `ended` is a trial that has just ended."""
-        if self._live:
-            self._live.update(self.table())
+    def update(self) -> None:
+        """Show the state of things, if it is time again."""
+        pause = SECONDS_BETWEEN_TABLES if self._live else SECONDS_BETWEEN_LINES
+        if time.monotonic() - self._last_time < pause:
             return
-        if ended is not None:
-            self.console.print(_ended_line(ended), self._summary_line(), soft_wrap=True)
-        elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
-            self._last_line = time.monotonic()
-            running = [_running_text(t, self.standings.get(t.trial_id)) for t in self._with_status("running")]
-            if running:
-                self.console.print("; ".join(running), "|", self._summary_line(), soft_wrap=True)
+        self._last_time = time.monotonic()
+        if self._live:
+            self._live.update(self.table(), refresh=True)
+        elif self.ledger.running:
+            trials = self._running()
+            running = [_running_text(t, self.standings.get(t.trial_id)) for t in trials[:MOST_IN_A_LINE]]
+            running += [f"{len(trials) - MOST_IN_A_LINE} more"] if len(trials) > MOST_IN_A_LINE else []
+            self.console.print("; ".join(running), "|", self._summary_line(), soft_wrap=True)
+
+    def end(self, trial_id: str) -> None:
+        """Show that a trial has ended; what its row does not show is forgotten."""
+        standing = self.standings.get(trial_id, {})
+        self.standings[trial_id] = {name: standing[name] for name in SHOWN if name in standing}
+        if self._live:
+            self.update()
+        else:
+            self.console.print(_ended_line(self.ledger.trials[trial_id]), self._summary_line(), soft_wrap=True)
 
     def table(self) -> Group:
         """The ended trials, best first, and the running ones."""
@@ -67,19 +80,19 @@ class SweepDisplay:
             "seconds",
         ):
             table.add_column(title, justify="left" if title in ("trial", "method", "status", "stage") else "right")
-        ended = sorted(self.ledger.ended, key=lambda t: -(t.best_score if t.best_score is not None else -9.0))
-        room = max(5, self.console.height - 8 - len(self._with_status("running")))
-        for trial in [*self._with_status("running"), *ended[:room]]:
+        running = self._running()[: max(5, self.console.height - 12)]
+        room = max(5, self.console.height - 8 - len(running))
+        for trial in [*running, *self.ledger.ended_best_first(room)]:
             table.add_row(*_row(trial, self.standings.get(trial.trial_id)))
         return Group(table, Text(self._summary_line(), style="bold"))
 
-    def _with_status(self, status: str) -> list[TrialRecord]:
-        return [trial for trial in self.ledger.trials.values() if trial.status == status]
+    def _running(self) -> list[TrialRecord]:
+        return [self.ledger.trials[trial_id] for trial_id in self.ledger.running]
 
     def _work_done(self) -> float:
         """In trials; a running one counts by its budget."""
-        ended = {trial.trial_id for trial in self.ledger.ended}
-        return len(ended) + sum(s["budget"] for trial_id, s in self.standings.items() if trial_id not in ended)
+        budgets = (self.standings.get(trial_id, {}).get("budget", 0.0) for trial_id in self.ledger.running)
+        return self.ledger.ended_count + sum(budgets)
 
     def _summary_line(self) -> str:
         total, done = self.ledger.total, self._work_done()
@@ -88,7 +101,7 @@ class SweepDisplay:
         progress = done - self._work_before
         left = (total - done) * (time.monotonic() - self.started) / progress if progress > 0 else None
         left_text = f"about {_duration(left)} left" if left is not None else "time left not known yet"
-        return f"{len(self.ledger.ended)}/{total} trials, {best_text}, {left_text}"
+        return f"{self.ledger.ended_count}/{total} trials, {best_text}, {left_text}"
 
 
 def _row(trial: TrialRecord, standing: dict[str, Any] | None) -> list[str]:

@@ -10,8 +10,8 @@ from rich.table import Table
 from spd_ray import engine
 from spd_ray.config import Timeline
 from spd_ray.methods import load_method
-from spd_ray.space import ask, create_study
 from spd_ray.spec import SweepSpec
+from spd_ray.study import ask, create_study
 from spd_ray.teacher import load_teacher
 from spd_ray.trainer import prepare, train_spd
 

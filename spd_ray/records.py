@@ -5,21 +5,33 @@ Steps (`steps/trial=<id>/<first>-<last>.parquet`) are in long form. A row is one
 evaluation (`split` "train" or the selection split, `metric` the task's metric or "loss"). `step` of a training step is
 its index t in [0, t3); `step` of an evaluation is the number of applied steps before it, in [1, t3].
 
-Trials (`trials.parquet`) hold one row a trial, that is, a configuration under one seed.
+A trial writes a part an evaluation; one that has ended has all in one, named by the whole range. For the moment between
+the appearance of the whole and the removal of its parts a row is there twice: a reader takes each (step, split, metric)
+once, and lists a trial's parts again if one vanishes.
+
+Trials (`trials.parquet`) hold one row a trial, that is, a configuration under one seed. While a sweep runs, what has
+changed in the last seconds is in `trials.journal` alone, a line of JSON a change: a whole record, the last one counts.
 """
 
+import itertools
 import os
 import tempfile
+import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from spd_ray.journal import append_lines, read_lines
+
 SCHEMA_VERSION = "2"
 _METADATA = {"spd_ray.schema_version": SCHEMA_VERSION}
+ENDED = ("finished", "stopped", "failed")  # the status of a trial that runs no more
+_FOLD_SECONDS = 5.0  # between two writings of trials.parquet, at least
+_FOLD_SHARE = 0.05  # of the time goes into them, at most
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,13 +161,19 @@ TRIAL_SCHEMA = pa.schema(
 
 
 def write_parquet(records: Sequence[StepRecord] | Sequence[TrialRecord], schema: pa.Schema, path: Path) -> None:
-    """Write `records` to `path` by a temporary file and an atomic rename: readers see all or nothing."""
-    table = pa.Table.from_pylist([asdict(record) for record in records], schema=schema)
+    """Write `records` to `path`: readers see all or nothing, and what they see outlives a power cut."""
+    columns = {field.name: pa.array([getattr(one, field.name) for one in records], field.type) for field in schema}
+    _write_table(pa.table(columns, schema=schema), path)
+
+
+def _write_table(table: pa.Table, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
-    os.close(handle)
     try:
-        pq.write_table(table, temporary)
+        with os.fdopen(handle, "wb") as file:
+            pq.write_table(table, file)
+            file.flush()
+            os.fsync(handle)
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
@@ -167,14 +185,76 @@ def step_part(sweep_folder: Path, trial_id: str, first_step: int, last_step: int
     return sweep_folder / "steps" / f"trial={trial_id}" / f"{first_step:08d}-{last_step:08d}.parquet"
 
 
+def compact_steps(sweep_folder: Path, trial_id: str) -> None:
+    """Put the parts of a trial that writes no more into one. Killed in between, it can be done again.
+
+    The whole appears by one rename, and only then the parts go. Parts that overlap or leave a gap stay as they are.
+    """
+    folder = (sweep_folder / "steps" / f"trial={trial_id}").glob("[0-9]*-[0-9]*.parquet")
+    spans = {part: tuple(map(int, part.stem.split("-"))) for part in sorted(folder)}
+    kept: list[Path] = []
+    for part in sorted(spans, key=lambda one: (spans[one][0], -spans[one][1])):
+        if not kept or spans[part][1] > spans[kept[-1]][1]:  # else it lies within the one before
+            kept.append(part)
+    if not kept or any(spans[one][1] != spans[after][0] for one, after in itertools.pairwise(kept)):
+        return
+    whole = step_part(sweep_folder, trial_id, spans[kept[0]][0], spans[kept[-1]][1])
+    if len(kept) > 1:
+        _write_table(pa.concat_tables([pq.ParquetFile(part).read() for part in kept]), whole)
+    for part in spans.keys() - {whole}:
+        part.unlink()
+
+
 def read_trials(sweep_folder: Path) -> list[TrialRecord]:
-    """The rows of `trials.parquet`, none if it does not exist yet."""
+    """All trials of a sweep that no driver is writing to; of one that runs, as they were seconds ago."""
     path = sweep_folder / "trials.parquet"
-    if not path.exists():
-        return []
-    return [TrialRecord(**row) for row in pq.read_table(path, schema=TRIAL_SCHEMA).to_pylist()]
+    rows = pq.read_table(path, schema=TRIAL_SCHEMA).to_pylist() if path.exists() else []
+    rows += read_lines(sweep_folder / "trials.journal")
+    newest = {row["trial_id"]: row for row in rows}
+    return [TrialRecord(**newest[trial_id]) for trial_id in sorted(newest)]
 
 
 def write_trials(sweep_folder: Path, trials: Iterable[TrialRecord]) -> None:
     """Rewrite `trials.parquet`."""
     write_parquet(sorted(trials, key=lambda trial: trial.trial_id), TRIAL_SCHEMA, sweep_folder / "trials.parquet")
+
+
+class TrialStore:
+    """The trials of a sweep by id, and on disk: what a change costs does not grow with their number.
+
+    A change is in the journal when `put` returns. `trials.parquet` is written anew when it is time again, and the
+    journal begins afresh; a kill in between repeats in the journal what the table has already.
+    """
+
+    def __init__(self, sweep_folder: Path) -> None:
+        self.folder = sweep_folder
+        self.trials = {trial.trial_id: trial for trial in read_trials(sweep_folder)}
+        self._journal = sweep_folder / "trials.journal"
+        self._due_at = 0.0
+        self.fold()
+
+    def put(self, *trials: TrialRecord) -> None:
+        """Take up new trials, or what has become known of old ones.
+
+        An end outlives a power cut: the study is told next, and what the study knows must be known here.
+        """
+        self.trials.update((trial.trial_id, trial) for trial in trials)
+        rows = [{name: getattr(trial, name) for name in TRIAL_SCHEMA.names} for trial in trials]
+        append_lines(self._journal, rows, outlives_power_cut=any(trial.status in ENDED for trial in trials))
+        self.fold_if_due()
+
+    def fold_if_due(self) -> None:
+        """Write `trials.parquet` if there is news and the last time is long enough ago."""
+        if time.monotonic() >= self._due_at:
+            self.fold()
+
+    def fold(self) -> None:
+        """Write `trials.parquet` if there is news."""
+        if not self._journal.exists():
+            return
+        started = time.monotonic()
+        if self.trials:
+            write_trials(self.folder, self.trials.values())
+        self._journal.unlink()
+        ended = time.monotonic()
+        self._due_at = ended + max(_FOLD_SECONDS, (ended - started) / _FOLD_SHARE)

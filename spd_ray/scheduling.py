@@ -1,6 +1,6 @@
 """How Ray Tune is steered: the ledger decides what runs next, the stages decide what may be stopped early."""
 
-import json
+import bisect
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from spd_ray.journal import append_lines, cut_torn_line, read_lines
 from spd_ray.ledger import Ledger
 
 
@@ -40,12 +41,12 @@ class LedgerSearcher(Searcher):
 def survives(score: float, rivals: Sequence[float], reduction_factor: float) -> bool:
     """Asynchronous successive halving (Li et al. 2020): is `score` in the top 1 / reduction_factor of a rung?
 
-    `rivals` are the scores that reached the rung before. The first to arrive survives.
+    `rivals` are the scores that reached the rung before, ascending. The first to arrive survives.
 
-    >>> survives(0.8, [0.9, 0.7, 0.6], 2), survives(0.65, [0.9, 0.7, 0.6], 2), survives(0.1, [], 2)
+    >>> survives(0.8, [0.6, 0.7, 0.9], 2), survives(0.65, [0.6, 0.7, 0.9], 2), survives(0.1, [], 2)
     (True, False, True)
     """
-    better = sum(rival > score for rival in rivals)
+    better = len(rivals) - bisect.bisect_right(rivals, score)
     return better < max(1.0, (len(rivals) + 1) / reduction_factor)
 
 
@@ -61,23 +62,27 @@ class StageAwareAsha(FIFOScheduler):
         self.rungs = sorted(rungs)
         self.reduction_factor = reduction_factor
         self.file = file
-        self._scores: dict[str, dict[str, float | None]] = json.loads(file.read_text()) if file.exists() else {}
+        self._scores: dict[str, dict[str, float | None]] = {f"{rung:g}": {} for rung in self.rungs}
+        self._rivals: dict[str, list[float]] = {f"{rung:g}": [] for rung in self.rungs}  # ascending
+        cut_torn_line(file)
+        for entry in read_lines(file):
+            self._note(**entry)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         trial_id = trial.config["order"]["trial_id"]
         decision = TrialScheduler.CONTINUE
         for rung in self.rungs:
-            scores = self._scores.setdefault(f"{rung:g}", {})
-            if result["budget"] < rung or trial_id in scores:
+            name = f"{rung:g}"
+            if result["budget"] < rung or trial_id in self._scores[name]:
                 continue
-            rivals = [score for score in scores.values() if score is not None]
-            scores[trial_id] = result["score"] if result["pruning_done"] else None
-            if result["pruning_done"] and not survives(result["score"], rivals, self.reduction_factor):
+            score = result["score"] if result["pruning_done"] else None
+            if score is not None and not survives(score, self._rivals[name], self.reduction_factor):
                 decision = TrialScheduler.STOP
-            self._write()
+            append_lines(self.file, [{"rung": name, "trial_id": trial_id, "score": score}])
+            self._note(name, trial_id, score)
         return decision
 
-    def _write(self) -> None:
-        temporary = self.file.with_suffix(".tmp")
-        temporary.write_text(json.dumps(self._scores))
-        temporary.replace(self.file)
+    def _note(self, rung: str, trial_id: str, score: float | None) -> None:
+        self._scores[rung][trial_id] = score
+        if score is not None:
+            bisect.insort(self._rivals[rung], score)

@@ -26,8 +26,9 @@ from spd_ray.methods import METHODS
 from spd_ray.provenance import space_hash_of, write_sweep_yaml
 from spd_ray.records import read_trials
 from spd_ray.scheduling import LedgerSearcher, StageAwareAsha
-from spd_ray.space import create_study, load_spec
+from spd_ray.space import load_spec
 from spd_ray.spec import SweepSpec
+from spd_ray.study import create_study
 from spd_ray.teacher import Teacher, load_teacher
 from spd_ray.tracking import Tracker
 from spd_ray.watching import SweepWatcher
@@ -139,7 +140,8 @@ def run_sweep(spec: SweepSpec, folder: Path, command: str, address: str | None, 
     try:
         with SweepDisplay(ledger, console) as display:
             run_trials(spec, ledger, folder, command, SweepWatcher(ledger, tracker, display))
-        if len(ledger.ended) < ledger.total:
+        ledger.fold()
+        if ledger.ended_count < ledger.total:
             console.print(f"stopped; go on with: {resume_command(command)}", soft_wrap=True)
             tracker.finish("KILLED")
             return INTERRUPTED
@@ -149,6 +151,7 @@ def run_sweep(spec: SweepSpec, folder: Path, command: str, address: str | None, 
         report.print_summary(spec, ledger, teacher, folder, verified, tracker, console)
         return 0 if ledger.best() else 1
     finally:
+        ledger.fold()
         ray.shutdown()
 
 
@@ -206,7 +209,7 @@ def run_trials(spec: SweepSpec, ledger: Ledger, folder: Path, command: str, watc
         }
 
     stopping = spec.early_stopping
-    scheduler = StageAwareAsha(stopping.rungs, stopping.reduction_factor, folder / "rungs.json") if stopping else None
+    scheduler = StageAwareAsha(stopping.rungs, stopping.reduction_factor, folder / "rungs.jsonl") if stopping else None
     bundles = tune.PlacementGroupFactory([bundle] * spec.resources.workers)
     tuner = tune.Tuner(
         tune.with_resources(SpdTrainable, bundles),

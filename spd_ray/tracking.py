@@ -37,6 +37,7 @@ _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the 
 _BATCH = {"metrics": 1000, "params": 100}  # MLflow's limits a call
 _REQUEST_SECONDS, _UPLOAD_SECONDS = 5, 120
 _RETRY_SECONDS = 15.0
+_NOTED_SHARE = 0.2  # of the driver's time, at most, goes into sending what note_scores was given
 _OUTAGE_CODES = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "ENDPOINT_NOT_FOUND", "RESOURCE_EXHAUSTED")
 
 _log = logging.getLogger(__name__)
@@ -47,10 +48,14 @@ for _chatter in ("mlflow.store.db.utils", "alembic"):  # the creation of the tab
 class Tracker:
     """The runs of one sweep. The methods take as `run_id` what `start_trial` returned."""
 
-    def __init__(self, client: MlflowClient, experiment: Experiment, parent_run_id: str) -> None:
+    def __init__(self, client: MlflowClient, experiment: Experiment, parent_run_id: str, resumed: bool) -> None:
         self.client = client
         self.experiment = experiment
         self.parent_run_id = parent_run_id
+        self._resumed = resumed  # whether there may be trials of an earlier driver
+        self._begun: set[str] = set()  # what start_trial may have returned, where MLflow was asked for a run
+        self._noted: dict[str, list[Metric]] = {}  # what note_scores was given and is not sent yet, oldest run first
+        self._noted_at = 0.0  # when the next of them may be sent
         self._waiting: deque[Callable[[], None]] = deque()
         self._retry_at = 0.0
         self._run_ids: dict[str, str] = {}  # what start_trial may have returned -> run id
@@ -70,13 +75,13 @@ class Tracker:
             with FileLock(sweep_folder.parent / ".mlflow.lock"), _bounded(_REQUEST_SECONDS):
                 client = MlflowClient(uri, registry_uri=uri)
                 experiment = _experiment(client, spec.tracking.experiment or spec.name, artifacts)
-                parent = _parent_run(client, experiment, spec, _sweep_id(sweep_folder))
+                parent, resumed = _parent_run(client, experiment, spec, _sweep_id(sweep_folder))
         except UserError:
             raise
         except Exception as error:  # whatever a store, its driver or its migrations raise
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise UserError(f"tracking.uri {uri}: cannot be used as an MLflow store: {reason}") from None
-        return cls(client, experiment, parent)
+        return cls(client, experiment, parent, resumed)
 
     def start_trial(self, trial_id: str, params: Mapping[str, Any], tags: Mapping[str, Any]) -> str:
         """Begin the run of a trial, or go on with it, and return its run id.
@@ -87,13 +92,18 @@ class Tracker:
         handle = f"{_PENDING}{trial_id}"
 
         def begin() -> None:
-            real = self._find_trial(trial_id) or self._create_trial(trial_id)
+            real = self._find_trial(trial_id) if self._resumed or handle in self._begun else None
+            self._begun.add(handle)  # before the call: its answer may get lost
+            if real is None:
+                real = self._create_trial(trial_id, tags)
+                self._last_steps[real] = {}
+            else:
+                self.client.update_run(real, status="RUNNING")
+                self._tag(real, tags)
             self._run_ids[handle] = real
-            self.client.update_run(real, status="RUNNING")
             flat = [Param(key, value) for key, value in _flat(params).items()]
             for chunk in _chunks(flat, _BATCH["params"]):
                 self.client.log_batch(real, params=chunk)
-            self._tag(real, tags)
 
         self._send(begin)
         return self.run_id_of(handle)
@@ -107,26 +117,31 @@ class Tracker:
 
         So a trial that repeats steps after a restart doubles nothing.
         """
-        now = int(time.time() * 1000)
-        metrics = [Metric(key, value, now if at is None else at, step) for key, value, step, at in scores]
+        metrics = _metrics(scores)
+        self._send(lambda: self._log(self.run_id_of(run_id), metrics))
 
-        def write() -> None:
-            real = self.run_id_of(run_id)
-            last = self._steps(real)
-            new = [metric for metric in metrics if metric.step > last.get(metric.key, -1)]
-            for chunk in _chunks(new, _BATCH["metrics"]):
-                self.client.log_batch(real, metrics=chunk)
-            for metric in new:
-                last[metric.key] = max(metric.step, last.get(metric.key, -1))
+    def note_scores(self, run_id: str, scores: Sequence[Score]) -> None:
+        """As `log_scores`, but in time: a call sends all that a run has, and calls take a fifth of the time at most."""
+        self._noted.setdefault(run_id, []).extend(_metrics(scores))
+        self.send_noted()
 
-        self._send(write)
+    def send_noted(self) -> None:
+        """Send the points of the run that has waited longest, if it is time again."""
+        if self._noted and time.monotonic() >= self._noted_at:
+            started = time.monotonic()
+            self._send_noted(next(iter(self._noted)))
+            ended = time.monotonic()
+            self._noted_at = ended + (ended - started) * (1 / _NOTED_SHARE - 1)
 
     def end_trial(self, run_id: str, status: Status, tags: Mapping[str, Any]) -> None:
         """End the run of a trial; `tags` say how (feasible, stage reached, seed, error)."""
+        metrics = self._noted.pop(run_id, [])
 
         def end() -> None:
-            self._tag(self.run_id_of(run_id), tags)
-            self.client.set_terminated(self.run_id_of(run_id), status)
+            real = self.run_id_of(run_id)
+            self._log(real, metrics, tags)
+            self.client.set_terminated(real, status)
+            self._last_steps.pop(real, None)
 
         self._send(end)
 
@@ -170,6 +185,8 @@ class Tracker:
 
     def finish(self, status: Status = "FINISHED") -> None:
         """End the parent run. What still waits is tried three times more; then a warning tells what is missing."""
+        for run_id in list(self._noted):
+            self._send_noted(run_id)
         self._send(lambda: self.client.set_terminated(self.parent_run_id, status))
         for _ in range(3):
             if not self._waiting:
@@ -217,12 +234,25 @@ class Tracker:
         runs = self.client.search_runs([self.experiment.experiment_id], query, max_results=1)
         return runs[0].info.run_id if runs else None
 
-    def _create_trial(self, trial_id: str) -> str:
-        tags = {_PARENT_TAG: self.parent_run_id, TRIAL_TAG: trial_id}
-        return self.client.create_run(self.experiment.experiment_id, tags=tags, run_name=trial_id).info.run_id
+    def _create_trial(self, trial_id: str, tags: Mapping[str, Any]) -> str:
+        texts = {_PARENT_TAG: self.parent_run_id, TRIAL_TAG: trial_id, **{key: _text(tags[key]) for key in tags}}
+        return self.client.create_run(self.experiment.experiment_id, tags=texts, run_name=trial_id).info.run_id
+
+    def _send_noted(self, run_id: str) -> None:
+        metrics = self._noted.pop(run_id)
+        self._send(lambda: self._log(self.run_id_of(run_id), metrics))
+
+    def _log(self, run_id: str, metrics: Sequence[Metric], tags: Mapping[str, Any] | None = None) -> None:
+        """Log the points beyond the last logged step of their key, and tags."""
+        last = self._steps(run_id)
+        new = [metric for metric in metrics if metric.step > last.get(metric.key, -1)]
+        for chunk in _chunks(new, _BATCH["metrics"]) or [[]]:
+            self.client.log_batch(run_id, metrics=chunk, tags=_tags(tags or {}))
+        for metric in new:
+            last[metric.key] = max(metric.step, last.get(metric.key, -1))
 
     def _tag(self, run_id: str, tags: Mapping[str, Any]) -> None:
-        self.client.log_batch(run_id, tags=[RunTag(key, _text(value)) for key, value in tags.items()])
+        self.client.log_batch(run_id, tags=_tags(tags))
 
     def _steps(self, run_id: str) -> dict[str, int]:
         """The last step of each key of a run; from the store when this Tracker first writes to the run."""
@@ -279,7 +309,8 @@ def _experiment(client: MlflowClient, name: str, artifact_location: str | None) 
     return experiment
 
 
-def _parent_run(client: MlflowClient, experiment: Experiment, spec: SweepSpec, sweep_id: str) -> str:
+def _parent_run(client: MlflowClient, experiment: Experiment, spec: SweepSpec, sweep_id: str) -> tuple[str, bool]:
+    """The parent's run id, and whether it was there before."""
     runs = client.search_runs([experiment.experiment_id], f"tags.`{SWEEP_TAG}` = '{sweep_id}'", max_results=1)
     if runs:
         run_id: str = runs[0].info.run_id
@@ -287,7 +318,7 @@ def _parent_run(client: MlflowClient, experiment: Experiment, spec: SweepSpec, s
     else:
         run_id = client.create_run(experiment.experiment_id, tags={SWEEP_TAG: sweep_id}, run_name=spec.name).info.run_id
     client.log_text(run_id, spec.to_yaml(), "space.yaml")
-    return run_id
+    return run_id, bool(runs)
 
 
 def _ensure_model(client: MlflowClient, name: str) -> None:
@@ -308,6 +339,15 @@ def _flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             flat[f"{prefix}{key}"] = _text(value)
     return flat
+
+
+def _metrics(scores: Sequence[Score]) -> list[Metric]:
+    now = int(time.time() * 1000)
+    return [Metric(key, value, now if at is None else at, step) for key, value, step, at in scores]
+
+
+def _tags(tags: Mapping[str, Any]) -> list[RunTag]:
+    return [RunTag(key, _text(value)) for key, value in tags.items()]
 
 
 def _text(value: Any) -> str:

@@ -147,6 +147,8 @@ class TrialRunner:
         self.standing = replace(standing, wall_seconds=before.wall_seconds + time.perf_counter() - started)
         if standing.evaluations % self.order.state_every_evaluations == 0 or self.done:
             self._save_state()
+        if self.done and engine.rank() == 0:
+            records.compact_steps(order.sweep_folder, order.trial_id)
         return self.standing
 
     def close(self) -> None:

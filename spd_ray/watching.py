@@ -11,6 +11,7 @@ from ray.tune.experiment import Trial
 
 from spd_ray.display import SweepDisplay
 from spd_ray.ledger import Ledger
+from spd_ray.records import ENDED, compact_steps
 from spd_ray.tracking import Status, Tracker
 from spd_ray.trial import checkpoint_folder, state_folder
 
@@ -55,6 +56,8 @@ class SweepWatcher(Callback):
         return {}
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        self.ledger.fold_if_due()
+        self.tracker.send_noted()
         self.display.update()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -66,7 +69,7 @@ class SweepWatcher(Callback):
         self.display.standings[_id(trial)] = result
         now = int(time.time() * 1000)
         points = [(name, result[name], result["step"], now) for name in SCORES if result[name] is not None]
-        self.tracker.log_scores(self._run_id(_id(trial)), points)
+        self.tracker.note_scores(self._run_id(_id(trial)), points)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         result = trial.last_result
@@ -99,6 +102,7 @@ class SweepWatcher(Callback):
         checkpoint = checkpoint_folder(self.ledger.folder, trial_id)
         known = {name: result[name] for name in (*FACTS, *BEST, "peak_memory_bytes") if name in result}
         feasible = result.get("best_score") is not None
+        compact_steps(self.ledger.folder, trial_id)
         self.ledger.end(
             trial_id,
             status,
@@ -114,15 +118,15 @@ class SweepWatcher(Callback):
         self.tracker.end_trial(self._run_id(trial_id), OUTCOMES[status], tags)
         shutil.rmtree(state_folder(self.ledger.folder, trial_id), ignore_errors=True)
         drop_students(self.ledger)
-        self.display.update(self.ledger.trials[trial_id])
+        self.display.end(trial_id)
 
 
 def drop_students(ledger: Ledger) -> None:
     """Delete the students of ended trials that are not among the best feasible ones."""
-    kept = {trial.trial_id for trial in ledger.best_first()[: ledger.spec.checkpoints.keep]}
-    for trial in ledger.ended:
-        folder = checkpoint_folder(ledger.folder, trial.trial_id)
-        if trial.trial_id not in kept and folder.exists():
+    kept = {trial.trial_id for trial in ledger.best_first(ledger.spec.checkpoints.keep)}
+    for folder in (ledger.folder / "checkpoints").glob("[0-9]*"):
+        trial = ledger.trials.get(folder.name)  # None for a rung's student, which goes with the trial's
+        if trial is not None and trial.status in ENDED and trial.trial_id not in kept:
             for student in [folder, *folder.parent.glob(f"{trial.trial_id}-sparsity-*")]:
                 shutil.rmtree(student)
             ledger.update(trial.trial_id, checkpoint=None)

@@ -1,5 +1,6 @@
 """Reading a sweep, the page, the command and its errors, on small sweeps written by hand."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from analysis.folders import Folder, open_folder
 from analysis.sources import showcase
 from analysis.tables import Tables, read_sweeps, read_tables
 from analysis.trials import Trial
-from spd_ray.records import STEP_SCHEMA, TRIAL_SCHEMA, step_part, write_parquet, write_trials
+from spd_ray.records import STEP_SCHEMA, TRIAL_SCHEMA, compact_steps, step_part, write_parquet, write_trials
 
 
 @pytest.fixture
@@ -197,20 +198,50 @@ def test_evaluations_of_a_restarted_trial_count_once_as_the_later_part_has_them(
     assert [part.tolist() for part in found.of("2-s0", "dev", "accuracy")] == [[], []]
 
 
-def test_parts_that_vanish_while_they_are_read_are_no_error(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_whose_parts_become_one_while_they_are_read_is_read_once_and_whole(
+    sweep: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read, calls = tables._scan, []
 
-    def vanishing(steps: Folder, parts: list[Folder]) -> pa.Table:
+    def meanwhile(steps: Folder, parts: list[Folder]) -> list[pa.Table | None]:
         calls.append(len(parts))
-        step_part(sweep, "1-s1", 0, 4).unlink(missing_ok=True)
-        if len(calls) == 1:
-            raise FileNotFoundError("gone after it was opened")
-        return read(steps, [steps / "trial=1-s1" / "00000000-00000004.parquet", *parts])  # listed, gone before opening
+        compact_steps(sweep, "1-s1")  # listed before, gone or about to go when they are opened
+        return read(steps, parts)
 
-    monkeypatch.setattr(tables, "_scan", vanishing)
+    before = read_tables(sweep).evaluations
+    monkeypatch.setattr(tables, "_scan", meanwhile)
     found = read_tables(sweep).evaluations
     assert calls == [2, 1]
-    assert found.of("1-s1", "dev", "accuracy")[1].tolist() == [0.86, 0.85]
+    assert found.keys == before.keys
+    assert found.value.tolist() == before.value.tolist()
+
+
+@pytest.mark.parametrize("removed", [(), ((0, 4),), ((0, 4), (4, 8))])
+def test_a_kill_between_the_whole_and_its_parts_changes_nothing_that_is_read(removed: tuple, sweep: Path) -> None:
+    def everything() -> tuple:
+        of_all, of_one = read_tables(sweep), read_tables(sweep).steps("1-s1", ["p", "step"], "batch", "loss")
+        return of_all.evaluations.keys, of_all.evaluations.value.tolist(), of_one["p"].tolist(), of_one["step"].tolist()
+
+    before = everything()
+    parts = {span: step_part(sweep, "1-s1", *span).read_bytes() for span in ((0, 4), (4, 8))}
+    compact_steps(sweep, "1-s1")
+    for span in set(parts) - set(removed):
+        step_part(sweep, "1-s1", *span).write_bytes(parts[span])
+    assert everything() == before
+    compact_steps(sweep, "1-s1")
+    assert [file.name for file in (sweep / "steps" / "trial=1-s1").iterdir()] == ["00000000-00000008.parquet"]
+    assert everything() == before
+
+
+def test_a_sweep_that_goes_away_while_it_is_read(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = tables._scan
+
+    def replaced(steps: Folder, parts: list[Folder]) -> list[pa.Table | None]:
+        shutil.rmtree(sweep / "steps")
+        return read(steps, parts)
+
+    monkeypatch.setattr(tables, "_scan", replaced)
+    assert read_tables(sweep).evaluations.keys == {}
 
 
 def test_a_broken_sweep_is_one_line_and_the_others_are_drawn(tmp_path: Path) -> None:

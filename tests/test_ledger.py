@@ -1,11 +1,15 @@
-"""The study and trials.parquet in step, through every way in which a driver can die between them."""
+"""The study and the trials' files in step, through every way in which a driver can die between them."""
 
+import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from optuna.trial import TrialState
 
 from spd_ray.ledger import Ledger
 from spd_ray.records import read_trials
-from spd_ray.space import create_study, load_spec
+from spd_ray.space import load_spec
+from spd_ray.study import create_study
 
 SPACE = """\
 task: {name: rte}
@@ -95,3 +99,63 @@ def test_a_driver_that_died_between_the_study_and_the_file_loses_no_trial(spec, 
     second = open_ledger(spec, tmp_path)
     assert [trial.trial_id for trial in read_trials(tmp_path)] == ["00000-s0", "00000-s7"]
     assert second.next_due() == "00000-s0"
+
+
+def test_a_driver_killed_before_the_table_is_written_again_loses_nothing(spec, tmp_path):
+    """trials.parquet is as old as the first trial; the end, its score and the second trial are in the journal."""
+    first = open_ledger(spec, tmp_path)
+    for _ in range(3):
+        first.next_due()
+    finish(first, "00000-s0", 0.8)
+    first.end("00000-s7", "failed", error="why")
+    assert {row["status"] for row in pq.read_table(tmp_path / "trials.parquet").to_pylist()} == {"waiting"}
+    second = open_ledger(spec, tmp_path)
+    assert second.trials == first.trials
+    assert [second.next_due() for _ in range(5)] == ["00001-s0", "00001-s7", "00002-s0", "00002-s7", None]
+    assert states(second)[0] == (TrialState.FAIL, None)
+
+
+def test_a_driver_killed_while_it_noted_an_end_runs_that_trial_again(spec, tmp_path):
+    first = open_ledger(spec, tmp_path)
+    first.next_due()
+    first.fold()
+    finish(first, "00000-s0", 0.8)
+    journal = tmp_path / "trials.journal"
+    journal.write_bytes(journal.read_bytes()[:-20])
+    second = open_ledger(spec, tmp_path)
+    assert second.trials["00000-s0"].status == "waiting"
+    assert [second.next_due() for _ in range(2)] == ["00000-s0", "00000-s7"]
+
+
+RECORDS = st.fixed_dictionaries(
+    {
+        "status": st.sampled_from(["waiting", "running", "finished", "stopped", "failed"]),
+        "best_score": st.sampled_from([None, 0.1, 0.2, 0.3]),
+        "feasible": st.sampled_from([None, True, False]),
+    }
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changes=st.lists(st.tuples(st.integers(0, 5), RECORDS), max_size=25), reopened=st.booleans())
+def test_what_the_ledger_keeps_is_what_a_look_at_all_trials_finds(changes, reopened, spec, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sweep")
+    ledger = open_ledger(spec, folder)
+    ids = [ledger.next_due() for _ in range(6)]
+    for index, change in changes:
+        ledger.update(ids[index], **change)
+    if reopened:
+        ledger = open_ledger(spec, folder)
+    trials = list(ledger.trials.values())
+    ended = [t for t in trials if t.status in ("finished", "stopped", "failed")]
+    feasible = [t for t in ended if t.status != "failed" and t.feasible]
+    best = sorted(feasible, key=lambda t: (-(t.best_score or 0.0), t.trial_id))
+    assert ledger.best_first() == best
+    assert ledger.best_first(2) == best[:2]
+    assert ledger.best() == (best[0] if best else None)
+    assert ledger.ended == ended
+    assert ledger.ended_count == len(ended)
+    assert ledger.ended_best_first(len(best)) == best
+    assert {t.trial_id for t in ledger.ended_best_first(99)} == {t.trial_id for t in ended}
+    assert set(ledger.running) == {t.trial_id for t in trials if t.status == "running"}
+    assert [t.trial_id for t in ledger.seeds_of(1)] == ["00001-s0", "00001-s7"]

@@ -20,7 +20,7 @@ def result(budget, score, pruning_done=True):
 
 @pytest.fixture
 def asha(tmp_path):
-    return StageAwareAsha([0.5, 0.75], reduction_factor=2, file=tmp_path / "rungs.json")
+    return StageAwareAsha([0.5, 0.75], reduction_factor=2, file=tmp_path / "rungs.jsonl")
 
 
 def test_the_upper_half_of_a_rung_goes_on(asha):
@@ -50,6 +50,16 @@ def test_a_trial_counts_once_a_rung_also_after_a_restart_of_the_driver(asha):
         again.on_trial_result(None, trial("a"), result(0.55, 0.9))
     assert again.on_trial_result(None, trial("b"), result(0.5, 0.5)) == STOP
     assert again._scores["0.5"] == {"a": 0.9, "b": 0.5}
+
+
+def test_a_driver_that_was_killed_while_it_noted_a_score_judges_that_trial_again(asha):
+    for name, score in (("a", 0.9), ("b", 0.8)):
+        asha.on_trial_result(None, trial(name), result(0.5, score))
+    asha.file.write_bytes(asha.file.read_bytes()[:-3])
+    again = StageAwareAsha([0.5, 0.75], 2, asha.file)
+    assert again._scores["0.5"] == {"a": 0.9}
+    assert again.on_trial_result(None, trial("b"), result(0.5, 0.8)) == STOP
+    assert StageAwareAsha([0.5, 0.75], 2, asha.file)._scores["0.5"] == {"a": 0.9, "b": 0.8}
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
+from spd_ray import study as study_module
 from spd_ray.config import MethodConfig, Timeline
 from spd_ray.errors import UserError
-from spd_ray.space import ask, create_study, load_spec, trial_values
+from spd_ray.space import load_spec
 from spd_ray.spec import SweepSpec
+from spd_ray.study import Draws, ask, create_study, trial_values
 
 TASK = "task: {name: mini_entailment}\n"
 SPACES = Path(__file__).parents[1] / "search_spaces"
@@ -401,6 +403,94 @@ def test_a_resumed_study_draws_what_an_undisturbed_one_would_have(sampler: str, 
     assert asked("resumed", reopen=True) == points
     assert len({repr(point) for point in points}) == 10
     assert all(type(point["batch_size"]) is int for point in points)
+
+
+def copied_draw(study: optuna.Study, spec: SweepSpec, number: int) -> dict[str, Any]:
+    """The first attempt at trial `number`, drawn as plainly as can be: the whole history copied into a study."""
+    scratch = optuna.create_study(direction="maximize", sampler=study_module._sampler(spec, number, 0))
+    scratch.add_trials(study.get_trials())
+    return study_module._suggest(scratch.ask(), spec)
+
+
+@pytest.mark.parametrize("space", [MIXED, CONDITIONAL], ids=["mixed", "conditional"])
+def test_a_draw_is_that_of_the_whole_history_copied_into_a_study(space: str, tmp_path: Path) -> None:
+    spec = load(tmp_path, TASK + space)
+    study = create_study(spec, tmp_path / "study.journal")
+    draws = Draws(study, spec)
+    running: list[tuple[int, dict[str, Any]]] = []
+    for number in range(40):
+        expected = copied_draw(study, spec, number)
+        running.append(draws.ask())
+        assert running[-1] == (number, expected)
+        if number % 3:  # several run at once, they end out of order, some without a score
+            ended, values = running.pop(number % len(running))
+            failed = TrialState.FAIL if ended % 7 == 3 else TrialState.PRUNED if ended % 5 == 3 else None
+            study.tell(
+                ended, None if failed else float(values["pruning_end" if space == CONDITIONAL else "p0"]), failed
+            )
+
+
+def test_tpe_is_shown_the_best_the_newest_that_run_and_a_sample_of_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study_module, "SHOWN", 8)
+    monkeypatch.setattr(study_module, "BEST", 2)
+    spec = load(tmp_path, TASK + MIXED, "study.sampler=random")
+    study = create_study(spec, "sqlite:///:memory:")
+    kept = Draws(study, spec)
+
+    def shown() -> set[int]:
+        trials = kept._look()
+        numbers = [trial.number for trial in trials]
+        assert numbers == sorted(numbers)
+        assert [trial.number for trial in Draws(study, spec)._look()] == numbers
+        return set(numbers)
+
+    for _ in range(8):
+        kept.ask()
+    assert shown() == set(range(8))
+    for number, score in ((3, 0.2), (0, 0.9), (1, 0.1), (2, 0.8), (4, 0.3)):
+        study.tell(number, score)
+        assert shown() == set(range(8))
+    study.tell(5, state=TrialState.PRUNED)
+    study.tell(6, state=TrialState.FAIL)
+    for _ in range(6):
+        kept.ask()
+    found = shown()
+    assert len(found) == 8
+    assert found > {0, 2, 10, 11, 12, 13}  # the best two, and of the seven that run the newest four
+    assert found - {0, 2, 10, 11, 12, 13} < {1, 3, 4, 5}
+    for number in range(7, 14):
+        study.tell(number, 0.0)
+    sampled = shown() - {0, 2}
+    assert len(sampled) == 6
+    assert 6 not in sampled
+    study.tell(ask(study, spec)[0], 0.85)
+    assert shown() >= {0, 14}
+    assert len(shown() & sampled) >= 5  # a sample is not drawn anew
+
+
+def test_beyond_the_bound_tpe_learns_and_a_kept_history_draws_what_a_fresh_one_draws(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study_module, "SHOWN", 60)
+    monkeypatch.setattr(study_module, "BEST", 6)
+    spec = load(tmp_path, TASK + "search: {p0: {low: 0, high: 1}, dropout: {low: 0, high: 1}}\n")
+
+    def asked(name: str, fresh: bool) -> list[float]:
+        study = create_study(spec, tmp_path / f"{name}.journal")
+        draws, running, distances = Draws(study, spec), [], []
+        for _ in range(120):
+            running.append(Draws(study, spec).ask() if fresh else draws.ask())
+            if len(running) == 4:  # the second first, so that they end out of order
+                number, values = running.pop(1)
+                distances.append(abs(float(values["p0"]) - 0.7) + abs(float(values["dropout"]) - 0.2))
+                study.tell(number, -distances[-1])
+        return distances
+
+    kept = asked("kept", fresh=False)
+    assert asked("fresh", fresh=True) == kept
+    assert sum(kept[77:]) / 40 < 0.5 * 0.63  # drawn at random it is 0.29 + 0.34
 
 
 def test_another_seed_draws_other_points(tmp_path: Path) -> None:

@@ -121,6 +121,9 @@ def test_every_trial_is_once_in_parquet_the_study_and_mlflow(finished):
     rows = steps_of(folder)
     assert len({(row["trial"], row["step"], row["split"], row["metric"]) for row in rows}) == len(rows)
     assert sum(row["split"] == "batch" for row in rows) == sum(t.t3 for t in trials)
+    parts = {path.relative_to(folder / "steps") for path in (folder / "steps").rglob("*.parquet")}
+    assert parts == {Path(f"trial={t.trial_id}") / f"{0:08d}-{t.t3:08d}.parquet" for t in trials}
+    assert not (folder / "trials.journal").exists()
     means = [(trials[0].best_score + trials[1].best_score) / 2, (trials[2].best_score + trials[3].best_score) / 2]
     assert study_states(folder) == [(0, "COMPLETE", pytest.approx(means[0])), (1, "COMPLETE", pytest.approx(means[1]))]
     parents, children = mlflow_runs(folder)

@@ -121,6 +121,30 @@ def test_two_sweeps_of_one_name_are_two_parents(tracker: Tracker, spec: SweepSpe
     assert second.start_trial("00000-s0", {}, {}) != tracker.start_trial("00000-s0", {}, {})
 
 
+def test_noted_scores_are_sent_in_time_a_run_a_call_and_at_the_end_at_the_latest(
+    tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (tracker.start_trial(name, {}, {}) for name in ("00000-s0", "00001-s0"))
+    monkeypatch.setattr(tracking, "_NOTED_SHARE", 1e-6)
+    tracker.note_scores(first, [("score", 0.5, 10, 1)])
+    assert curve(tracker, first, "score") == [(10, 0.5)]  # at once: nothing was sent before
+    for step in (20, 30):
+        tracker.note_scores(first, [("score", step / 100, step, step), ("loss", 1.0, step, step)])
+        tracker.note_scores(second, [("score", 0.7, step, step)])
+    assert curve(tracker, first, "score") == [(10, 0.5)]
+    tracker._noted_at = 0.0
+    tracker.send_noted()
+    assert curve(tracker, first, "score") == [(10, 0.5), (20, 0.2), (30, 0.3)]
+    assert curve(tracker, first, "loss") == [(20, 1.0), (30, 1.0)]
+    assert curve(tracker, second, "score") == []
+    tracker.end_trial(second, "FINISHED", {"feasible": True})
+    assert curve(tracker, second, "score") == [(20, 0.7), (30, 0.7)]
+    assert tracker.client.get_run(second).data.tags["feasible"] == "true"
+    tracker.note_scores(first, [("score", 0.9, 40, 40)])
+    tracker.finish("KILLED")
+    assert curve(tracker, first, "score")[-1] == (40, 0.9)
+
+
 def register(tracker: Tracker, tmp_path: Path, trial_id: str) -> str | None:
     student = tmp_path / "student"
     student.mkdir(exist_ok=True)

@@ -1,0 +1,37 @@
+"""Append-only files of JSON lines, which a kill at any moment leaves readable."""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+
+def read_lines(path: Path) -> list[Any]:
+    """The entries of a journal; none if there is no file. A last line that was cut short does not count."""
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    return [json.loads(line) for line in text.split(b"\n")[:-1]]
+
+
+def cut_torn_line(path: Path) -> None:
+    """Remove a last line that a kill or a power cut left half-written, so that the next one begins on its own."""
+    if path.exists():
+        text = path.read_bytes()
+        if text and not text.endswith(b"\n"):
+            with path.open("r+b") as file:
+                file.truncate(text.rfind(b"\n") + 1)
+
+
+def append_lines(path: Path, entries: Iterable[Any], outlives_power_cut: bool = False) -> None:
+    """Append `entries`, a line each, to a file that ends with a whole line, in one write.
+
+    Once it has returned, a kill cannot undo it; a power cut can, unless it is to outlive that.
+    """
+    text = "".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in entries)
+    with path.open("ab", buffering=0) as file:
+        file.write(text.encode())
+        if outlives_power_cut:
+            os.fsync(file.fileno())
