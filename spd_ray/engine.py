@@ -31,6 +31,7 @@ logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 LOOPBACK = "127.0.0.1"
 ADAM_BETAS = (0.9, 0.999)
+PROBE_BYTES = 2**20
 REWEIGHTING_EPSILON = 1e-2  # of the reweighted L1 norm: the penalty of a weight w is l1 / (|w| + this)
 
 
@@ -218,8 +219,15 @@ def loss_scale(engine: deepspeed.DeepSpeedEngine) -> float:
 
 
 def save_state(engine: deepspeed.DeepSpeedEngine, folder: Path) -> None:
-    """Everything the next step depends on: student, masks, optimizer, loss scaler, step counters. All ranks call it."""
-    engine.save_checkpoint(str(folder), tag="engine", exclude_frozen_parameters=True, save_latest=False)
+    """Everything the next step depends on: student, masks, optimizer, loss scaler, step counters. All ranks call it.
+
+    Raises OSError where the storage is full: torch's writer says that a stream failed, a plain write says why.
+    """
+    try:
+        engine.save_checkpoint(str(folder), tag="engine", exclude_frozen_parameters=True, save_latest=False)
+    except RuntimeError:
+        (folder / "probe").write_bytes(bytes(PROBE_BYTES))
+        raise
 
 
 def load_state(engine: deepspeed.DeepSpeedEngine, folder: Path) -> None:

@@ -17,10 +17,12 @@ from ray import tune
 from rich.console import Console
 
 from spd_ray import dryrun, report
+from spd_ray.backfill import fill_in
 from spd_ray.checkpoint import Verification, verify_checkpoint
 from spd_ray.config import Timeline, TrialConfig
 from spd_ray.display import SweepDisplay
-from spd_ray.errors import UserError, run_main
+from spd_ray.errors import UserError, run_main, storage_refusal
+from spd_ray.guarding import StorageGuard
 from spd_ray.ledger import Ledger
 from spd_ray.methods import METHODS
 from spd_ray.provenance import space_hash_of, write_sweep_yaml
@@ -83,9 +85,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     command = "python -m spd_ray.sweep " + shlex.join(arguments)
     folder = Path(options.storage).resolve() / spec.name
-    with open_sweep(folder, spec, options.resume, options.replace):
-        write_sweep_yaml(spec, folder, command)
-        return run_sweep(spec, folder, command, options.address, console)
+    try:
+        with open_sweep(folder, spec, options.resume, options.replace):
+            write_sweep_yaml(spec, folder, command)
+            return run_sweep(spec, folder, command, options.address, console)
+    except UserError:
+        raise
+    except Exception as error:
+        refusal = storage_refusal(error)
+        if refusal is None:
+            raise
+        raise UserError(f"{folder}: {refusal}; mend that and go on with: {go_on_command(folder, command)}") from None
 
 
 def check_address(address: str | None) -> None:
@@ -135,6 +145,7 @@ def run_sweep(spec: SweepSpec, folder: Path, command: str, address: str | None, 
     study = create_study(spec, folder / "study.journal")
     ledger = Ledger(spec, study, folder)
     tracker = Tracker.open(spec, folder)
+    fill_in(ledger, tracker, len(teacher.data.train))
     start_ray(spec, address)
     try:
         with SweepDisplay(ledger, console) as display:
@@ -150,6 +161,11 @@ def run_sweep(spec: SweepSpec, folder: Path, command: str, address: str | None, 
         return 0 if ledger.best() else 1
     finally:
         ray.shutdown()
+
+
+def go_on_command(folder: Path, command: str) -> str:
+    """The command that continues what `command` began, or begins it again if it has not come to a trial."""
+    return resume_command(command) if (folder / "trials.parquet").exists() else command
 
 
 def resume_command(command: str) -> str:
@@ -222,7 +238,7 @@ def run_trials(spec: SweepSpec, ledger: Ledger, folder: Path, command: str, watc
             name="ray",
             storage_path=str(folder),
             verbose=0,
-            callbacks=[watcher],
+            callbacks=[StorageGuard(watcher)],
             failure_config=tune.FailureConfig(max_failures=spec.retries),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),

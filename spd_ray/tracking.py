@@ -2,7 +2,7 @@
 
 Everything goes through explicit run ids; there is no active run. A tracking server that goes away in the
 middle does not end the sweep: what was to be written waits in order and is sent when the server answers
-again. If the driver dies meanwhile, MLflow misses it; Parquet has it all.
+again. If the driver dies meanwhile, MLflow misses it until the sweep is resumed (`spd_ray.backfill`).
 """
 
 import logging
@@ -130,6 +130,16 @@ class Tracker:
 
         self._send(end)
 
+    def ended_trials(self) -> set[str]:
+        """The trials whose runs have ended: of them MLflow has everything. Raises what MLflow raises."""
+        query = f"tags.`{_PARENT_TAG}` = '{self.parent_run_id}' AND attributes.status != 'RUNNING'"
+        ended, token = set(), None
+        while token != "":
+            page = self.client.search_runs([self.experiment.experiment_id], query, page_token=token)
+            ended |= {run.data.tags[TRIAL_TAG] for run in page}
+            token = page.token or ""
+        return ended
+
     def log_artifacts(self, run_id: str, path: Path, artifact_path: str | None = None) -> None:
         """Upload a file, or the content of a folder, to `artifact_path` among the run's artifacts."""
         upload = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
@@ -178,7 +188,7 @@ class Tracker:
             self._retry_at = 0.0
             self._flush()
         if self._waiting:
-            _log.warning("MLflow misses the last %d updates of this sweep; Parquet has them", len(self._waiting))
+            _log.warning("MLflow misses the last %d updates of this sweep; --resume sends them", len(self._waiting))
 
     def ui_command(self) -> str:
         """What to run, or where to look, to browse the runs."""

@@ -10,6 +10,7 @@ from ray import tune
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from spd_ray import engine
+from spd_ray.errors import storage_refusal
 from spd_ray.network import free_port
 from spd_ray.trainer import TrainingError
 from spd_ray.trial import TrialRunner, order_of
@@ -46,6 +47,11 @@ class SpdTrainable(tune.Trainable):
             standing = self._on_all_ranks("advance")
         except TrainingError as error:
             return {**asdict(self.runner.standing), **self.facts, "error": str(error), "done": True}
+        except Exception as error:
+            refusal = storage_refusal(error)
+            if refusal is None:
+                raise
+            return {**asdict(self.runner.standing), **self.facts, "refusal": refusal, "done": True}
         memory = {"peak_memory_bytes": engine.peak_memory_bytes()}
         return {**asdict(standing), **self.facts, **memory, "done": self.runner.done}
 

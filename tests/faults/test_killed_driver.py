@@ -1,0 +1,54 @@
+"""The driver is killed, or interrupted by Ctrl-C: `--resume` ends the sweep with every trial once."""
+
+import random
+import signal
+import subprocess
+import time
+
+import psutil
+
+from spd_ray.records import read_trials
+from tests.sweeps import trial_processes, wait_for
+
+GONE_SECONDS = 20
+
+
+def begin(sweep_of, name: str) -> psutil.Popen:
+    """Start the sweep, or go on with it; returns when its first trial of this session has a process."""
+    resume = ["--resume"] if read_trials(sweep_of.storage / name) else []
+    words = sweep_of.command(name, *resume)
+    driver = psutil.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    wait_for(lambda: trial_processes(driver), driver)
+    return driver
+
+
+def test_a_killed_driver_is_resumed_and_ctrl_c_stops_within_seconds(sweep_of, undisturbed, count, note):
+    draw, kills, folder = random.Random(2), count(2, 10), sweep_of.storage / "killed_driver"
+    started, killed = time.monotonic(), 0
+    for _ in range(kills):
+        driver = begin(sweep_of, folder.name)
+        time.sleep(draw.uniform(0.0, 24.0 / kills))
+        trials, running = trial_processes(driver), driver.poll() is None
+        driver.kill()
+        driver.communicate()
+        killed += running
+        assert not psutil.wait_procs(trials, timeout=GONE_SECONDS)[1]
+    refused, _ = sweep_of(folder.name)
+    assert refused.returncode == 2
+    assert "--resume" in refused.stderr
+    assert killed == kills
+
+    driver = begin(sweep_of, folder.name)
+    children, asked = driver.children(recursive=True), time.monotonic()
+    driver.send_signal(signal.SIGINT)
+    out, _ = driver.communicate(timeout=60)
+    stopping = time.monotonic() - asked
+    assert driver.returncode == 130, out
+    assert out.rstrip().endswith("--resume")
+    assert not psutil.wait_procs(children, timeout=GONE_SECONDS)[1]
+
+    done, _ = sweep_of(folder.name, "--resume")
+    assert done.returncode == 0, done.stderr
+    undisturbed.assert_equals(folder)
+    note("driver killed", kills, folder, time.monotonic() - started, undisturbed.seconds)
+    note("Ctrl-C", 1, folder, stopping, 0.0, "the seconds are those until the driver had ended")

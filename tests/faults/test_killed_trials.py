@@ -1,0 +1,38 @@
+"""A trial's process is killed with SIGKILL at random moments: the trial goes on from its state."""
+
+import random
+import subprocess
+import time
+
+import psutil
+
+from tests.sweeps import trial_processes, wait_for
+
+MANY_SEEDS = {"sampler": "grid", "trials": 2, "seeds": [0, 1, 2, 3, 4, 5, 6, 7]}
+
+
+def kill_at_random(driver: psutil.Popen, kills: int, seed: int, longest: float) -> int:
+    """Kill a random trial process after a random time of up to `longest` seconds, again and again; how often."""
+    draw = random.Random(seed)
+    for done in range(kills):
+        time.sleep(draw.uniform(0.0, longest))
+        if not wait_for(lambda: trial_processes(driver), driver):
+            return done
+        draw.choice(sorted(trial_processes(driver), key=lambda process: process.pid)).kill()
+    return kills
+
+
+def test_killed_trials_go_on_from_their_state(sweep_of, undisturbed, undisturbed_of, count, note):
+    kills = count(3, 20)
+    changes = {"study": MANY_SEEDS} if kills > 3 else {}
+    other = undisturbed_of("many_seeds", **changes) if changes else undisturbed
+    words = sweep_of.command("killed_trials", retries=kills, **changes)
+    started, folder = time.monotonic(), sweep_of.storage / "killed_trials"
+    driver = psutil.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    killed = kill_at_random(driver, kills, seed=1, longest=5.0)
+    _, errors = driver.communicate(timeout=600)
+    seconds = time.monotonic() - started
+    assert driver.returncode == 0, errors
+    other.assert_equals(folder)
+    assert killed == kills
+    note("trial killed", kills, folder, seconds, other.seconds)

@@ -1,0 +1,77 @@
+"""The storage is full, then read-only, in the middle of a sweep: one line, and `--resume` loses nothing."""
+
+import os
+import subprocess
+import time
+
+import psutil
+import pytest
+
+from tests.sweeps import wait_for
+
+MIB = 2**20
+
+
+def mount(*words):
+    return subprocess.run(["mount", *map(str, words)], capture_output=True).returncode == 0
+
+
+@pytest.fixture
+def storage(tmp_path):
+    """A file system of 64 MiB."""
+    if os.geteuid() != 0 or not mount("-t", "tmpfs", "-o", "size=64m", "tmpfs", tmp_path):
+        pytest.skip("no file system can be mounted here: that takes root")
+    yield tmp_path
+    subprocess.run(["umount", "--lazy", tmp_path], check=True)
+
+
+def begin(sweep_of, storage, *arguments):
+    """Start the sweep on `storage`; returns when a trial has saved a state in this session."""
+    folder = storage / "lost_storage"
+    known = set(folder.glob("state/*/step-*"))
+    words = sweep_of.command(folder.name, "--storage", str(storage), *arguments)
+    driver = psutil.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert wait_for(lambda: set(folder.glob("state/*/step-*")) - known, driver)
+    return driver
+
+
+def assert_told(driver, refusal):
+    """The driver ends, with one line on stderr that says what to do."""
+    out, errors = driver.communicate(timeout=120)
+    assert driver.returncode == 2, out + errors
+    assert "Traceback" not in out + errors
+    last = errors.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert f"{refusal}; mend that and go on with: python -m spd_ray.sweep" in last
+    assert last.endswith("--resume")
+
+
+def fill(file, driver):
+    """Take all room that there is or comes, until the driver has ended."""
+    with file.open("ab", buffering=0) as stream:
+        while driver.poll() is None:
+            try:
+                stream.write(bytes(MIB))
+            except OSError:
+                time.sleep(0.01)
+
+
+def test_a_full_and_a_read_only_storage_are_told_and_lose_nothing(sweep_of, storage, undisturbed, note):
+    started = time.monotonic()
+    driver = begin(sweep_of, storage)
+    fill(storage / "other", driver)
+    assert_told(driver, "No space left on device")
+    (storage / "other").unlink()
+
+    driver = begin(sweep_of, storage, "--resume")
+    assert wait_for(lambda: mount("-o", "remount,ro", storage), driver, 30)
+    assert_told(driver, "Read-only file system")
+    refused, _ = sweep_of("lost_storage", "--storage", str(storage), "--resume")
+    assert refused.returncode == 2
+    assert refused.stderr.strip() == f"error: --storage {storage}: cannot be written (Read-only file system)"
+    assert mount("-o", "remount,rw", storage)
+
+    done, _ = sweep_of("lost_storage", "--storage", str(storage), "--resume")
+    assert done.returncode == 0, done.stderr
+    undisturbed.assert_equals(storage / "lost_storage")
+    note("storage full, then read-only", 2, storage / "lost_storage", time.monotonic() - started, undisturbed.seconds)
