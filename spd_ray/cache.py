@@ -18,6 +18,8 @@ from filelock import FileLock
 
 from spd_ray.errors import UserError, storage_refusal
 
+SUMS = "SHA256SUMS"
+
 
 def cache_root() -> Path:
     """`$SPD_RAY_CACHE`, else `~/.cache/spd_ray`."""
@@ -35,9 +37,30 @@ def files_key(files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for file in sorted(files):
         digest.update(file.name.encode())
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
+        digest.update(bytes.fromhex(_sha256(file)))
     return digest.hexdigest()[:16]
+
+
+def write_sums(folder: Path) -> None:
+    """Write SHA256SUMS of the files in `folder`: `sha256sum -c SHA256SUMS` checks it too."""
+    files = sorted(file for file in folder.iterdir() if file.is_file() and file.name != SUMS)
+    (folder / SUMS).write_text("".join(f"{_sha256(file)}  {file.name}\n" for file in files))
+
+
+def check_sums(folder: Path) -> None:
+    """Raises ValueError naming the file that is not as `write_sums` found it."""
+    try:
+        for line in (folder / SUMS).read_text().splitlines():
+            digest, name = line.split("  ", 1)
+            if _sha256(folder / name) != digest:
+                raise ValueError(f"{folder / name}: not as it was written (its SHA-256 differs from {SUMS})")
+    except OSError as error:
+        raise ValueError(f"{error.filename}: {error.strerror}") from None
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @contextmanager

@@ -8,9 +8,7 @@ import logging
 import math
 import os
 import resource
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -31,7 +29,6 @@ logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 LOOPBACK = "127.0.0.1"
 ADAM_BETAS = (0.9, 0.999)
-PROBE_BYTES = 2**20
 REWEIGHTING_EPSILON = 1e-2  # of the reweighted L1 norm: the penalty of a weight w is l1 / (|w| + this)
 
 
@@ -103,15 +100,6 @@ def gathered(value: Any) -> list[Any]:
     if world_size() > 1:
         torch.distributed.all_gather_object(values, value)
     return values
-
-
-@contextmanager
-def on_rank_0(enter: Callable[[], AbstractContextManager[Path]]) -> Iterator[Path]:
-    """A folder that rank 0 makes and completes, known to all ranks; it is completed when all have left the block."""
-    with enter() if rank() == 0 else nullcontext() as made:
-        folder = gathered(made)[0]
-        yield folder
-        gathered(None)
 
 
 def _allow_fp16_on_any_cpu() -> None:
@@ -216,23 +204,6 @@ def applied_steps(engine: deepspeed.DeepSpeedEngine) -> int:
 def loss_scale(engine: deepspeed.DeepSpeedEngine) -> float:
     """The current fp16 loss scale; 1.0 in fp32 and bf16."""
     return float(getattr(engine.optimizer, "loss_scale", 1.0))
-
-
-def save_state(engine: deepspeed.DeepSpeedEngine, folder: Path) -> None:
-    """Everything the next step depends on: student, masks, optimizer, loss scaler, step counters. All ranks call it.
-
-    Raises OSError where the storage is full: torch's writer says that a stream failed, a plain write says why.
-    """
-    try:
-        engine.save_checkpoint(str(folder), tag="engine", exclude_frozen_parameters=True, save_latest=False)
-    except RuntimeError:
-        (folder / "probe").write_bytes(bytes(PROBE_BYTES))
-        raise
-
-
-def load_state(engine: deepspeed.DeepSpeedEngine, folder: Path) -> None:
-    """Continue from `save_state`."""
-    engine.load_checkpoint(str(folder), tag="engine", load_module_strict=False)
 
 
 def release(engine: deepspeed.DeepSpeedEngine) -> None:

@@ -123,6 +123,8 @@ def open_sweep(folder: Path, spec: SweepSpec, resume: bool, replace: bool) -> Fi
         raise UserError(f"{folder}: another sweep of this name is running; wait for it or give --name") from None
     except OSError as error:
         raise UserError(f"--storage {folder.parent}: cannot be written ({error.strerror})") from None
+    for unfinished in folder.glob(".*.tmp"):  # of a driver that was killed
+        unfinished.unlink()
     trials = read_trials(folder)
     if trials and replace:
         aside = next(p for n in range(1, 10**6) if not (p := folder.with_name(f"{folder.name}.{n}")).exists())
@@ -165,7 +167,7 @@ def run_sweep(spec: SweepSpec, folder: Path, command: str, address: str | None, 
 
 def go_on_command(folder: Path, command: str) -> str:
     """The command that continues what `command` began, or begins it again if it has not come to a trial."""
-    return resume_command(command) if (folder / "trials.parquet").exists() else command
+    return resume_command(command) if read_trials(folder) else command
 
 
 def resume_command(command: str) -> str:

@@ -8,7 +8,6 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -312,13 +311,3 @@ def scores_on_ranks(run: SpdRun, split: EncodedSplit) -> Scores:
     for rank, logits_of_rank in enumerate(engines.gathered(part)):
         logits[rank::ranks] = logits_of_rank
     return scores_of(logits, split, run.teacher.data.task)
-
-
-def save_run(run: SpdRun, folder: Path) -> None:
-    """Write what the next step depends on into `folder`."""
-    engines.save_state(run.engine, folder)
-
-
-def load_run(run: SpdRun, folder: Path) -> None:
-    """Continue from what `save_run` wrote."""
-    engines.load_state(run.engine, folder)

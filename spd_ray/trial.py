@@ -6,6 +6,7 @@ between does the same steps again and overwrites the same files.
 """
 
 import json
+import logging
 import math
 import shutil
 import time
@@ -16,14 +17,17 @@ from typing import Any
 
 from torch import nn
 
-from spd_ray import engine, records
+from spd_ray import engine, engine_state, records
 from spd_ray.cache import whole_folder
 from spd_ray.checkpoint import export_student
 from spd_ray.config import ModelConfig, TaskConfig, TeacherConfig, TrialConfig
 from spd_ray.records import StepRecord
 from spd_ray.surgery import encoder_layers, remaining_parameters
 from spd_ray.teacher import Teacher, load_teacher
-from spd_ray.trainer import load_run, prepare, save_run, train_spd
+from spd_ray.trainer import prepare, train_spd
+
+STANDING = "standing.json"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,12 +91,22 @@ def checkpoint_folder(sweep_folder: Path, trial_id: str, rung: float | None = No
     return sweep_folder / "checkpoints" / (trial_id if rung is None else f"{trial_id}-sparsity-{rung:g}")
 
 
+def remove_unfinished(sweep_folder: Path, trial_id: str) -> None:
+    """Delete what an earlier process of the trial was writing when it was killed."""
+    for folder in (sweep_folder / "checkpoints").glob(f".{trial_id}-*"):
+        shutil.rmtree(folder)
+    for file in (sweep_folder / "steps" / f"trial={trial_id}").glob(".*.tmp"):
+        file.unlink()
+
+
 class TrialRunner:
     """A trial under way. `advance` until `done`; a new runner continues from the newest saved state."""
 
     def __init__(self, order: TrialOrder) -> None:
         self.order = order
         config = order.config
+        if engine.rank() == 0:
+            remove_unfinished(order.sweep_folder, order.trial_id)
         self.run = prepare(config, worker_teacher(config.task, config.model, config.teacher))
         self.standing = Standing()
         self._continue_from_state()
@@ -191,22 +205,28 @@ class TrialRunner:
         return standing
 
     def _save_state(self) -> None:
-        """Each rank writes its part of the engine's state into one folder, which appears whole."""
+        """All ranks gather the state; rank 0 writes it into a folder that appears whole, and removes the older one."""
+        if engine.rank() > 0:
+            engine_state.save_state(self.run.engine, None)
+            return
         folder = state_folder(self.order.sweep_folder, self.order.trial_id)
         older = _states(folder)
-        with engine.on_rank_0(lambda: whole_folder(folder / f"step-{self.standing.step:08d}")) as building:
-            save_run(self.run, building)
-            if engine.rank() == 0:
-                (building / "standing.json").write_text(json.dumps(asdict(self.standing)))
-        if engine.rank() == 0:
-            for state in older:
-                shutil.rmtree(state)
+        with whole_folder(folder / f"step-{self.standing.step:08d}") as building:
+            (building / STANDING).write_text(json.dumps(asdict(self.standing)))
+            engine_state.save_state(self.run.engine, building)
+        for state in older:
+            shutil.rmtree(state)
 
     def _continue_from_state(self) -> None:
-        states = _states(state_folder(self.order.sweep_folder, self.order.trial_id))
-        if states:
-            load_run(self.run, states[-1])
-            self.standing = Standing(**json.loads((states[-1] / "standing.json").read_text()))
+        """A state that is not as it was written is left aside: the trial begins anew and comes to the same end."""
+        for state in reversed(_states(state_folder(self.order.sweep_folder, self.order.trial_id))):
+            try:
+                engine_state.load_state(self.run.engine, state)
+            except ValueError as error:
+                _log.warning("%s begins anew: %s", self.order.trial_id, error)
+                continue
+            self.standing = Standing(**json.loads((state / STANDING).read_text()))
+            return
 
 
 def _states(folder: Path) -> list[Path]:

@@ -11,10 +11,11 @@ from spd_ray.activations import LiveTeacher, RecordedTeacher, record
 from spd_ray.checkpoint import count_zeros, export_student, load_checkpoint, verify_checkpoint
 from spd_ray.config import EngineConfig, MethodConfig, TrialConfig
 from spd_ray.data import make_batch
+from spd_ray.engine_state import load_state, save_state
 from spd_ray.methods import METHODS, filled, load_method
 from spd_ray.objective import Needs
 from spd_ray.teacher import evaluate, pretrained_classifier
-from spd_ray.trainer import load_run, loss_terms, prepare, save_run, train_spd
+from spd_ray.trainer import loss_terms, prepare, train_spd
 
 BUDGET = dict(
     total_epochs=4, stage1_epochs=2, stage2_epochs=1, stage1_lr=2e-3, batch_size=8, target_sparsity=0.5,
@@ -73,9 +74,9 @@ def test_any_method_resumes_bit_for_bit(run_of, tmp_path, name, precision, zero_
     whole = [(r.step, r.split, r.metric, r.value) for r in train_spd(run_of(name, engine))]
     first = run_of(name, engine)
     cut = next(i for i, r in enumerate(train_spd(first)) if r.split == "dev" and r.metric != "loss")
-    save_run(first, tmp_path / "state")
+    save_state(first.engine, tmp_path)
     second = run_of(name, engine)
-    load_run(second, tmp_path / "state")
+    load_state(second.engine, tmp_path)
     assert whole[: cut + 1] + [(r.step, r.split, r.metric, r.value) for r in train_spd(second)] == whole
 
 

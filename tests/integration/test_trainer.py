@@ -11,8 +11,9 @@ from spd_ray import surgery
 from spd_ray.checkpoint import count_zeros, export_student, load_checkpoint, verify_checkpoint
 from spd_ray.config import EngineConfig, MethodConfig, ObjectiveConfig, TrialConfig
 from spd_ray.data import collate, epoch_batches
+from spd_ray.engine_state import load_state, save_state
 from spd_ray.masks import zeros_asked
-from spd_ray.trainer import TrainingError, load_run, prepare, save_run, train_spd
+from spd_ray.trainer import TrainingError, prepare, train_spd
 
 SHORT = dict(
     total_epochs=6, stage1_epochs=3, stage2_epochs=1, stage1_lr=2e-3, stage23_lr=1e-3, batch_size=8,
@@ -158,9 +159,9 @@ def test_zeros_are_exact_and_a_resumed_trial_goes_on_bit_for_bit(run_of, tmp_pat
         part.append(record)
         if record.split == "dev" and record.metric != "loss":
             break
-    save_run(first, tmp_path / "state")
+    save_state(first.engine, tmp_path)
     second = run_of(engine, dropout=0.1)
-    load_run(second, tmp_path / "state")
+    load_state(second.engine, tmp_path)
     resumed = part + list(train_spd(second))
     assert [(r.step, r.split, r.metric, r.value, r.draw) for r in resumed] == [
         (r.step, r.split, r.metric, r.value, r.draw) for r in whole

@@ -14,7 +14,7 @@ import pytest
 from spd_ray.network import free_port
 from spd_ray.records import read_trials
 from tests.integration.test_sweep import sweep_of  # noqa: F401
-from tests.integration.two_ranks import measure
+from tests.integration.two_ranks import measure, resumed
 from tests.sweeps import SPACE, scores, steps_of
 
 METHOD = {
@@ -37,6 +37,7 @@ def curves(tiny_teacher, tmp_path_factory):
         "port": free_port(),
     }  # fmt: skip
     (folder / "order.json").write_text(json.dumps(order))
+    alone = measure(order["settings"], COMBINATIONS, folder)
     words = [sys.executable, "-m", "tests.integration.two_ranks", str(folder / "order.json")]
     others = [
         subprocess.Popen([*words, str(rank)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for rank in (0, 1)
@@ -44,7 +45,9 @@ def curves(tiny_teacher, tmp_path_factory):
     for other in others:
         _, errors = other.communicate(timeout=400)
         assert other.returncode == 0, errors.decode()
-    alone = measure(order["settings"], COMBINATIONS, folder / "alone")
+    for precision, stage in COMBINATIONS:
+        of_two = folder / f"{precision}-{stage}-of-2"
+        alone[f"{precision}-{stage}"]["shrunk"] = resumed(order["settings"], precision, stage, of_two)
     return alone, *(json.loads((folder / f"rank-{rank}.json").read_text()) for rank in (0, 1))
 
 
@@ -65,6 +68,17 @@ def test_two_ranks_resume_bit_for_bit(curves, precision, zero_stage):
     for found in curves[1:]:
         both = found[f"{precision}-{zero_stage}"]
         assert both["resumed"] == both["whole"]
+
+
+@pytest.mark.parametrize(("precision", "zero_stage"), COMBINATIONS)
+def test_the_number_of_ranks_may_change_on_resume(curves, precision, zero_stage):
+    alone, first, _ = (found[f"{precision}-{zero_stage}"] for found in curves)
+    for changed, as_before in ((alone["shrunk"], first["whole"]), (first["grown"], alone["whole"])):
+        expected = as_before[-len(changed) :]
+        assert [(step, split) for step, split, *_ in changed] == [(step, split) for step, split, *_ in expected]
+        losses = ([row[2] for row in rows if row[1] == "batch"] for rows in (changed, expected))
+        tolerance = TOLERANCE[precision]
+        assert next(losses) == pytest.approx(next(losses), rel=tolerance, abs=tolerance)
 
 
 def ray_processes() -> set[int]:

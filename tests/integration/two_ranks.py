@@ -1,9 +1,7 @@
-"""Run by test_ranks.py in two processes at once: the losses of short trials, and of a resumed one, as JSON."""
+"""Run by test_workers.py in two processes at once: the losses of short trials, and of a resumed one, as JSON."""
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +9,10 @@ import torch
 
 from spd_ray import engine
 from spd_ray.config import EngineConfig, MethodConfig, ModelConfig, TaskConfig, TeacherConfig, TrialConfig
+from spd_ray.engine_state import load_state, save_state
 from spd_ray.surgery import extract_student, masked_linears
 from spd_ray.teacher import load_teacher
-from spd_ray.trainer import SpdRun, load_run, prepare, save_run, train_spd
+from spd_ray.trainer import SpdRun, prepare, train_spd
 
 
 def run_of(settings: dict[str, Any], precision: str, zero_stage: int) -> SpdRun:
@@ -44,32 +43,37 @@ def measure(settings: dict[str, Any], combinations: list[tuple[str, int]], folde
         name = f"{precision}-{stage}"
         run = run_of(settings, precision, stage)
         whole = curve(run)
-        state = extract_student(run.model)
+        student = extract_student(run.model)
         masks = [int(linear.mask.sum()) for _, linear in masked_linears(run.model)]
         first = run_of(settings, precision, stage)
         part = curve(first, until=8)
-        with engine.on_rank_0(lambda name=name: _folder(folder / name)) as shared:
-            save_run(first, shared)
-        second = run_of(settings, precision, stage)
-        load_run(second, folder / name)
+        state = folder / f"{name}-of-{engine.world_size()}"
+        state.mkdir(parents=True, exist_ok=True)
+        save_state(first.engine, state if engine.rank() == 0 else None)
+        engine.gathered(None)
         found[name] = {
             "whole": whole,
-            "resumed": part + curve(second),
+            "resumed": part + resumed(settings, precision, stage, state),
             "masks": masks,
-            "norm": float(sum(value.double().square().sum() for value in state.values())),
+            "norm": float(sum(value.double().square().sum() for value in student.values())),
         }
     return found
 
 
-@contextmanager
-def _folder(path: Path) -> Iterator[Path]:
-    path.mkdir(parents=True)
-    yield path
+def resumed(settings: dict[str, Any], precision: str, stage: int, state: Path) -> list[list[Any]]:
+    """The curve from `state` on."""
+    run = run_of(settings, precision, stage)
+    load_state(run.engine, state)
+    return curve(run)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     order = json.loads(Path(sys.argv[1]).read_text())
     engine.join_group(int(sys.argv[2]), 2, "127.0.0.1", order["port"], "127.0.0.1")
-    result = measure(order["settings"], order["combinations"], Path(order["folder"]))
-    (Path(order["folder"]) / f"rank-{sys.argv[2]}.json").write_text(json.dumps(result))
+    folder = Path(order["folder"])
+    result = measure(order["settings"], order["combinations"], folder)
+    for precision, stage in order["combinations"]:
+        of_one = folder / f"{precision}-{stage}-of-1"
+        result[f"{precision}-{stage}"]["grown"] = resumed(order["settings"], precision, stage, of_one)
+    (folder / f"rank-{sys.argv[2]}.json").write_text(json.dumps(result))
