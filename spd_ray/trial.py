@@ -105,9 +105,9 @@ class TrialRunner:
     def __init__(self, order: TrialOrder) -> None:
         self.order = order
         config = order.config
+        self.run = prepare(config, worker_teacher(config.task, config.model, config.teacher))
         if engine.rank() == 0:
             remove_unfinished(order.sweep_folder, order.trial_id)
-        self.run = prepare(config, worker_teacher(config.task, config.model, config.teacher))
         self.standing = Standing()
         self._continue_from_state()
         self._records = train_spd(self.run)
