@@ -3,6 +3,7 @@
 import os
 import subprocess
 import time
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -18,11 +19,17 @@ def mount(*words):
 
 @pytest.fixture
 def storage(tmp_path):
-    """A file system of 64 MiB."""
-    if os.geteuid() != 0 or not mount("-t", "tmpfs", "-o", "size=64m", "tmpfs", tmp_path):
-        pytest.skip("no file system can be mounted here: that takes root")
+    """A file system of 64 MiB, and in it one for the sweep's folder: the driver's lock beside that is always open."""
+    folder = tmp_path / "lost_storage"
+    mounted = []
+    for path in (tmp_path, folder):
+        if os.geteuid() != 0 or not mount("-t", "tmpfs", "-o", "size=64m", "tmpfs", path):
+            pytest.skip("no file system can be mounted here: that takes root")
+        mounted.append(path)
+        folder.mkdir(exist_ok=True)
     yield tmp_path
-    subprocess.run(["umount", "--lazy", tmp_path], check=True)
+    for path in reversed(mounted):
+        subprocess.run(["umount", "--lazy", path], check=True)
 
 
 def begin(sweep_of, storage, *arguments):
@@ -46,32 +53,33 @@ def assert_told(driver, refusal):
     assert last.endswith("--resume")
 
 
-def fill(file, driver):
+def fill(files, driver):
     """Take all room that there is or comes, until the driver has ended."""
-    with file.open("ab", buffering=0) as stream:
-        while driver.poll() is None:
-            try:
+    while driver.poll() is None:
+        for file in files:
+            with suppress(OSError), file.open("ab", buffering=0) as stream:
                 stream.write(bytes(MIB))
-            except OSError:
-                time.sleep(0.01)
+        time.sleep(0.01)
 
 
 def test_a_full_and_a_read_only_storage_are_told_and_lose_nothing(sweep_of, storage, undisturbed, note):
-    started = time.monotonic()
+    started, folder = time.monotonic(), storage / "lost_storage"
     driver = begin(sweep_of, storage)
-    fill(storage / "other", driver)
+    others = [storage / "other", folder / "other"]
+    fill(others, driver)
     assert_told(driver, "No space left on device")
-    (storage / "other").unlink()
+    for other in others:
+        other.unlink()
 
     driver = begin(sweep_of, storage, "--resume")
-    assert wait_for(lambda: mount("-o", "remount,ro", storage), driver, 30)
+    assert wait_for(lambda: mount("-o", "remount,ro", folder), driver, 30)
     assert_told(driver, "Read-only file system")
     refused, _ = sweep_of("lost_storage", "--storage", str(storage), "--resume")
     assert refused.returncode == 2
     assert refused.stderr.strip() == f"error: --storage {storage}: cannot be written (Read-only file system)"
-    assert mount("-o", "remount,rw", storage)
+    assert mount("-o", "remount,rw", folder)
 
     done, _ = sweep_of("lost_storage", "--storage", str(storage), "--resume")
     assert done.returncode == 0, done.stderr
-    undisturbed.assert_equals(storage / "lost_storage")
-    note("storage full, then read-only", 2, storage / "lost_storage", time.monotonic() - started, undisturbed.seconds)
+    undisturbed.assert_equals(folder)
+    note("storage full, then read-only", 2, folder, time.monotonic() - started, undisturbed.seconds)
