@@ -136,4 +136,6 @@ def _reason(trial: Trial) -> str:
     """The last line of the worker's traceback."""
     file = Path(trial.error_file) if trial.error_file else None
     lines = file.read_text().strip().splitlines() if file and file.exists() else []
-    return lines[-1].strip() if lines else "the worker died without a word (out of memory, or killed)"
+    if not lines or "worker process has died" in lines[-1]:
+        return "the trial's process died: killed, or out of memory"
+    return lines[-1].strip()

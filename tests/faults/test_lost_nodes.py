@@ -89,3 +89,16 @@ def test_trials_of_two_workers_that_end_in_any_way_leave_nothing(cluster, sweep_
     assert sorted(ended) == ["failed", "failed", "finished", "stopped"]
     assert most == 1
     assert_nothing_left(cluster)
+
+
+def test_a_driver_that_is_killed_leaves_nothing_on_the_cluster(cluster, sweep_of, count):
+    if count(0, 1) == 0:
+        pytest.skip(
+            "one more sweep; that a local sweep's trials die with its driver is tested in test_killed_driver.py"
+        )
+    words = sweep_of.command("orphaned", "--address", cluster.address)
+    driver = psutil.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert wait_for(lambda: all(trials_on(node) for node in cluster.worker_nodes), driver)
+    driver.kill()
+    driver.wait()
+    assert_nothing_left(cluster)
