@@ -14,13 +14,10 @@ GONE_SECONDS = 20
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
+def cluster():
     """A Ray cluster on this machine: a head without CPUs and two nodes with one each."""
-    token = tmp_path_factory.mktemp("token") / "token"
-    token.write_text("a-token-of-a-test-0123456789")
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("RAY_AUTH_MODE", "token")
-        environment.setenv("RAY_AUTH_TOKEN_PATH", str(token))
+        environment.setenv("RAY_AUTH_MODE", "disabled")  # as this process, which asks the cluster, has begun
         made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
         for _ in range(2):
             made.add_node(num_cpus=1)
