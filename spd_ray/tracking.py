@@ -40,8 +40,8 @@ _RETRY_SECONDS = 15.0
 _OUTAGE_CODES = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "ENDPOINT_NOT_FOUND", "RESOURCE_EXHAUSTED")
 
 _log = logging.getLogger(__name__)
-for _chatter in ("mlflow.store.db.utils", "alembic"):  # the creation of the tables, line by line
-    logging.getLogger(_chatter).setLevel(logging.WARNING)
+for _chatter in ("mlflow.store.db.utils", "alembic"):  # tables made, line by line; tracebacks of what is raised too
+    logging.getLogger(_chatter).setLevel(logging.CRITICAL)
 
 
 class Tracker:

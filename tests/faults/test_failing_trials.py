@@ -1,5 +1,6 @@
 """A trial that cannot go on fails with its reason; the others end as if it had not been there."""
 
+import os
 import subprocess
 import time
 
@@ -16,11 +17,13 @@ ONE_AT_A_TIME = {"cpus_per_worker": 1, "concurrent": 1}
 def test_out_of_memory_a_kill_and_a_loss_that_is_no_number_fail_their_trials_alone(sweep_of, note):
     """The address space of the first trial's process is limited to what it has, as `ulimit -v` would, while it trains.
 
-    The second trial's process is killed, and no trial is run again.
+    What is allocated is mapped there at once, not kept for later. The second trial's process is killed, and no trial
+    is run again.
     """
     rates, folder = {"stage1_lr": {"choices": [2e-3, 1.5e-3, 1e-3, 1e30]}}, sweep_of.storage / "failing"
     words = sweep_of.command(folder.name, search=rates, study=ONE_SEED, resources=ONE_AT_A_TIME, retries=0)
-    driver, started = psutil.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True), time.monotonic()
+    environment, started = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "4096", "MALLOC_TOP_PAD_": "0"}, time.monotonic()
+    driver = psutil.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     assert wait_for(lambda: list(folder.glob("state/00000-s0/step-*")), driver)
     (process,) = trial_processes(driver)
     process.rlimit(psutil.RLIMIT_AS, (process.memory_info().vms,) * 2)
