@@ -185,7 +185,7 @@ class Tracker:
             if not self._waiting:
                 return
             time.sleep(2.0)
-            self._retry_at = 0.0
+            self._retry_at = time.monotonic()  # now, and still one outage
             self._flush()
         if self._waiting:
             _log.warning("MLflow misses the last %d updates of this sweep; --resume sends them", len(self._waiting))
