@@ -105,10 +105,11 @@ def mlflow_runs(folder: Path, uri: str | None = None) -> tuple[list[str], list[A
 def trial_processes(driver: psutil.Process) -> list[psutil.Process]:
     """The trials' processes among those that `driver` has started, also those that are just beginning."""
     found = []
-    for process in driver.children(recursive=True):
-        with suppress(psutil.Error, IndexError):
-            if "Trainable" in process.cmdline()[0]:
-                found.append(process)
+    with suppress(psutil.NoSuchProcess):  # the driver has ended
+        for process in driver.children(recursive=True):
+            with suppress(psutil.Error, IndexError):
+                if "Trainable" in process.cmdline()[0]:
+                    found.append(process)
     return found
 
 
