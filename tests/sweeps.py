@@ -1,5 +1,6 @@
 """Sweeps of the tiny model, as a user runs them, and what two sweeps are compared by."""
 
+import glob
 import subprocess
 import sys
 import time
@@ -126,11 +127,27 @@ def curves(folder: Path, uri: str | None = None) -> dict[str, list[Any]]:
     return found
 
 
+def states(folder: Path) -> set[str]:
+    """The states that trials of a sweep can go on from just now."""
+    return set(glob.glob(f"{folder}/state/*/step-*"))
+
+
+def wait_for_saves(folder: Path, number: int, driver: psutil.Popen) -> bool:
+    """Wait until trials have saved `number` more states; whether they did before `driver` ended."""
+    known, new = states(folder), set()
+
+    def enough() -> bool:
+        new.update(states(folder) - known)
+        return len(new) >= number
+
+    return wait_for(enough, driver)
+
+
 def wait_for(condition: Callable[[], Any], process: psutil.Popen | None = None, seconds: float = 300.0) -> bool:
     """Whether `condition` holds within `seconds`, and before `process` ends."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end or (process is not None and process.poll() is not None):
             return False
-        time.sleep(0.05)
+        time.sleep(0.02)
     return True

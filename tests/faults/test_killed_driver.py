@@ -8,9 +8,10 @@ import time
 import psutil
 
 from spd_ray.records import read_trials
-from tests.sweeps import trial_processes, wait_for
+from tests.sweeps import trial_processes, wait_for, wait_for_saves
 
 GONE_SECONDS = 20
+SAVES = 24  # of a trial: one an epoch
 
 
 def begin(sweep_of, name: str) -> psutil.Popen:
@@ -27,7 +28,8 @@ def test_a_killed_driver_is_resumed_and_ctrl_c_stops_within_seconds(sweep_of, un
     started, killed = time.monotonic(), 0
     for _ in range(kills):
         driver = begin(sweep_of, folder.name)
-        time.sleep(draw.uniform(0.0, 24.0 / kills))
+        wait_for_saves(folder, draw.randint(0, SAVES * 4 // (kills + 2)), driver)
+        time.sleep(draw.uniform(0.0, 0.3))
         trials, running = trial_processes(driver), driver.poll() is None
         driver.kill()
         driver.communicate()

@@ -3,19 +3,23 @@
 import random
 import subprocess
 import time
+from pathlib import Path
 
 import psutil
 
-from tests.sweeps import trial_processes, wait_for
+from spd_ray.records import read_trials
+from tests.sweeps import trial_processes, wait_for, wait_for_saves
 
+SAVES = 24  # of a trial: one an epoch
 MANY_SEEDS = {"sampler": "grid", "trials": 2, "seeds": [0, 1, 2, 3, 4, 5, 6, 7]}
 
 
-def kill_at_random(driver: psutil.Popen, kills: int, seed: int, longest: float) -> int:
-    """Kill a random trial process after a random time of up to `longest` seconds, again and again; how often."""
-    draw = random.Random(seed)
+def kill_at_random(driver: psutil.Popen, folder: Path, kills: int, saves: int) -> int:
+    """Kill a random trial process after a random number of states, up to `saves`, again and again; how often."""
+    draw = random.Random(1)
     for done in range(kills):
-        time.sleep(draw.uniform(0.0, longest))
+        wait_for_saves(folder, draw.randint(0, saves), driver)
+        time.sleep(draw.uniform(0.0, 0.3))
         if not wait_for(lambda: trial_processes(driver), driver):
             return done
         draw.choice(sorted(trial_processes(driver), key=lambda process: process.pid)).kill()
@@ -29,7 +33,7 @@ def test_killed_trials_go_on_from_their_state(sweep_of, undisturbed, undisturbed
     words = sweep_of.command("killed_trials", retries=kills, **changes)
     started, folder = time.monotonic(), sweep_of.storage / "killed_trials"
     driver = psutil.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    killed = kill_at_random(driver, kills, seed=1, longest=5.0)
+    killed = kill_at_random(driver, folder, kills, saves=SAVES * len(read_trials(other.folder)) // (kills + 2))
     _, errors = driver.communicate(timeout=600)
     seconds = time.monotonic() - started
     assert driver.returncode == 0, errors

@@ -8,7 +8,7 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from spd_ray.records import read_trials
-from tests.sweeps import SPACE, trial_processes, wait_for
+from tests.sweeps import SPACE, trial_processes, wait_for, wait_for_saves
 
 GONE_SECONDS = 20
 
@@ -49,9 +49,8 @@ def test_trials_of_a_lost_node_move_to_another_and_go_on(cluster, sweep_of, undi
     started = time.monotonic()
     driver = psutil.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     for _ in range(times):
-        known = set(folder.glob("state/*/step-*"))
         assert wait_for(lambda: all(trials_on(node) for node in cluster.worker_nodes), driver)
-        assert wait_for(lambda: set(folder.glob("state/*/step-*")) - known, driver)  # noqa: B023
+        assert wait_for_saves(folder, 1, driver)
         cluster.remove_node(max(cluster.worker_nodes, key=lambda node: node.unique_id), allow_graceful=False)
         time.sleep(1)
         new = cluster.add_node(num_cpus=1)

@@ -8,7 +8,7 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from tests.sweeps import wait_for
+from tests.sweeps import wait_for, wait_for_saves
 
 MIB = 2**20
 
@@ -35,10 +35,9 @@ def storage(tmp_path):
 def begin(sweep_of, storage, *arguments):
     """Start the sweep on `storage`; returns when a trial has saved a state in this session."""
     folder = storage / "lost_storage"
-    known = set(folder.glob("state/*/step-*"))
     words = sweep_of.command(folder.name, "--storage", str(storage), *arguments)
     driver = psutil.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert wait_for(lambda: set(folder.glob("state/*/step-*")) - known, driver)
+    assert wait_for_saves(folder, 1, driver)
     return driver
 
 
