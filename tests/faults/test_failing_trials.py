@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from spd_ray.records import read_trials
-from tests.sweeps import study_states, trial_processes, wait_for
+from tests.sweeps import states, study_states, trial_processes, wait_for
 
 ONE_SEED = {"sampler": "grid", "trials": 4, "seeds": [0]}
 ONE_AT_A_TIME = {"cpus_per_worker": 1, "concurrent": 1}
