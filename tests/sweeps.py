@@ -103,13 +103,16 @@ def mlflow_runs(folder: Path, uri: str | None = None) -> tuple[list[str], list[A
     return parents, [run for run in runs if run.data.tags.get("mlflow.parentRunId") in parents]
 
 
-def trial_processes(driver: psutil.Process) -> list[psutil.Process]:
-    """The trials' processes among those that `driver` has started, also those that are just beginning."""
+def trial_processes(driver: psutil.Process, name: str = "Trainable") -> list[psutil.Process]:
+    """The trials' processes among those that `driver` has started, also those that are just beginning.
+
+    By the class of their actor: rank 0 is a Trainable, the others are called Rank.
+    """
     found = []
     with suppress(psutil.NoSuchProcess):  # the driver has ended
         for process in driver.children(recursive=True):
             with suppress(psutil.Error, IndexError):
-                if "Trainable" in process.cmdline()[0]:
+                if name in process.cmdline()[0]:
                     found.append(process)
     return found
 

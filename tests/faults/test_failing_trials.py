@@ -12,21 +12,23 @@ from tests.sweeps import states, study_states, trial_processes, wait_for
 
 ONE_SEED = {"sampler": "grid", "trials": 4, "seeds": [0]}
 ONE_AT_A_TIME = {"cpus_per_worker": 1, "concurrent": 1}
+MAPPED_AT_ONCE = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "4096", "MALLOC_TOP_PAD_": "0"}  # no memory in reserve
+
+
+def limit_memory(process):
+    """Limit the address space of a running process to what it has, as `ulimit -v` would."""
+    process.rlimit(psutil.RLIMIT_AS, (process.memory_info().vms,) * 2)
 
 
 def test_out_of_memory_a_kill_and_a_loss_that_is_no_number_fail_their_trials_alone(sweep_of, note):
-    """The address space of the first trial's process is limited to what it has, as `ulimit -v` would, while it trains.
-
-    What is allocated is mapped there at once, not kept for later. The second trial's process is killed, and no trial
-    is run again.
-    """
+    """The first trial's process is out of memory, the second's is killed, the fourth explodes; none is run again."""
     rates, folder = {"stage1_lr": {"choices": [2e-3, 1.5e-3, 1e-3, 1e30]}}, sweep_of.storage / "failing"
     words = sweep_of.command(folder.name, search=rates, study=ONE_SEED, resources=ONE_AT_A_TIME, retries=0)
-    environment, started = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "4096", "MALLOC_TOP_PAD_": "0"}, time.monotonic()
-    driver = psutil.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    started = time.monotonic()
+    driver = psutil.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=MAPPED_AT_ONCE)
     assert wait_for(lambda: any("00000-s0" in state for state in states(folder)), driver)
     (process,) = trial_processes(driver)
-    process.rlimit(psutil.RLIMIT_AS, (process.memory_info().vms,) * 2)
+    limit_memory(process)
     assert wait_for(lambda: any("00001-s0" in state for state in states(folder)), driver)
     for process in trial_processes(driver):
         process.kill()
@@ -42,8 +44,25 @@ def test_out_of_memory_a_kill_and_a_loss_that_is_no_number_fail_their_trials_alo
     assert exploded.startswith(("the loss is nan at step", "the loss is inf at step"))
     assert [state for _, state, _ in study_states(folder)] == ["FAIL", "FAIL", "COMPLETE", "FAIL"]
     assert all(f"failed: {trial.trial_id}: {trial.error}" in out for trial in trials if trial.error)
-    said = "each failed with its reason; the fourth finished"
+    said = "each failed with its reason; the third finished"
     note("out of memory; killed, retries 0; loss NaN", 3, folder, time.monotonic() - started, 0.0, said)
+
+
+def test_a_rank_that_is_out_of_memory_fails_its_trial_alone(sweep_of, count):
+    if count(0, 1) == 0:
+        pytest.skip("one more sweep; integration/test_workers.py has a rank that is shot")
+    folder, resources = sweep_of.storage / "failing_rank", {"workers": 2, "cpus_per_worker": 1}
+    study = {**ONE_SEED, "trials": 2}
+    words = sweep_of.command(folder.name, study=study, resources=resources, retries=0)
+    driver = psutil.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=MAPPED_AT_ONCE)
+    assert wait_for(lambda: any("00000-s0" in state for state in states(folder)), driver)
+    (rank,) = trial_processes(driver, "ray::Rank")
+    limit_memory(rank)
+    out, errors = driver.communicate(timeout=300)
+    assert driver.returncode == 0, out + errors
+    failed, other = read_trials(folder)
+    assert (failed.status, other.status) == ("failed", "finished")
+    assert "memory" in failed.error.lower(), failed.error
 
 
 def test_endless_overflow_fails_its_trial_alone(sweep_of, count):
