@@ -64,6 +64,7 @@ class SweepWatcher(Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         self.display.standings[_id(trial)] = result
+        trial.run_metadata.num_failures = 0  # `retries` are those in a row: a trial that gets on may die often
         now = int(time.time() * 1000)
         points = [(name, result[name], result["step"], now) for name in SCORES if result[name] is not None]
         self.tracker.log_scores(self._run_id(_id(trial)), points)

@@ -45,7 +45,7 @@ def assert_nothing_left(cluster):
 
 def test_trials_of_a_lost_node_move_to_another_and_go_on(cluster, sweep_of, undisturbed, count, note):
     times, folder = count(1, 5), sweep_of.storage / "lost_node"
-    words = sweep_of.command(folder.name, "--address", cluster.address, retries=times)
+    words = sweep_of.command(folder.name, "--address", cluster.address)
     started = time.monotonic()
     driver = psutil.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     for _ in range(times):
