@@ -49,6 +49,7 @@ class SweepWatcher(Callback):
         self.tracker = tracker
         self.display = display
         self.run_ids: dict[str, str] = {}  # trial id -> the tracker's handle
+        self.furthest: dict[str, int] = {}  # trial id -> the last step that this session has seen of it
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing for Tune's own snapshot: a sweep is resumed from the ledger."""
@@ -64,7 +65,9 @@ class SweepWatcher(Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         self.display.standings[_id(trial)] = result
-        trial.run_metadata.num_failures = 0  # `retries` are those in a row: a trial that gets on may die often
+        if result["step"] > self.furthest.get(_id(trial), 0):
+            self.furthest[_id(trial)] = result["step"]
+            trial.run_metadata.num_failures = 0  # `retries` are those in a row: a trial that gets on may die often
         now = int(time.time() * 1000)
         points = [(name, result[name], result["step"], now) for name in SCORES if result[name] is not None]
         self.tracker.log_scores(self._run_id(_id(trial)), points)
