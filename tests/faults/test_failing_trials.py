@@ -16,8 +16,8 @@ MAPPED_AT_ONCE = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "4096", "MALLOC_TOP_PA
 
 
 def limit_memory(process):
-    """Limit the address space of a running process to what it has, as `ulimit -v` would."""
-    process.rlimit(psutil.RLIMIT_AS, (process.memory_info().vms,) * 2)
+    """Limit the address space of a running process below what it has, as `ulimit -v` would: it gets no more."""
+    process.rlimit(psutil.RLIMIT_AS, (process.memory_info().vms // 2,) * 2)
 
 
 def test_out_of_memory_a_kill_and_a_loss_that_is_no_number_fail_their_trials_alone(sweep_of, note):
