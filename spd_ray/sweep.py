@@ -91,6 +91,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return run_sweep(spec, folder, command, options.address, console)
     except UserError:
         raise
+    except KeyboardInterrupt:  # before or after the trials: during them Tune takes it
+        console.print(f"stopped; go on with: {go_on_command(folder, command)}", soft_wrap=True)
+        return INTERRUPTED
     except Exception as error:
         refusal = storage_refusal(error)
         if refusal is None:
