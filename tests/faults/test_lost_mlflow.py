@@ -9,9 +9,11 @@ import psutil
 import pytest
 
 from spd_ray.backfill import fill_in
+from spd_ray.errors import UserError
 from spd_ray.ledger import Ledger
 from spd_ray.records import read_trials
 from spd_ray.space import create_study, load_spec
+from spd_ray.sweep import main
 from spd_ray.tracking import Tracker
 from tests.integration.test_tracking import server, stop, template  # noqa: F401
 from tests.sweeps import curves, mlflow_runs, wait_for
@@ -43,8 +45,8 @@ def test_a_server_that_stays_away_is_told_and_resume_sends_everything(sweep_of, 
     assert said.startswith("MLflow does not answer; the sweep goes on, updates wait")
     assert errors.count("MLflow does not answer") == 1
     assert re.fullmatch(r"MLflow misses the last \d+ updates of this sweep; --resume sends them", missing)
-    away, _ = sweep_of(folder.name, "--resume", tracking={"uri": uri})
-    assert (away.returncode, away.stderr[: len("error: tracking.uri")]) == (2, "error: tracking.uri")
+    with pytest.raises(UserError, match="^tracking.uri"):
+        main(sweep_of.command(folder.name, "--resume", tracking={"uri": uri})[3:])
 
     start()
     done, _ = sweep_of(folder.name, "--resume", tracking={"uri": uri})

@@ -8,6 +8,8 @@ from contextlib import suppress
 import psutil
 import pytest
 
+from spd_ray.errors import UserError
+from spd_ray.sweep import main
 from tests.sweeps import wait_for, wait_for_saves
 
 MIB = 2**20
@@ -73,12 +75,11 @@ def test_a_full_and_a_read_only_storage_are_told_and_lose_nothing(sweep_of, stor
     driver = begin(sweep_of, storage, "--resume")
     assert wait_for(lambda: mount("-o", "remount,ro", folder), driver, 30)
     assert_told(driver, "Read-only file system")
-    refused, _ = sweep_of("lost_storage", "--storage", str(storage), "--resume")
-    assert refused.returncode == 2
-    assert refused.stderr.strip() == f"error: --storage {storage}: cannot be written (Read-only file system)"
+    with pytest.raises(UserError, match=f"^--storage {storage}: cannot be written .Read-only file system.$"):
+        main(sweep_of.command(folder.name, "--storage", str(storage), "--resume")[3:])
     assert mount("-o", "remount,rw", folder)
 
-    done, _ = sweep_of("lost_storage", "--storage", str(storage), "--resume")
+    done, _ = sweep_of(folder.name, "--storage", str(storage), "--resume")
     assert done.returncode == 0, done.stderr
     undisturbed.assert_equals(folder)
     note("storage full, then read-only", 2, folder, time.monotonic() - started, undisturbed.seconds)
