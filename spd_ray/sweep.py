@@ -7,7 +7,8 @@ import shlex
 import socket
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -114,8 +115,9 @@ def check_address(address: str | None) -> None:
         raise UserError(f"--address {address}: no Ray cluster answers there ({error})") from None
 
 
-def open_sweep(folder: Path, spec: SweepSpec, resume: bool, replace: bool) -> FileLock:
-    """Make or find the sweep's folder and lock it against a second driver."""
+@contextmanager
+def open_sweep(folder: Path, spec: SweepSpec, resume: bool, replace: bool) -> Iterator[None]:
+    """Make or find the sweep's folder, locked against a second driver within the block."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -126,6 +128,15 @@ def open_sweep(folder: Path, spec: SweepSpec, resume: bool, replace: bool) -> Fi
         raise UserError(f"{folder}: another sweep of this name is running; wait for it or give --name") from None
     except OSError as error:
         raise UserError(f"--storage {folder.parent}: cannot be written ({error.strerror})") from None
+    try:
+        begin_or_continue(folder, spec, resume, replace)
+        yield
+    finally:
+        lock.release()
+
+
+def begin_or_continue(folder: Path, spec: SweepSpec, resume: bool, replace: bool) -> None:
+    """Check that what the folder holds is what was asked for, and move an earlier sweep aside if that was."""
     for unfinished in folder.glob(".*.tmp"):  # of a driver that was killed
         unfinished.unlink()
     trials = read_trials(folder)
@@ -140,7 +151,6 @@ def open_sweep(folder: Path, spec: SweepSpec, resume: bool, replace: bool) -> Fi
         raise UserError(f"--resume: {folder} holds no sweep yet; leave --resume out")
     elif resume and space_hash_of(folder) != spec.space_hash():
         raise UserError(f"--resume: {folder} was swept with another space or other --set; see its sweep.yaml")
-    return lock
 
 
 def run_sweep(spec: SweepSpec, folder: Path, command: str, address: str | None, console: Console) -> int:

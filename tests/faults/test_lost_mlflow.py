@@ -45,7 +45,7 @@ def test_a_server_that_stays_away_is_told_and_resume_sends_everything(sweep_of, 
     assert said.startswith("MLflow does not answer; the sweep goes on, updates wait")
     assert errors.count("MLflow does not answer") == 1
     assert re.fullmatch(r"MLflow misses the last \d+ updates of this sweep; --resume sends them", missing)
-    with pytest.raises(UserError, match="^tracking.uri"):
+    with pytest.raises(UserError, match=r"^tracking\.uri"):
         main(sweep_of.command(folder.name, "--resume", tracking={"uri": uri})[3:])
 
     start()
