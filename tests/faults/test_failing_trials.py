@@ -8,11 +8,18 @@ import psutil
 import pytest
 
 from spd_ray.records import read_trials
-from tests.sweeps import states, study_states, trial_processes, wait_for
+from tests.conftest import save_bert
+from tests.sweeps import SPACE, states, study_states, trial_processes, wait_for
 
 ONE_SEED = {"sampler": "grid", "trials": 4, "seeds": [0]}
 ONE_AT_A_TIME = {"cpus_per_worker": 1, "concurrent": 1}
-MAPPED_AT_ONCE = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "4096", "MALLOC_TOP_PAD_": "0"}  # no memory in reserve
+MAPPED_AT_ONCE = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}  # what is larger is never kept in reserve
+
+
+@pytest.fixture
+def wide(tmp_path):
+    """A BERT whose matrices take a megabyte each, and a trial of it that is over in seconds."""
+    return {"model": {"path": str(save_bert(tmp_path, hidden_size=512))}, "trial": SPACE["trial"]}
 
 
 def limit_memory(process):
@@ -20,10 +27,10 @@ def limit_memory(process):
     process.rlimit(psutil.RLIMIT_AS, (process.memory_info().vms // 2,) * 2)
 
 
-def test_out_of_memory_a_kill_and_a_loss_that_is_no_number_fail_their_trials_alone(sweep_of, note):
+def test_out_of_memory_a_kill_and_a_loss_that_is_no_number_fail_their_trials_alone(sweep_of, wide, note):
     """The first trial's process is out of memory, the second's is killed, the fourth explodes; none is run again."""
     rates, folder = {"stage1_lr": {"choices": [2e-3, 1.5e-3, 1e-3, 1e30]}}, sweep_of.storage / "failing"
-    words = sweep_of.command(folder.name, search=rates, study=ONE_SEED, resources=ONE_AT_A_TIME, retries=0)
+    words = sweep_of.command(folder.name, search=rates, study=ONE_SEED, resources=ONE_AT_A_TIME, retries=0, **wide)
     started = time.monotonic()
     driver = psutil.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=MAPPED_AT_ONCE)
     assert wait_for(lambda: any("00000-s0" in state for state in states(folder)), driver)
@@ -48,12 +55,12 @@ def test_out_of_memory_a_kill_and_a_loss_that_is_no_number_fail_their_trials_alo
     note("out of memory; killed, retries 0; loss NaN", 3, folder, time.monotonic() - started, 0.0, said)
 
 
-def test_a_rank_that_is_out_of_memory_fails_its_trial_alone(sweep_of, count):
+def test_a_rank_that_is_out_of_memory_fails_its_trial_alone(sweep_of, wide, count):
     if count(0, 1) == 0:
         pytest.skip("one more sweep; integration/test_workers.py has a rank that is shot")
     folder, resources = sweep_of.storage / "failing_rank", {"workers": 2, "cpus_per_worker": 1}
     study = {**ONE_SEED, "trials": 2}
-    words = sweep_of.command(folder.name, study=study, resources=resources, retries=0)
+    words = sweep_of.command(folder.name, study=study, resources=resources, retries=0, **wide)
     driver = psutil.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=MAPPED_AT_ONCE)
     assert wait_for(lambda: any("00000-s0" in state for state in states(folder)), driver)
     (rank,) = trial_processes(driver, "ray::Rank")
