@@ -1,7 +1,6 @@
 """What Ray runs: a trial's ranks, of which rank 0 is Tune's trainable and the others are its actors."""
 
-import os
-import threading
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -18,7 +17,7 @@ from spd_ray.network import free_port
 from spd_ray.trainer import TrainingError
 from spd_ray.trial import TrialRunner, order_of
 
-LEAVING_SECONDS = 2.0  # between a rank's error and the end of its process
+LEAVING_SECONDS = 2  # between a rank's error and the end of its process
 
 
 class SpdTrainable(tune.Trainable):
@@ -82,13 +81,16 @@ class Rank:
 
 @contextmanager
 def leaving_on_error() -> Iterator[None]:
-    """What this rank alone cannot do ends its process, once rank 0 has the error: else rank 0 waits for it for ever."""
+    """What this rank alone cannot do ends its process, once rank 0 has the error: else rank 0 waits for it for ever.
+
+    By a signal, for which nothing need be allocated: there may be no memory for a thread.
+    """
     try:
         yield
     except TrainingError:
         raise
     except Exception:
-        threading.Timer(LEAVING_SECONDS, os._exit, (1,)).start()
+        signal.alarm(LEAVING_SECONDS)
         raise
 
 

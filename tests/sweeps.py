@@ -50,6 +50,7 @@ class Sweeps:
 
     def __init__(self, storage: Path, tiny_teacher: Any, **changes: Any) -> None:
         self.storage = storage
+        self.launched: list[psutil.Popen] = []
         task, model, _ = tiny_teacher.configs
         self.task = Path(task.path)
         self.space = SPACE | {
@@ -64,6 +65,20 @@ class Sweeps:
         file.write_text(yaml.safe_dump({**self.space, **changes}))
         words = [sys.executable, "-m", "spd_ray.sweep", "--space", str(file), "--storage", str(self.storage)]
         return [*words, *arguments]
+
+    def launch(self, words: list[str], **options: Any) -> psutil.Popen:
+        """Start `words`, stdout and stderr to be read, for `kill_launched` to find."""
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        self.launched.append(psutil.Popen(words, **{**pipes, **options}))
+        return self.launched[-1]
+
+    def kill_launched(self) -> None:
+        """Kill what was launched and still runs."""
+        while self.launched:
+            process = self.launched.pop()
+            if process.poll() is None:
+                process.kill()
+                process.wait()
 
     def __call__(
         self, name: str, *arguments: str, cwd: Path | None = None, **changes: Any

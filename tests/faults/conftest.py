@@ -1,7 +1,7 @@
 """One undisturbed sweep that all faults are compared with, how often a fault happens, and the table of figures."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,13 @@ def count(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
     """How often a fault happens: the first number in `make test`, the second in `make faults`."""
     full = request.config.getoption("--full")
     return lambda short, many: many if full else short
+
+
+@pytest.fixture(autouse=True)
+def nothing_runs_on(sweep_of) -> Iterator[None]:
+    """What a test that failed has left running is killed."""
+    yield
+    sweep_of.kill_launched()
 
 
 @pytest.fixture

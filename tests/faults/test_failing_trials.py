@@ -1,7 +1,6 @@
 """A trial that cannot go on fails with its reason; the others end as if it had not been there."""
 
 import os
-import subprocess
 import time
 
 import psutil
@@ -32,7 +31,7 @@ def test_out_of_memory_a_kill_and_a_loss_that_is_no_number_fail_their_trials_alo
     rates, folder = {"stage1_lr": {"choices": [2e-3, 1.5e-3, 1e-3, 1e30]}}, sweep_of.storage / "failing"
     words = sweep_of.command(folder.name, search=rates, study=ONE_SEED, resources=ONE_AT_A_TIME, retries=0, **wide)
     started = time.monotonic()
-    driver = psutil.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=MAPPED_AT_ONCE)
+    driver = sweep_of.launch(words, env=MAPPED_AT_ONCE)
     assert wait_for(lambda: any("00000-s0" in state for state in states(folder)), driver)
     (process,) = trial_processes(driver)
     limit_memory(process)
@@ -61,7 +60,7 @@ def test_a_rank_that_is_out_of_memory_fails_its_trial_alone(sweep_of, wide, coun
     folder, resources = sweep_of.storage / "failing_rank", {"workers": 2, "cpus_per_worker": 1}
     study = {**ONE_SEED, "trials": 2}
     words = sweep_of.command(folder.name, study=study, resources=resources, retries=0, **wide)
-    driver = psutil.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=MAPPED_AT_ONCE)
+    driver = sweep_of.launch(words, env=MAPPED_AT_ONCE)
     assert wait_for(lambda: any("00000-s0" in state for state in states(folder)), driver)
     (rank,) = trial_processes(driver, "ray::Rank")
     limit_memory(rank)

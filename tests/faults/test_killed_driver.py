@@ -21,7 +21,7 @@ def start(sweep_of, name: str) -> psutil.Popen:
     """Start the sweep, or go on with it."""
     resume = ["--resume"] if read_trials(sweep_of.storage / name) else []
     words = sweep_of.command(name, *resume)
-    return psutil.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    return sweep_of.launch(words, stderr=subprocess.STDOUT, start_new_session=True)
 
 
 def interrupt(driver: psutil.Popen) -> float:

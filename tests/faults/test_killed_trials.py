@@ -1,7 +1,6 @@
 """A trial's process is killed with SIGKILL at random moments: the trial goes on from its state."""
 
 import random
-import subprocess
 import time
 from pathlib import Path
 
@@ -32,7 +31,7 @@ def test_killed_trials_go_on_from_their_state(sweep_of, undisturbed, undisturbed
     other = undisturbed_of("many_seeds", **changes) if changes else undisturbed
     words = sweep_of.command("killed_trials", retries=kills, **changes)
     started, folder = time.monotonic(), sweep_of.storage / "killed_trials"
-    driver = psutil.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    driver = sweep_of.launch(words)
     killed = kill_at_random(driver, folder, kills, saves=SAVES * len(read_trials(other.folder)) // (kills + 2))
     _, errors = driver.communicate(timeout=600)
     seconds = time.monotonic() - started

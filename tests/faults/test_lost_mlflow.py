@@ -2,10 +2,8 @@
 
 import re
 import shutil
-import subprocess
 import time
 
-import psutil
 import pytest
 
 from spd_ray.backfill import fill_in
@@ -28,7 +26,7 @@ def parts(folder):
 def begin(sweep_of, folder, uri, **changes):
     """Start the sweep; returns when a trial has put its first steps on disk."""
     words = sweep_of.command(folder.name, tracking={"uri": uri}, **changes)
-    driver = psutil.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    driver = sweep_of.launch(words)
     assert wait_for(lambda: parts(folder), driver)
     return driver
 

@@ -1,6 +1,5 @@
 """A node goes and another comes while a sweep runs; and what a sweep holds of a cluster, it gives back."""
 
-import subprocess
 import time
 
 import psutil
@@ -47,7 +46,7 @@ def test_trials_of_a_lost_node_move_to_another_and_go_on(cluster, sweep_of, undi
     times, folder = count(1, 5), sweep_of.storage / "lost_node"
     words = sweep_of.command(folder.name, "--address", cluster.address)
     started = time.monotonic()
-    driver = psutil.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    driver = sweep_of.launch(words)
     for _ in range(times):
         assert wait_for(lambda: all(trials_on(node) for node in cluster.worker_nodes), driver)
         assert wait_for_saves(folder, 1, driver)
@@ -74,7 +73,7 @@ def test_trials_of_two_workers_that_end_in_any_way_leave_nothing(cluster, sweep_
         resources={"workers": 2, "cpus_per_worker": 1},
         early_stopping={"rungs": [0.8], "reduction_factor": 10.0},
     )
-    driver = psutil.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    driver = sweep_of.launch(words)
     most = 0
     while driver.poll() is None:
         most = max(most, len(groups(cluster)))
@@ -93,7 +92,7 @@ def test_a_driver_that_is_killed_leaves_nothing_on_the_cluster(cluster, sweep_of
             "one more sweep; that a local sweep's trials die with its driver is tested in test_killed_driver.py"
         )
     words = sweep_of.command("orphaned", "--address", cluster.address)
-    driver = psutil.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    driver = sweep_of.launch(words)
     assert wait_for(lambda: all(trials_on(node) for node in cluster.worker_nodes), driver)
     driver.kill()
     driver.wait()

@@ -5,7 +5,6 @@ import subprocess
 import time
 from contextlib import suppress
 
-import psutil
 import pytest
 
 from spd_ray.errors import UserError
@@ -38,7 +37,7 @@ def begin(sweep_of, storage, *arguments):
     """Start the sweep on `storage`; returns when a trial has saved a state in this session."""
     folder = storage / "lost_storage"
     words = sweep_of.command(folder.name, "--storage", str(storage), *arguments)
-    driver = psutil.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    driver = sweep_of.launch(words)
     assert wait_for_saves(folder, 1, driver)
     return driver
 
