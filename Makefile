@@ -3,7 +3,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test faults lint paper
+.PHONY: install demo test faults lint paper bench
 
 install: $(INSTALLED)
 
@@ -49,3 +49,14 @@ paper: install
 	  esac; \
 	done
 	$(PYTHON) -m analysis --runs runs/paper --out runs/paper/report
+
+# The tables of the README's "Speed". On a machine that does nothing else.
+bench: install
+	$(PYTHON) -m benchmarks.step --blocks 4
+	$(PYTHON) -m benchmarks.step --blocks 4 --precision bf16
+	$(PYTHON) -m benchmarks.step --shape bert-base --lengths rte --block 1 --blocks 3 --compared 2
+	$(PYTHON) -m benchmarks.step --shape miniature --batch-size 16 --lengths cola --block 20
+	$(PYTHON) -m benchmarks.between
+	$(PYTHON) -m benchmarks.sweeps
+	$(PYTHON) -m benchmarks.memory
+	$(PYTHON) -m benchmarks.driver --trials 1000

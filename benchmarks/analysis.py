@@ -1,4 +1,4 @@
-"""Time and memory of the whole report on generated sweeps: `python benchmarks/analysis.py`.
+"""Time and memory of the whole report on generated sweeps: `python -m benchmarks.analysis`.
 
 By default 10,000 trials and 10 million step rows, as the paper's sweeps would leave them: fig02 to fig12 as grids under
 many seeds, and one wide random sweep. The report runs in a process of its own, whose wall time, processor time and

@@ -1,9 +1,11 @@
-"""One SPD training step beside the plain loop that people write today: `python benchmarks/step.py`.
+"""One SPD training step beside the plain loop that people write today: `python -m benchmarks.step`.
 
 The plain loop: stock eager modules, every example padded to 128, a teacher forward in every step, masks
 multiplied into the weights in every step, PyTorch's AdamW. Ours: `spd_ray.trainer.training_step` as a trial
-runs it. Both start from the same weights, see the same examples and the same draws, and run in one process,
-in turn; the table gives medians over the blocks and the ratio block by block.
+runs it. Both start from the same weights, half of them pruned, see the same batches under the same draws, and run in
+one process, in turn; the table gives medians over the blocks, the ratio block by block, how many times fewer
+floating-point operations ours takes, what share of this machine's matrix-product ceiling it reaches, and how far the
+losses of the first steps are apart.
 
 The lengths are drawn from the deciles of GLUE's RTE (pairs) and CoLA (sentences); the tokens are random.
 """
@@ -13,7 +15,7 @@ import copy
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,15 +26,20 @@ import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast, PreTrainedModel
 
-from spd_ray.config import EngineConfig, MethodConfig, ModelConfig, TaskConfig, TeacherConfig, TrialConfig
-from spd_ray.data import EncodedSplit, EncodedTask
+from spd_ray import engine as engines
+from spd_ray import surgery
+from spd_ray.config import EngineConfig, MethodConfig, ModelConfig, TaskConfig, TeacherConfig, Timeline, TrialConfig
+from spd_ray.data import EncodedSplit, EncodedTask, epoch_batches
+from spd_ray.masks import magnitude_mask
 from spd_ray.tasks import TASKS
 from spd_ray.teacher import Teacher
 from spd_ray.trainer import batches_from, draw_at, prepare, training_step
 
 PADDED_LENGTH = 128
+SPARSITY = 0.5
 VOCABULARY = 1000
 EXAMPLES = 512
 LENGTH_DECILES = {
@@ -56,9 +63,9 @@ def random_task(lengths_of: str, rng: np.random.Generator) -> EncodedTask:
     return EncodedTask(TASKS["rte"], split, split.subset(np.arange(8)), fingerprint=lengths_of)
 
 
-def random_teacher(shape: str, data: EncodedTask) -> Teacher:
+def random_teacher(shape: tuple[int, int, int], data: EncodedTask) -> Teacher:
     """A BERT of random weights in the place of a fine-tuned one."""
-    layers, hidden, heads = SHAPES[shape]
+    layers, hidden, heads = shape
     torch.manual_seed(0)
     model = BertForSequenceClassification(
         BertConfig(
@@ -78,7 +85,7 @@ def random_teacher(shape: str, data: EncodedTask) -> Teacher:
         train_score=0.0,
         majority_score=0.0,
         learning_rate=0.0,
-        folder=Path(shape),
+        folder=Path("-".join(map(str, shape))),
     )
 
 
@@ -93,63 +100,87 @@ class Switch(nn.Module):
         return (self.student if self.grafted else self.teacher)(*args, **kwargs)
 
 
-def plain_steps(teacher: PreTrainedModel, train: EncodedSplit, method: MethodConfig, seed: int) -> Iterator[None]:
-    """The plain loop; each `next` is one step."""
+def distillation(student: Any, teacher: Any, real: torch.Tensor) -> torch.Tensor:
+    """Eq. (4) over the real positions, of what transformers returns for padded (B, 128) inputs."""
+    pairs = (real[:, :, None] & real[:, None, :])[:, None]
+    loss = -(teacher.logits.softmax(-1) * student.logits.log_softmax(-1)).sum(-1).mean()
+    for ours, theirs in zip(student.hidden_states[1:], teacher.hidden_states[1:], strict=True):
+        loss = loss + ((ours - theirs).square().mean(-1) * real).sum() / real.sum()
+    for ours, theirs in zip(student.attentions, teacher.attentions, strict=True):
+        loss = loss + ((ours - theirs).square() * pairs).sum() / (pairs.sum() * ours.shape[1])
+    return loss
+
+
+def plain_steps(teacher: PreTrainedModel, train: EncodedSplit, method: MethodConfig, seed: int) -> Iterator[float]:
+    """The plain loop; each `next` is one step and gives its loss."""
     grafted = copy.deepcopy(teacher).train()
+    for module in grafted.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = method.dropout
     layers = grafted.bert.encoder.layer
     student = copy.deepcopy(layers).requires_grad_(True)
-    switches = [Switch(mine, theirs) for mine, theirs in zip(student, layers, strict=True)]
+    frozen = layers.eval()
+    switches = [Switch(mine, theirs) for mine, theirs in zip(student, frozen, strict=True)]
     grafted.bert.encoder.layer = nn.ModuleList(switches)
     linears = [module for module in student.modules() if isinstance(module, nn.Linear)]
-    masks = [(linear.weight.abs() > linear.weight.abs().quantile(0.9)).float() for linear in linears]
-    optimizer = torch.optim.AdamW(student.parameters(), lr=method.stage1_lr)
+    masks = [
+        magnitude_mask(one.weight, torch.ones_like(one.weight, dtype=torch.bool), SPARSITY).float() for one in linears
+    ]
+    optimizer = torch.optim.AdamW(student.parameters(), weight_decay=method.weight_decay)
     maps = {"output_hidden_states": True, "output_attentions": True}
-    rng = np.random.default_rng(seed)
-    for step in itertools.count():
-        rows = rng.permutation(len(train))[: method.batch_size]
+    timeline = Timeline.of(method, len(train))
+    epochs = (epoch_batches(train.lengths, method.batch_size, seed, epoch) for epoch in itertools.count())
+    for step, rows in enumerate(itertools.chain.from_iterable(epochs)):
         ids = F.pad(train.input_ids[rows].long(), (0, PADDED_LENGTH - train.input_ids.shape[1]))
         real = torch.arange(PADDED_LENGTH) < torch.from_numpy(train.lengths[rows])[:, None]
         inputs = {"input_ids": ids, "attention_mask": real.long()}
+        optimizer.param_groups[0]["lr"] = timeline.learning_rate(step)
         for linear, mask in zip(linears, masks, strict=True):
             linear.weight.data.mul_(mask)
-        for switch, drawn in zip(switches, draw_at(seed, step, method.p0, len(switches)), strict=True):
-            switch.grafted = drawn
+        drawn = draw_at(seed, step, timeline.replacing_probability(step), len(switches))
+        for switch, is_student in zip(switches, drawn, strict=True):
+            switch.grafted = is_student
         with torch.no_grad():
             t = teacher(**inputs, **maps)
         s = grafted(**inputs, **maps)
-        loss = -(t.logits.softmax(-1) * s.logits.log_softmax(-1)).sum(-1).mean()
-        for ours, theirs in zip(s.hidden_states[1:] + s.attentions, t.hidden_states[1:] + t.attentions, strict=True):
-            loss = loss + F.mse_loss(ours, theirs)
+        loss = distillation(s, t, real)
         optimizer.zero_grad()
         if loss.requires_grad:
             loss.backward()
+        for linear, mask in zip(linears, masks, strict=True):
+            if linear.weight.grad is not None:
+                linear.weight.grad.mul_(mask)
         nn.utils.clip_grad_norm_(student.parameters(), method.clip_norm)
         optimizer.step()
-        yield
+        yield loss.item()
 
 
-def our_steps(teacher: Teacher, method: MethodConfig, precision: str, seed: int) -> Iterator[None]:
-    """A trial's training steps; each `next` is one step."""
+def our_steps(teacher: Teacher, method: MethodConfig, precision: str, seed: int) -> Iterator[float]:
+    """A trial's training steps; each `next` is one step and gives its loss."""
     task, model, settings = TaskConfig(name="rte"), ModelConfig(), TeacherConfig()
     engine = EngineConfig.model_validate({"precision": precision})
     run = prepare(
         TrialConfig(task=task, model=model, teacher=settings, method=method, engine=engine, seed=seed), teacher
     )
-    for step, batch in enumerate(batches_from(run, 0)):
-        training_step(run, step, batch, 0.0)
-        yield
+    surgery.prune(run.model, SPARSITY)
+    for step, parts in enumerate(batches_from(run, 0)):
+        yield training_step(run, step, parts, SPARSITY).value
 
 
-def seconds_a_step(steps: Iterator[None], count: int) -> float:
+def seconds_a_step(steps: Iterator[float], count: int) -> float:
     started = time.perf_counter()
     for _ in range(count):
         next(steps)
     return (time.perf_counter() - started) / count
 
 
-def compare(make: list[Callable[[], Iterator[None]]], block: int, blocks: int) -> list[list[float]]:
+def loops(teacher: Teacher, precision: str, method: MethodConfig) -> tuple[Iterator[float], Iterator[float]]:
+    """The plain loop and ours, from the same weights over the same batches."""
+    return plain_steps(teacher.model, teacher.data.train, method, 0), our_steps(teacher, method, precision, 0)
+
+
+def compare(loops: Sequence[Iterator[float]], block: int, blocks: int) -> list[list[float]]:
     """Seconds a step of each loop, block by block, in turn, after a block of warm-up."""
-    loops = [build() for build in make]
     for loop in loops:
         seconds_a_step(loop, block)
     times: list[list[float]] = [[] for _ in loops]
@@ -159,43 +190,67 @@ def compare(make: list[Callable[[], Iterator[None]]], block: int, blocks: int) -
     return times
 
 
+def losses_and_flops(steps: Iterator[float], count: int) -> tuple[np.ndarray, float]:
+    """The losses of the next `count` steps, and the floating-point operations of a step's matrix products."""
+    with FlopCounterMode(display=False) as counter:
+        losses = np.array([next(steps) for _ in range(count)])
+    return losses, counter.get_total_flops() / count
+
+
+def ceiling(precision: str) -> float:
+    """Floating-point operations a second of a large matrix product: what no step can exceed. The best of five."""
+    size = 2048
+    one = torch.ones(size, size, dtype=engines.DTYPES[precision])
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        one @ one
+        seconds.append(time.perf_counter() - started)
+    return 2 * size**3 / min(seconds)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shape", choices=SHAPES, default="small")
     parser.add_argument("--lengths", choices=LENGTH_DECILES, nargs="+", default=list(LENGTH_DECILES))
-    parser.add_argument("--precision", choices=["fp32", "bf16", "fp16"], default="fp32")
+    parser.add_argument("--precision", choices=["fp32", "bf16", "fp16"], default="fp32", help="ours; plain is fp32")
     parser.add_argument("--p0", type=float, default=0.6)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--block", type=int, default=4, help="steps a block")
     parser.add_argument("--blocks", type=int, default=5)
+    parser.add_argument("--compared", type=int, default=6, help="steps whose losses and operations are compared")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     method = MethodConfig(p0=options.p0, batch_size=options.batch_size, dropout=0.1)
+    limit = ceiling(options.precision)
     table = Table(
-        "lengths", "plain ms", "ours ms", "ratio", "ratio min-max", "plain tokens/s", "ours tokens/s",
+        "lengths", "plain ms", "ours ms", "ratio (smallest to largest)", "fewer operations", "ours tokens/s",
+        "of the ceiling", "losses apart",
         title=f"{options.shape}, {options.precision}, batch {options.batch_size}, p0 {options.p0:g}, "
         f"{options.threads} thread(s), torch {torch.__version__}",
+        caption=f"ceiling: {limit / 1e9:.0f} GFLOP/s in a {options.precision} matrix product of 2048 x 2048",
     )  # fmt: skip
     for lengths_of in options.lengths:
         data = random_task(lengths_of, np.random.default_rng(0))
-        teacher = random_teacher(options.shape, data)
-        plain, ours = compare(
-            [
-                partial(plain_steps, teacher.model, data.train, method, 0),
-                partial(our_steps, teacher, method, options.precision, 0),
-            ],
-            options.block,
-            options.blocks,
-        )
-        ratios = [p / o for p, o in zip(plain, ours, strict=True)]
-        tokens = float(data.train.lengths.mean()) * options.batch_size
-        p, o = statistics.median(plain), statistics.median(ours)
+        teacher = random_teacher(SHAPES[options.shape], data)
+        make = partial(loops, teacher, options.precision)
+        times = compare(make(method), options.block, options.blocks)
+        plain, ours = (statistics.median(measured) for measured in times)
+        still = method.model_copy(update={"dropout": 0.0})  # dropout's masks differ with padding
+        (their_losses, their_flops), (losses, flops) = (losses_and_flops(one, options.compared) for one in make(still))
+        ratios = [p / o for p, o in zip(*times, strict=True)]
         table.add_row(
-            lengths_of, f"{p * 1e3:.1f}", f"{o * 1e3:.1f}", f"{statistics.median(ratios):.2f}",
-            f"{min(ratios):.2f}-{max(ratios):.2f}", f"{tokens / p:,.0f}", f"{tokens / o:,.0f}",
-        )  # fmt: skip
-    Console().print(table)
+            lengths_of,
+            f"{plain * 1e3:.1f}",
+            f"{ours * 1e3:.1f}",
+            f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
+            f"{their_flops / flops:.2f}",
+            f"{data.train.lengths.mean() * options.batch_size / ours:,.0f}",
+            f"{flops / ours / limit:.0%}",
+            f"{np.abs(losses / their_losses - 1).max():.0e}",
+        )
+    Console(width=130).print(table)
 
 
 if __name__ == "__main__":

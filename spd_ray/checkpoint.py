@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from spd_ray.cache import whole_folder
+from spd_ray.cache import check_sums, whole_folder, write_sums
 from spd_ray.errors import UserError
 from spd_ray.masks import zeros_asked
 from spd_ray.methods import load_method
@@ -34,7 +34,7 @@ class Verification(NamedTuple):
 
 
 def export_student(run: SpdRun, folder: Path, command: str) -> None:
-    """Write the run's student to `folder`: config, safetensors, tokenizer, `spd_ray.json` and a model card.
+    """Write the run's student to `folder`: config, safetensors, tokenizer, `spd_ray.json`, model card, SHA256SUMS.
 
     `folder` appears, or replaces an earlier one, complete. `command` is what reproduces the student.
     """
@@ -47,6 +47,7 @@ def export_student(run: SpdRun, folder: Path, command: str) -> None:
             run.teacher.tokenizer.save_pretrained(building)
         (building / "spd_ray.json").write_text(run.config.model_dump_json(indent=2))
         (building / "README.md").write_text(_model_card(run, command))
+        write_sums(building)
 
 
 def load_checkpoint(folder: Path) -> PreTrainedModel:
@@ -74,9 +75,10 @@ def count_zeros(model: PreTrainedModel) -> list[LayerZeros]:
 def verify_checkpoint(folder: Path, sparsity: float, per_matrix: bool, teacher: Teacher) -> Verification:
     """Read `folder` back, count its zeros and score it again, on what students are chosen on and on dev.
 
-    Raises ValueError if a matrix (or, unless `per_matrix`, all of them together) has not exactly the zeros that
-    `sparsity` asks for.
+    Raises ValueError if a file is not as it was written, or if a matrix (or, unless `per_matrix`, all of them together)
+    has not exactly the zeros that `sparsity` asks for.
     """
+    check_sums(folder)
     model = load_checkpoint(folder)
     layers = count_zeros(model)
     total = LayerZeros("the encoder", sum(one.numel for one in layers), sum(one.zeros for one in layers))

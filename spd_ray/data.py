@@ -149,7 +149,7 @@ def _cut(indices: np.ndarray, size: int) -> list[np.ndarray]:
 
 
 class Shares(NamedTuple):
-    """What a rank's mean over its part of a batch counts in the mean over ranks: its share of the batch times ranks."""
+    """What the mean over a part of a batch counts in the mean over all parts: its share of the batch times parts."""
 
     examples: float = 1.0
     tokens: float = 1.0
@@ -163,21 +163,21 @@ class Batch(NamedTuple):
     inputs: dict[str, Tensor]  # the model's arguments, (B, L) each
     labels: Tensor  # (B,)
     tokens: Tensor  # (B, L) bool, True for a real token
-    real_tokens: int  # of the whole batch, on all ranks
+    real_tokens: int  # of the whole batch, of which this may be a part
     shares: Shares = Shares()
 
 
-def rank_batch(
-    split: EncodedSplit, indices: np.ndarray, rank: int, ranks: int, device: torch.device | str, width: int | None
+def part_of_batch(
+    split: EncodedSplit, indices: np.ndarray, part: int, parts: int, device: torch.device | str, width: int | None
 ) -> Batch:
-    """The part of the batch `indices` that `rank` of `ranks` computes: every `ranks`-th example.
+    """What one rank computes at once of the batch `indices`: every `parts`-th example from number `part` on.
 
-    A rank for which none is left computes the first one and counts nothing.
+    A part for which no example is left computes the first one and counts nothing.
     """
-    mine = indices[rank::ranks]
+    mine = indices[part::parts]
     lengths, own = split.lengths[indices], split.lengths[mine]
     counts = ((1.0 * len(mine), len(indices)), (own.sum(), lengths.sum()), ((own**2).sum(), (lengths**2).sum()))
-    shares = Shares(*(ranks * float(part) / float(whole) for part, whole in counts))
+    shares = Shares(*(parts * float(of_part) / float(whole) for of_part, whole in counts))
     batch = make_batch(split, mine if len(mine) else indices[:1], device, width)
     return batch._replace(shares=shares, real_tokens=int(lengths.sum()))
 

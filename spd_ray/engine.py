@@ -132,7 +132,8 @@ def make_engine(
     groups = [{"prunable": False, "l1": 0.0, **group} for group in groups if group["params"]]
     optimizer = ProximalAdamW(groups, lr=0.0, betas=ADAM_BETAS, foreach=True)
     settings: dict[str, Any] = {
-        "train_micro_batch_size_per_gpu": math.ceil(batch_size / world_size()),
+        "train_micro_batch_size_per_gpu": math.ceil(batch_size / world_size() / config.gradient_accumulation_steps),
+        "gradient_accumulation_steps": config.gradient_accumulation_steps,
         "gradient_clipping": clip_norm,
         "zero_optimization": {"stage": config.zero_stage},
         "zero_allow_untested_optimizer": True,
@@ -178,17 +179,17 @@ def rewind(engine: deepspeed.DeepSpeedEngine, values: dict[str, torch.Tensor]) -
                 moment.zero_()
 
 
-def apply_step(engine: deepspeed.DeepSpeedEngine, loss: torch.Tensor) -> None:
-    """Gradient of `loss`, clipping, and one optimizer step, or a skipped one where fp16 overflows.
+def apply_part(engine: deepspeed.DeepSpeedEngine, loss: torch.Tensor) -> None:
+    """Add the gradient of `loss`, of a part of a batch; with its last part, clip and take one optimizer step.
 
-    What has no gradient (a student layer that the draw leaves out) gets zeros, as DeepSpeed's sum over ranks gives it:
-    AdamW's moments decay there too. In fp16 at ZeRO 0, DeepSpeed 0.19 divides the gradients by a loss scale that it
-    has not multiplied with.
+    The step is skipped where fp16 overflows. What has no gradient (a student layer that the draw leaves out) gets
+    zeros, as DeepSpeed's sum over ranks gives it: AdamW's moments decay there too. In fp16 at ZeRO 0, DeepSpeed 0.19
+    divides the gradients by a loss scale that it has not multiplied with.
     """
     if engine.fp16_enabled() and not engine.zero_optimization():
         loss = loss * engine.optimizer.loss_scale
     engine.backward(loss)
-    if not engine.enable_backward_allreduce:
+    if not engine.enable_backward_allreduce and engine.is_gradient_accumulation_boundary():
         for group in engine.optimizer.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is None:

@@ -3,6 +3,7 @@
 import difflib
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable
 from typing import NoReturn
@@ -48,9 +49,18 @@ def run_main(main: Callable[[], int | None]) -> NoReturn:
     try:
         code = main()
     except UserError as error:
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        print("error: " + without_passwords(" ".join(str(error).split())), file=sys.stderr)
         code = 2
     sys.exit(code or 0)
+
+
+def without_passwords(text: str) -> str:
+    """`text` with the passwords of the URIs in it struck out.
+
+    >>> without_passwords("http://me:secret@host:5000 refuses")
+    'http://me:***@host:5000 refuses'
+    """
+    return re.sub(r"(://[^/@\s:]*:)[^/@\s]*@", r"\1***@", text)
 
 
 def nearest(word: str, words: Iterable[str]) -> str:

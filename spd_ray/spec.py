@@ -17,6 +17,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -115,6 +116,14 @@ class TrackingConfig(Section):
     uri: str | None = None
     experiment: str | None = None
     registered_model: str | None = None
+
+    @field_validator("uri")
+    @classmethod
+    def _without_secret(cls, uri: str | None) -> str | None:
+        """What a specification says is written to disk and to MLflow."""
+        if uri and urlsplit(uri).password:
+            raise ValueError("leave the password out; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
+        return uri
 
 
 class SweepSpec(Section):

@@ -20,7 +20,7 @@ from spd_ray import losses, objective, surgery
 from spd_ray.activations import LiveTeacher, RecordedTeacher, recorded_teacher
 from spd_ray.attention import ModelOutputs
 from spd_ray.config import Timeline, TrialConfig
-from spd_ray.data import Batch, EncodedSplit, epoch_batches, rank_batch
+from spd_ray.data import Batch, EncodedSplit, epoch_batches, part_of_batch
 from spd_ray.records import StepRecord
 from spd_ray.surgery import Draw
 from spd_ray.teacher import Scores, Teacher, predict, pretrained_classifier, scores_of
@@ -139,8 +139,8 @@ def train_spd(run: SpdRun) -> Iterator[StepRecord]:
     """
     timeline = run.timeline
     sparsity = surgery.sparsity(run.model)
-    for step, batch in zip(range(run.step, timeline.t3), batches_from(run, run.step), strict=False):
-        yield training_step(run, step, batch, sparsity)
+    for step, parts in zip(range(run.step, timeline.t3), batches_from(run, run.step), strict=False):
+        yield training_step(run, step, parts, sparsity)
         if any(event.step == step + 1 for event in timeline.pruning_events):
             prune(run, step + 1)
             sparsity = surgery.sparsity(run.model)
@@ -156,8 +156,11 @@ def prune(run: SpdRun, step: int) -> None:
         engines.rewind(run.engine, run.initial)
 
 
-def training_step(run: SpdRun, step: int, batch: Batch, sparsity: float) -> StepRecord:
-    """Distil the grafted model from the teacher on one batch, under one draw, until the step is applied."""
+def training_step(run: SpdRun, step: int, parts: Sequence[Batch], sparsity: float) -> StepRecord:
+    """Distil the grafted model from the teacher on one batch, under one draw, until the step is applied.
+
+    `parts` are what this rank computes of the batch, one after the other.
+    """
     started = time.perf_counter()
     timeline, seed = run.timeline, run.config.seed
     p = timeline.replacing_probability(step)
@@ -171,12 +174,15 @@ def training_step(run: SpdRun, step: int, batch: Batch, sparsity: float) -> Step
         if attempts and loss_scale <= 1.0:
             raise TrainingError(f"fp16 overflows even at loss scale {loss_scale:g} at step {step}")
         attempts += 1
-        torch.manual_seed((seed * 1_000_003 + step) * engines.world_size() + engines.rank())
-        terms = loss_terms(run, batch, step, draw)
-        loss = with_gradient(run, objective.weighted_sum(timeline.objective(step), terms))
-        engines.apply_step(run.engine, loss)
+        found = []
+        for index, part in enumerate(parts, start=engines.rank() * len(parts)):
+            torch.manual_seed((seed * 1_000_003 + step) * engines.world_size() * len(parts) + index)
+            terms = loss_terms(run, part, step, draw)
+            loss = with_gradient(run, objective.weighted_sum(timeline.objective(step), terms))
+            engines.apply_part(run.engine, loss)
+            found.append(torch.stack([loss, *terms.values()]).detach())
 
-    total, *values = engines.mean_over_ranks(torch.stack([loss.detach(), *terms.values()])).tolist()
+    total, *values = engines.mean_over_ranks(torch.stack(found).mean(dim=0)).tolist()
     if not math.isfinite(total):
         raise TrainingError(f"the loss is {total} at step {step} (learning rate {learning_rate:g})")
     return StepRecord(
@@ -192,20 +198,28 @@ def training_step(run: SpdRun, step: int, batch: Batch, sparsity: float) -> Step
         p=p,
         learning_rate=learning_rate,
         draw="".join("1" if r else "0" for r in draw),
-        tokens=batch.real_tokens,
+        tokens=parts[0].real_tokens,
         loss_scale=loss_scale,
         skipped=attempts - 1,
     )
 
 
-def batches_from(run: SpdRun, step: int) -> Iterator[Batch]:
-    """The batches of `step`, `step` + 1, ...: epochs shuffled by (seed, epoch), examples of like length together."""
+def batches_from(run: SpdRun, step: int) -> Iterator[list[Batch]]:
+    """This rank's parts of the batches of `step`, `step` + 1, ...
+
+    Epochs are shuffled by (seed, epoch), examples of like length together.
+    """
     task, train = run.config.task, run.teacher.data.train
     width = task.max_length if task.padding == "max_length" else None
+    own = run.config.engine.gradient_accumulation_steps
+    first, parts = engines.rank() * own, engines.world_size() * own
     epoch, index = divmod(step, run.timeline.steps_per_epoch)
     while True:
         for indices in epoch_batches(train.lengths, run.config.method.batch_size, run.config.seed, epoch)[index:]:
-            yield rank_batch(train, indices, engines.rank(), engines.world_size(), run.engine.device, width)
+            yield [
+                part_of_batch(train, indices, part, parts, run.engine.device, width)
+                for part in range(first, first + own)
+            ]
         epoch, index = epoch + 1, 0
 
 

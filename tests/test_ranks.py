@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spd_ray.config import ObjectiveConfig
-from spd_ray.data import EncodedSplit, Shares, rank_batch
+from spd_ray.data import EncodedSplit, Shares, part_of_batch
 from spd_ray.objective import COUNTED_BY, terms
 from tests.test_objective import model
 
@@ -18,7 +18,7 @@ def test_each_example_is_computed_by_one_rank_and_the_shares_add_up(lengths: lis
     ids = torch.ones(len(sizes), int(sizes.max()), dtype=torch.int32)
     split = EncodedSplit(ids, None, torch.zeros(len(sizes), dtype=torch.int64), sizes)
     indices = np.random.default_rng(0).permutation(len(sizes))
-    parts = [rank_batch(split, indices, rank, ranks, "cpu", None) for rank in range(ranks)]
+    parts = [part_of_batch(split, indices, rank, ranks, "cpu", None) for rank in range(ranks)]
     counted = [index for part in parts if part.shares.examples > 0 for index in part.indices]
     assert sorted(counted) == sorted(indices)
     assert {part.real_tokens for part in parts} == {int(sizes.sum())}

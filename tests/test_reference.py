@@ -153,7 +153,7 @@ def test_the_masks_are_numpys(run):
 
 def test_a_training_step_is_numpys(run):
     """Some weights' gradients by central differences of the NumPy loss; then AdamW's first step and first moment."""
-    batch = next(batches_from(run, 0))
+    (batch,) = next(batches_from(run, 0))
     draw = draw_at(SEED, 0, 0.5, 2)
     assert draw == (True, False)  # teacher layer 2 is frozen, the gradient passes through it
     state = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}

@@ -126,6 +126,14 @@ def test_a_broken_command_line(name, place, capsys):
     assert all(word in line for word in words), line
 
 
+def test_a_secret_in_a_uri_is_refused_and_not_repeated(place, capsys):
+    secret = "tracking.uri=http://me:hunter2@127.0.0.1:5000"
+    line = one_line_of(capsys, sweep.main, ["--space", place / "space.yaml", "--set", secret])
+    assert "tracking.uri" in line
+    assert "MLFLOW_TRACKING_PASSWORD" in line
+    assert "hunter2" not in line
+
+
 def test_offline_without_files_the_line_says_what_to_give(place, capsys):
     space = yaml.safe_load((place / "space.yaml").read_text())
     del space["task"]["path"]
