@@ -3,7 +3,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test lint paper bench
+.PHONY: install demo test faults lint paper bench
 
 install: $(INSTALLED)
 
@@ -27,6 +27,10 @@ lint: install
 
 test: lint
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PYTHON) -m pytest
+
+# Every fault in full number: 20 kills, 10 dead drivers, a minute without MLflow. Ends with a table of what it cost.
+faults: install
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PYTHON) -m pytest tests/faults --full --timeout 1800
 
 # Every figure, table and claim of the paper on the miniature: resumable, under 90 minutes on 2 cores.
 FIGURES := $(filter-out table1 depth,$(basename $(notdir $(wildcard search_spaces/paper/*.yaml))))

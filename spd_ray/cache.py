@@ -16,6 +16,8 @@ from typing import Any
 
 from filelock import FileLock
 
+from spd_ray.errors import UserError, storage_refusal
+
 SUMS = "SHA256SUMS"
 
 
@@ -76,19 +78,36 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(building, ignore_errors=True)
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file by a temporary file and an atomic rename: a full disk leaves the earlier one as it was."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_text(text)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def build_once(kind: str, key: str, build: Callable[[Path], None]) -> Path:
     """Return the folder `<root>/<kind>/<key>`, calling `build(folder)` first if it is absent.
 
     `build` writes into a temporary folder that is renamed when it returns. Processes that ask for the
-    same key meanwhile wait for the one that builds. If `build` raises, nothing is kept.
+    same key meanwhile wait for the one that builds. If `build` raises, nothing is kept. Raises UserError where the
+    cache takes nothing more.
     """
     folder = cache_root() / kind / key
     if folder.is_dir():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if folder.is_dir():
-            return folder
-        with whole_folder(folder) as building:
-            build(building)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if folder.is_dir():
+                return folder
+            with whole_folder(folder) as building:
+                build(building)
+    except Exception as error:
+        refusal = storage_refusal(error)
+        if refusal is None or isinstance(error, UserError):
+            raise
+        raise UserError(f"{cache_root()}: {refusal}; mend that, or set SPD_RAY_CACHE to another folder") from error
     return folder

@@ -1,6 +1,8 @@
 """What a user can mend: one line, exit code 2."""
 
 import difflib
+import errno
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -18,10 +20,28 @@ _WORDS = {
     "Tuple should have at least 1 item after validation, not 0": "must have at least one item",
     "String should match pattern '^[A-Za-z0-9_-]+$'": "must be letters, digits, - and _",
 }
+_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # what a person mends outside of this program
 
 
 class UserError(ValueError):
     """A wrong input. The message is one line: which file, key and value, and what would be right."""
+
+
+def storage_refusal(error: BaseException | None) -> str | None:
+    """Why the storage takes nothing (full, over quota, read-only), if that is what `error` comes from.
+
+    Libraries in C++ and Rust raise errors of their own, which have the reason in their words alone.
+
+    >>> storage_refusal(OSError(errno.ENOSPC, "No space left on device"))
+    'No space left on device'
+    """
+    while error is not None:
+        for number in _REFUSALS:
+            words = os.strerror(number)
+            if (isinstance(error, OSError) and error.errno == number) or words in str(error):
+                return words
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def run_main(main: Callable[[], int | None]) -> NoReturn:

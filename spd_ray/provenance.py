@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 import yaml
 
+from spd_ray.cache import write_whole
 from spd_ray.spec import SweepSpec
 
 PACKAGES = ("spd_ray", "torch", "transformers", "deepspeed", "ray", "optuna", "mlflow", "datasets", "pyarrow")
@@ -34,7 +35,7 @@ def write_sweep_yaml(spec: SweepSpec, folder: Path, command: str) -> None:
         "versions": {package: version(package) for package in PACKAGES},
         "machine": {"cpus": os.cpu_count(), "gpus": gpus, "system": platform.platform()},
     }
-    (folder / "sweep.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    write_whole(folder / "sweep.yaml", yaml.safe_dump(content, sort_keys=False))
 
 
 def space_hash_of(folder: Path) -> str:

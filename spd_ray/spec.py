@@ -141,7 +141,7 @@ class SweepSpec(Section):
     warm_start: tuple[dict[str, Value], ...] = ()
     study: StudyConfig = StudyConfig()
     resources: ResourcesConfig = ResourcesConfig()
-    retries: int = Field(2, ge=0, description="of a trial that failed")
+    retries: int = Field(2, ge=0, description="of a trial that failed, in a row: one that gets on is not counted out")
     early_stopping: EarlyStoppingConfig | None = None
     checkpoints: CheckpointsConfig = CheckpointsConfig()
     tracking: TrackingConfig = TrackingConfig()

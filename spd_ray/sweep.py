@@ -7,7 +7,8 @@ import shlex
 import socket
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from ray import tune
 from rich.console import Console
 
 from spd_ray import dryrun, report
+from spd_ray.backfill import fill_in
 from spd_ray.checkpoint import Verification, verify_checkpoint
 from spd_ray.config import Timeline, TrialConfig
 from spd_ray.display import SweepDisplay
-from spd_ray.errors import UserError, run_main
+from spd_ray.errors import UserError, run_main, storage_refusal
+from spd_ray.guarding import StorageGuard
 from spd_ray.ledger import Ledger
 from spd_ray.methods import METHODS
 from spd_ray.provenance import space_hash_of, write_sweep_yaml
@@ -84,9 +87,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     command = "python -m spd_ray.sweep " + shlex.join(arguments)
     folder = Path(options.storage).resolve() / spec.name
-    with open_sweep(folder, spec, options.resume, options.replace):
-        write_sweep_yaml(spec, folder, command)
-        return run_sweep(spec, folder, command, options.address, console)
+    try:
+        with open_sweep(folder, spec, options.resume, options.replace):
+            write_sweep_yaml(spec, folder, command)
+            return run_sweep(spec, folder, command, options.address, console)
+    except UserError:
+        raise
+    except KeyboardInterrupt:  # before or after the trials: during them Tune takes it
+        console.print(f"stopped; go on with: {go_on_command(folder, command)}", soft_wrap=True)
+        return INTERRUPTED
+    except Exception as error:
+        refusal = storage_refusal(error)
+        if refusal is None:
+            raise
+        raise UserError(f"{folder}: {refusal}; mend that and go on with: {go_on_command(folder, command)}") from None
 
 
 def check_address(address: str | None) -> None:
@@ -102,8 +116,9 @@ def check_address(address: str | None) -> None:
         raise UserError(f"--address {address}: no Ray cluster answers there ({error})") from None
 
 
-def open_sweep(folder: Path, spec: SweepSpec, resume: bool, replace: bool) -> FileLock:
-    """Make or find the sweep's folder and lock it against a second driver."""
+@contextmanager
+def open_sweep(folder: Path, spec: SweepSpec, resume: bool, replace: bool) -> Iterator[None]:
+    """Make or find the sweep's folder, locked against a second driver within the block."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -114,6 +129,17 @@ def open_sweep(folder: Path, spec: SweepSpec, resume: bool, replace: bool) -> Fi
         raise UserError(f"{folder}: another sweep of this name is running; wait for it or give --name") from None
     except OSError as error:
         raise UserError(f"--storage {folder.parent}: cannot be written ({error.strerror})") from None
+    try:
+        begin_or_continue(folder, spec, resume, replace)
+        yield
+    finally:
+        lock.release()
+
+
+def begin_or_continue(folder: Path, spec: SweepSpec, resume: bool, replace: bool) -> None:
+    """Check that what the folder holds is what was asked for, and move an earlier sweep aside if that was."""
+    for unfinished in folder.glob(".*.tmp"):  # of a driver that was killed
+        unfinished.unlink()
     trials = read_trials(folder)
     if trials and replace:
         aside = next(p for n in range(1, 10**6) if not (p := folder.with_name(f"{folder.name}.{n}")).exists())
@@ -126,7 +152,6 @@ def open_sweep(folder: Path, spec: SweepSpec, resume: bool, replace: bool) -> Fi
         raise UserError(f"--resume: {folder} holds no sweep yet; leave --resume out")
     elif resume and space_hash_of(folder) != spec.space_hash():
         raise UserError(f"--resume: {folder} was swept with another space or other --set; see its sweep.yaml")
-    return lock
 
 
 def run_sweep(spec: SweepSpec, folder: Path, command: str, address: str | None, console: Console) -> int:
@@ -136,6 +161,7 @@ def run_sweep(spec: SweepSpec, folder: Path, command: str, address: str | None, 
     study = create_study(spec, folder / "study.journal")
     ledger = Ledger(spec, study, folder)
     tracker = Tracker.open(spec, folder)
+    fill_in(ledger, tracker, len(teacher.data.train))
     start_ray(spec, address)
     try:
         with SweepDisplay(ledger, console) as display:
@@ -153,6 +179,11 @@ def run_sweep(spec: SweepSpec, folder: Path, command: str, address: str | None, 
     finally:
         ledger.fold()
         ray.shutdown()
+
+
+def go_on_command(folder: Path, command: str) -> str:
+    """The command that continues what `command` began, or begins it again if it has not come to a trial."""
+    return resume_command(command) if read_trials(folder) else command
 
 
 def resume_command(command: str) -> str:
@@ -225,7 +256,7 @@ def run_trials(spec: SweepSpec, ledger: Ledger, folder: Path, command: str, watc
             name="ray",
             storage_path=str(folder),
             verbose=0,
-            callbacks=[watcher],
+            callbacks=[StorageGuard(watcher)],
             failure_config=tune.FailureConfig(max_failures=spec.retries),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),

@@ -2,7 +2,7 @@
 
 Everything goes through explicit run ids; there is no active run. A tracking server that goes away in the
 middle does not end the sweep: what was to be written waits in order and is sent when the server answers
-again. If the driver dies meanwhile, MLflow misses it; Parquet has it all.
+again. If the driver dies meanwhile, MLflow misses it until the sweep is resumed (`spd_ray.backfill`).
 """
 
 import logging
@@ -41,8 +41,8 @@ _NOTED_SHARE = 0.2  # of the driver's time, at most, goes into sending what note
 _OUTAGE_CODES = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "ENDPOINT_NOT_FOUND", "RESOURCE_EXHAUSTED")
 
 _log = logging.getLogger(__name__)
-for _chatter in ("mlflow.store.db.utils", "alembic"):  # the creation of the tables, line by line
-    logging.getLogger(_chatter).setLevel(logging.WARNING)
+for _chatter in ("mlflow.store.db.utils", "alembic"):  # tables made, line by line; tracebacks of what is raised too
+    logging.getLogger(_chatter).setLevel(logging.CRITICAL)
 
 
 class Tracker:
@@ -145,6 +145,16 @@ class Tracker:
 
         self._send(end)
 
+    def ended_trials(self) -> set[str]:
+        """The trials whose runs have ended: of them MLflow has everything. Raises what MLflow raises."""
+        query = f"tags.`{_PARENT_TAG}` = '{self.parent_run_id}' AND attributes.status != 'RUNNING'"
+        ended, token = set(), None
+        while token != "":
+            page = self.client.search_runs([self.experiment.experiment_id], query, page_token=token)
+            ended |= {run.data.tags[TRIAL_TAG] for run in page}
+            token = page.token or ""
+        return ended
+
     def log_artifacts(self, run_id: str, path: Path, artifact_path: str | None = None) -> None:
         """Upload a file, or the content of a folder, to `artifact_path` among the run's artifacts."""
         upload = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
@@ -192,10 +202,10 @@ class Tracker:
             if not self._waiting:
                 return
             time.sleep(2.0)
-            self._retry_at = 0.0
+            self._retry_at = time.monotonic()  # now, and still one outage
             self._flush()
         if self._waiting:
-            _log.warning("MLflow misses the last %d updates of this sweep; Parquet has them", len(self._waiting))
+            _log.warning("MLflow misses the last %d updates of this sweep; --resume sends them", len(self._waiting))
 
     def ui_command(self) -> str:
         """What to run, or where to look, to browse the runs."""

@@ -91,6 +91,14 @@ def checkpoint_folder(sweep_folder: Path, trial_id: str, rung: float | None = No
     return sweep_folder / "checkpoints" / (trial_id if rung is None else f"{trial_id}-sparsity-{rung:g}")
 
 
+def remove_unfinished(sweep_folder: Path, trial_id: str) -> None:
+    """Delete what an earlier process of the trial was writing when it was killed."""
+    for folder in (sweep_folder / "checkpoints").glob(f".{trial_id}-*"):
+        shutil.rmtree(folder)
+    for file in (sweep_folder / "steps" / f"trial={trial_id}").glob(".*.tmp"):
+        file.unlink()
+
+
 class TrialRunner:
     """A trial under way. `advance` until `done`; a new runner continues from the newest saved state."""
 
@@ -98,6 +106,8 @@ class TrialRunner:
         self.order = order
         config = order.config
         self.run = prepare(config, worker_teacher(config.task, config.model, config.teacher))
+        if engine.rank() == 0:
+            remove_unfinished(order.sweep_folder, order.trial_id)
         self.standing = Standing()
         self._continue_from_state()
         self._records = train_spd(self.run)

@@ -50,6 +50,7 @@ class SweepWatcher(Callback):
         self.tracker = tracker
         self.display = display
         self.run_ids: dict[str, str] = {}  # trial id -> the tracker's handle
+        self.furthest: dict[str, int] = {}  # trial id -> the last step that this session has seen of it
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing for Tune's own snapshot: a sweep is resumed from the ledger."""
@@ -67,6 +68,9 @@ class SweepWatcher(Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         self.display.standings[_id(trial)] = result
+        if result["step"] > self.furthest.get(_id(trial), 0):
+            self.furthest[_id(trial)] = result["step"]
+            trial.run_metadata.num_failures = 0  # `retries` are those in a row: a trial that gets on may die often
         now = int(time.time() * 1000)
         points = [(name, result[name], result["step"], now) for name in SCORES if result[name] is not None]
         self.tracker.note_scores(self._run_id(_id(trial)), points)
@@ -140,4 +144,6 @@ def _reason(trial: Trial) -> str:
     """The last line of the worker's traceback."""
     file = Path(trial.error_file) if trial.error_file else None
     lines = file.read_text().strip().splitlines() if file and file.exists() else []
-    return lines[-1].strip() if lines else "the worker died without a word (out of memory, or killed)"
+    if not lines or "worker process has died" in lines[-1]:
+        return "the trial's process died: killed, or out of memory"
+    return lines[-1].strip()

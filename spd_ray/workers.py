@@ -1,6 +1,8 @@
 """What Ray runs: a trial's ranks, of which rank 0 is Tune's trainable and the others are its actors."""
 
-from contextlib import suppress
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -10,9 +12,12 @@ from ray import tune
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from spd_ray import engine
+from spd_ray.errors import storage_refusal
 from spd_ray.network import free_port
 from spd_ray.trainer import TrainingError
 from spd_ray.trial import TrialRunner, order_of
+
+LEAVING_SECONDS = 2  # between a rank's error and the end of its process
 
 
 class SpdTrainable(tune.Trainable):
@@ -31,21 +36,23 @@ class SpdTrainable(tune.Trainable):
 
     def _start(self, config: dict[str, Any]) -> None:
         begun = [other.start.remote(config["order"]) for other in self.others]
-        self.runner = TrialRunner(order_of(config["order"]))
-        ray.get(begun)
+        self.runner = together(lambda: TrialRunner(order_of(config["order"])), begun)
         self.facts = self.runner.facts()
 
     def _on_all_ranks(self, name: str) -> Any:
         called = [other.call.remote(name) for other in self.others]
-        result = getattr(self.runner, name)()
-        ray.get(called)
-        return result
+        return together(getattr(self.runner, name), called)
 
     def step(self) -> dict[str, Any]:
         try:
             standing = self._on_all_ranks("advance")
         except TrainingError as error:
             return {**asdict(self.runner.standing), **self.facts, "error": str(error), "done": True}
+        except Exception as error:
+            refusal = storage_refusal(error)
+            if refusal is None:
+                raise
+            return {**asdict(self.runner.standing), **self.facts, "refusal": refusal, "done": True}
         memory = {"peak_memory_bytes": engine.peak_memory_bytes()}
         return {**asdict(standing), **self.facts, **memory, "done": self.runner.done}
 
@@ -63,12 +70,46 @@ class Rank:
         engine.join_group(rank, ranks, head, port, ray.util.get_node_ip_address())
 
     def start(self, order: dict[str, Any]) -> None:
-        self.runner = TrialRunner(order_of(order))
+        with leaving_on_error():
+            self.runner = TrialRunner(order_of(order))
 
     def call(self, name: str) -> None:
-        """Call the runner's method; rank 0 tells what it raises, for it raises there too."""
-        with suppress(TrainingError):
+        """Call the runner's method; of a `TrainingError` rank 0 tells, for it raises there too."""
+        with suppress(TrainingError), leaving_on_error():
             getattr(self.runner, name)()
+
+
+@contextmanager
+def leaving_on_error() -> Iterator[None]:
+    """What this rank alone cannot do ends its process, once rank 0 has the error: else rank 0 waits for it for ever.
+
+    By a signal, for which nothing need be allocated: there may be no memory for a thread.
+    """
+    try:
+        yield
+    except TrainingError:
+        raise
+    except Exception:
+        signal.alarm(LEAVING_SECONDS)
+        raise
+
+
+def together(own: Callable[[], Any], called: list[Any]) -> Any:
+    """`own()`, while the other ranks do what they were `called` for.
+
+    A rank that fails is for the others a connection that breaks: its own error is raised where there is one.
+    """
+    try:
+        result = own()
+    except TrainingError:
+        raise
+    except Exception:
+        if called:
+            answered, _ = ray.wait(called, num_returns=len(called), timeout=LEAVING_SECONDS)
+            ray.get(answered)
+        raise
+    ray.get(called)
+    return result
 
 
 def start_ranks(ranks: int, bundle: dict[str, float]) -> list[Any]:

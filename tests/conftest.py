@@ -16,17 +16,25 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = ["red", "green", "blue", "cat", "dog", "bird", "runs", "sleeps", "well", "very"]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="faults in full number, as `make faults` has them")
+
+
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A transformers directory: 2 layers of 32, random weights, a vocabulary of whole words."""
-    folder = tmp_path_factory.mktemp("tiny_bert")
+    return save_bert(tmp_path_factory.mktemp("tiny_bert"), hidden_size=32)
+
+
+def save_bert(folder: Path, hidden_size: int) -> Path:
+    """Write a random BERT of 2 layers into `folder`; its vocabulary is that of `tiny_sst2`."""
     vocabulary = {token: index for index, token in enumerate([*SPECIAL, *WORDS])}
     config = BertConfig(
         vocab_size=len(vocabulary),
-        hidden_size=32,
+        hidden_size=hidden_size,
         num_hidden_layers=2,
         num_attention_heads=2,
-        intermediate_size=64,
+        intermediate_size=2 * hidden_size,
         max_position_embeddings=32,
         initializer_range=0.1,
     )

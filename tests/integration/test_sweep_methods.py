@@ -7,7 +7,8 @@ import yaml
 
 from spd_ray.checkpoint import count_zeros, load_checkpoint
 from spd_ray.records import read_trials
-from tests.integration.test_sweep import SPACE, steps_of, sweep_of  # noqa: F401
+from tests.integration.test_sweep import sweep_of  # noqa: F401
+from tests.sweeps import SPACE, steps_of
 
 TRIAL = {key: value for key, value in SPACE["trial"].items() if key != "stage23_lr"}
 

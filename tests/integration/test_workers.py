@@ -13,8 +13,9 @@ import pytest
 
 from spd_ray.network import free_port
 from spd_ray.records import read_trials
-from tests.integration.test_sweep import SPACE, scores, steps_of, sweep_of  # noqa: F401
+from tests.integration.test_sweep import sweep_of  # noqa: F401
 from tests.integration.two_ranks import measure, resumed
+from tests.sweeps import SPACE, scores, steps_of
 
 METHOD = {
     "total_epochs": 4, "stage1_epochs": 2, "stage2_epochs": 1, "stage1_lr": 2e-3, "batch_size": 8,

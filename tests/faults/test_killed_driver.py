@@ -1,0 +1,74 @@
+"""The driver is killed, or interrupted by Ctrl-C: `--resume` ends the sweep with every trial once."""
+
+import random
+import signal
+import subprocess
+import time
+
+import psutil
+import pytest
+
+from spd_ray.errors import UserError
+from spd_ray.records import read_trials
+from spd_ray.sweep import main
+from tests.sweeps import trial_processes, wait_for, wait_for_saves
+
+GONE_SECONDS = 20
+SAVES = 24  # of a trial: one an epoch
+
+
+def start(sweep_of, name: str) -> psutil.Popen:
+    """Start the sweep, or go on with it."""
+    resume = ["--resume"] if read_trials(sweep_of.storage / name) else []
+    words = sweep_of.command(name, *resume)
+    return sweep_of.launch(words, stderr=subprocess.STDOUT, start_new_session=True)
+
+
+def interrupt(driver: psutil.Popen) -> float:
+    """Ctrl-C: the driver ends, with all its processes, and says how to go on; after how many seconds."""
+    children, asked = driver.children(recursive=True), time.monotonic()
+    driver.send_signal(signal.SIGINT)
+    out, _ = driver.communicate(timeout=60)
+    seconds = time.monotonic() - asked
+    assert driver.returncode == 130, out
+    assert "Traceback" not in out
+    assert out.rstrip().splitlines()[-1].startswith("stopped; go on with: ")
+    assert out.rstrip().endswith("--resume")
+    assert not psutil.wait_procs(children, timeout=GONE_SECONDS)[1]
+    return seconds
+
+
+def begin(sweep_of, name: str) -> psutil.Popen:
+    """Start the sweep, or go on with it; returns when its first trial of this session has a process."""
+    driver = start(sweep_of, name)
+    wait_for(lambda: trial_processes(driver), driver)
+    return driver
+
+
+def test_a_killed_driver_is_resumed_and_ctrl_c_stops_within_seconds(sweep_of, undisturbed, count, note):
+    draw, kills, folder = random.Random(2), count(2, 10), sweep_of.storage / "killed_driver"
+    started, killed = time.monotonic(), 0
+    for _ in range(kills):
+        driver = begin(sweep_of, folder.name)
+        wait_for_saves(folder, draw.randint(0, SAVES * 4 // (kills + 2)), driver)
+        time.sleep(draw.uniform(0.0, 0.3))
+        trials, running = trial_processes(driver), driver.poll() is None
+        driver.kill()
+        driver.communicate()
+        killed += running
+        assert not psutil.wait_procs(trials, timeout=GONE_SECONDS)[1]
+    with pytest.raises(UserError, match="add --resume, --replace or another --name"):
+        main(sweep_of.command(folder.name)[3:])
+    assert killed == kills
+
+    stopping = interrupt(begin(sweep_of, folder.name))
+    if count(0, 1):
+        driver = start(sweep_of, folder.name)
+        driver.stdout.readline()  # the teacher's: no trial has begun
+        interrupt(driver)
+
+    done, _ = sweep_of(folder.name, "--resume")
+    assert done.returncode == 0, done.stderr
+    undisturbed.assert_equals(folder)
+    note("driver killed", kills, folder, time.monotonic() - started, undisturbed.seconds)
+    note("Ctrl-C", 1, folder, stopping, 0.0, "the seconds are those until the driver had ended")

@@ -1,0 +1,99 @@
+"""A node goes and another comes while a sweep runs; and what a sweep holds of a cluster, it gives back."""
+
+import time
+
+import psutil
+import pytest
+from ray.cluster_utils import Cluster
+
+from spd_ray.records import read_trials
+from tests.sweeps import SPACE, trial_processes, wait_for, wait_for_saves
+
+GONE_SECONDS = 20
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A Ray cluster on this machine: a head without CPUs and two nodes with one each."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("RAY_AUTH_MODE", "disabled")  # as this process, which asks the cluster, has begun
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        for _ in range(2):
+            made.add_node(num_cpus=1)
+        yield made
+        made.shutdown()
+
+
+def trials_on(node):
+    """The trials' processes on a node of the cluster."""
+    return trial_processes(psutil.Process(node.all_processes["raylet"][0].process.pid))
+
+
+def groups(cluster):
+    """The states of the placement groups that are not removed."""
+    found = [group["state"] for group in cluster.global_state.placement_group_table().values()]
+    return [state for state in found if state != "REMOVED"]
+
+
+def assert_nothing_left(cluster):
+    """No process of a trial, no placement group and no CPU of the cluster is held; the cluster lives on."""
+    nodes = list(cluster.worker_nodes)
+    assert wait_for(lambda: not any(trials_on(node) for node in nodes), seconds=GONE_SECONDS)
+    assert wait_for(lambda: not groups(cluster), seconds=GONE_SECONDS), groups(cluster)
+
+
+def test_trials_of_a_lost_node_move_to_another_and_go_on(cluster, sweep_of, undisturbed, count, note):
+    times, folder = count(1, 5), sweep_of.storage / "lost_node"
+    words = sweep_of.command(folder.name, "--address", cluster.address)
+    started = time.monotonic()
+    driver = sweep_of.launch(words)
+    for _ in range(times):
+        assert wait_for(lambda: all(trials_on(node) for node in cluster.worker_nodes), driver)
+        assert wait_for_saves(folder, 1, driver)
+        cluster.remove_node(max(cluster.worker_nodes, key=lambda node: node.unique_id), allow_graceful=False)
+        time.sleep(1)
+        new = cluster.add_node(num_cpus=1)
+        assert wait_for(lambda: trials_on(new), driver)  # noqa: B023
+    _, errors = driver.communicate(timeout=300)
+    assert driver.returncode == 0, errors
+    undisturbed.assert_equals(folder)
+    assert_nothing_left(cluster)
+    note("node lost, another added", times, folder, time.monotonic() - started, undisturbed.seconds)
+
+
+def test_trials_of_two_workers_that_end_in_any_way_leave_nothing(cluster, sweep_of):
+    """The cluster holds one trial of two workers: each must have given back what it held for the next to begin."""
+    words = sweep_of.command(
+        "two_workers",
+        "--address",
+        cluster.address,
+        trial=SPACE["trial"],
+        search={"stage1_lr": {"choices": [2e-3, 1e30]}, "stage23_lr": {"choices": [2e-3, 10.0]}},
+        study={"sampler": "grid", "trials": 4, "seeds": [0]},
+        resources={"workers": 2, "cpus_per_worker": 1},
+        early_stopping={"rungs": [0.8], "reduction_factor": 10.0},
+    )
+    driver = sweep_of.launch(words)
+    most = 0
+    while driver.poll() is None:
+        most = max(most, len(groups(cluster)))
+        time.sleep(0.2)
+    out, errors = driver.communicate()
+    assert driver.returncode == 0, out + errors
+    ended = [trial.status for trial in read_trials(sweep_of.storage / "two_workers")]
+    assert sorted(ended) == ["failed", "failed", "finished", "stopped"]
+    assert most == 1
+    assert_nothing_left(cluster)
+
+
+def test_a_driver_that_is_killed_leaves_nothing_on_the_cluster(cluster, sweep_of, count):
+    if count(0, 1) == 0:
+        pytest.skip(
+            "one more sweep; that a local sweep's trials die with its driver is tested in test_killed_driver.py"
+        )
+    words = sweep_of.command("orphaned", "--address", cluster.address)
+    driver = sweep_of.launch(words)
+    assert wait_for(lambda: all(trials_on(node) for node in cluster.worker_nodes), driver)
+    driver.kill()
+    driver.wait()
+    assert_nothing_left(cluster)
