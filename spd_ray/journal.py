@@ -1,5 +1,6 @@
 """Append-only files of JSON lines, which a kill at any moment leaves readable."""
 
+import errno
 import json
 import os
 from collections.abc import Iterable
@@ -28,10 +29,14 @@ def cut_torn_line(path: Path) -> None:
 def append_lines(path: Path, entries: Iterable[Any], outlives_power_cut: bool = False) -> None:
     """Append `entries`, a line each, to a file that ends with a whole line, in one write.
 
-    Once it has returned, a kill cannot undo it; a power cut can, unless it is to outlive that.
+    Once it has returned, a kill cannot undo it; a power cut can, unless it is to outlive that. Raises OSError where the
+    storage is full; what it took of the lines is taken back.
     """
-    text = "".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in entries)
+    text = "".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in entries).encode()
     with path.open("ab", buffering=0) as file:
-        file.write(text.encode())
+        size = file.tell()
+        if file.write(text) < len(text):
+            file.truncate(size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         if outlives_power_cut:
             os.fsync(file.fileno())

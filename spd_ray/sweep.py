@@ -177,8 +177,8 @@ def run_sweep(spec: SweepSpec, folder: Path, command: str, address: str | None, 
         report.print_summary(spec, ledger, teacher, folder, verified, tracker, console)
         return 0 if ledger.best() else 1
     finally:
-        ledger.fold()
         ray.shutdown()
+        ledger.fold()  # last: a storage that is full refuses it
 
 
 def go_on_command(folder: Path, command: str) -> str:

@@ -10,7 +10,8 @@ from spd_ray.backfill import fill_in
 from spd_ray.errors import UserError
 from spd_ray.ledger import Ledger
 from spd_ray.records import read_trials
-from spd_ray.space import create_study, load_spec
+from spd_ray.space import load_spec
+from spd_ray.study import create_study
 from spd_ray.sweep import main
 from spd_ray.tracking import Tracker
 from tests.integration.test_tracking import server, stop, template  # noqa: F401
