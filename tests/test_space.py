@@ -670,6 +670,15 @@ def test_every_space_of_the_paper_runs_as_it_is_and_on_the_miniature(file: Path)
             assert short.later_lr == pytest.approx(10 * long.later_lr)
 
 
+def test_on_the_miniature_what_starts_pretrained_is_trained_at_the_teachers_rate() -> None:
+    rates = {}
+    for name in ("fig02", "fig06"):  # from the pretrained model; from the teacher
+        spec = load_spec(SPACES / "paper" / f"{name}.yaml", profile="mini")
+        rates[name] = spec.trial_config(spec.first_points()[0], 0).method.stage1_lr
+        assert spec.teacher.learning_rates == (3e-4,)
+    assert rates == {"fig02": 3e-4, "fig06": 3e-3}
+
+
 def test_overrides_go_over_the_profile(tmp_path: Path) -> None:
     spec = load_spec(SPACES / "paper" / "fig08.yaml", ["trial.total_epochs=40", "study.seeds=[7]"], profile="mini")
     assert (spec.trial.total_epochs, spec.trial.stage1_epochs, spec.study.seeds) == (40, 15, (7,))

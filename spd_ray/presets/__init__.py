@@ -57,7 +57,9 @@ def lay_mini(space: dict[str, Any]) -> dict[str, Any]:
     result["search"] = scaled_section(space.get("search", {}))
     result["warm_start"] = [scaled_section(point) for point in space.get("warm_start", [])]
     result.pop("preset", None)
-    return filled(filled(own, mini["common"]), result)
+    start = space.get("trial", {}).get("student", {}).get("init")
+    over = mini["fine_tuned"] if start == "pretrained" else {}
+    return filled(filled(filled(over, own), mini["common"]), result)
 
 
 def _read(name: str) -> dict[str, Any]:
