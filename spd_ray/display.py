@@ -43,7 +43,7 @@ class SweepDisplay:
             self._live.update(self.table())
             return
         if ended is not None:
-            self.console.print(_ended_line(ended), self._summary_line(), soft_wrap=True)
+            self.console.print(_ended_line(ended), self._summary_line(), soft_wrap=True, markup=False)
         elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
             running = [_running_text(t, self.standings.get(t.trial_id)) for t in self._with_status("running")]
