@@ -61,7 +61,8 @@ class SweepDisplay:
         if self._live:
             self.update()
         else:
-            self.console.print(_ended_line(self.ledger.trials[trial_id]), self._summary_line(), soft_wrap=True)
+            line = _ended_line(self.ledger.trials[trial_id])
+            self.console.print(line, self._summary_line(), soft_wrap=True, markup=False)
 
     def table(self) -> Group:
         """The ended trials, best first, and the running ones."""

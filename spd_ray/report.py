@@ -62,7 +62,7 @@ def print_summary(
     console.print(", ".join(f"{count} trials {status}" for status, count in counts.items()))
     for trial in ledger.ended:
         if trial.status == "failed":
-            console.print(f"failed: {trial.trial_id}: {trial.error}", soft_wrap=True)
+            console.print(f"failed: {trial.trial_id}: {trial.error}", soft_wrap=True, markup=False)
     if best is None:
         console.print("no feasible student: no trial was scored at its target sparsity")
         return

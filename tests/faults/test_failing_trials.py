@@ -17,8 +17,8 @@ MAPPED_AT_ONCE = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}  # what is la
 
 @pytest.fixture
 def wide(tmp_path):
-    """A BERT whose matrices take a megabyte each, and a trial of it that is over in seconds."""
-    return {"model": {"path": str(save_bert(tmp_path, hidden_size=512))}, "trial": SPACE["trial"]}
+    """A BERT whose matrices take 256 KiB and more, and a trial of it that is over in seconds."""
+    return {"model": {"path": str(save_bert(tmp_path, hidden_size=256))}, "trial": SPACE["trial"]}
 
 
 def limit_memory(process):
