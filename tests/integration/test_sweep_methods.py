@@ -72,7 +72,7 @@ def test_a_ladder_keeps_and_scores_a_student_on_each_rung(sweep_of):  # noqa: F8
 
 
 def test_a_holdout_is_what_everything_is_chosen_on_and_dev_is_scored_once(sweep_of):  # noqa: F811
-    task = {"name": "sst2", "path": str(sweep_of.task_folder), "max_length": 32}
+    task = {"name": "sst2", "path": str(sweep_of.task), "max_length": 32}
     task |= {"selection": "holdout", "holdout_fraction": 0.25}
     done, folder = sweep_of("holdout", task=task, search={}, study={"sampler": "grid", "trials": 1, "seeds": [0]})
     assert done.returncode == 0, done.stderr
