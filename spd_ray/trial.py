@@ -109,7 +109,7 @@ class TrialRunner:
         if engine.rank() == 0:
             remove_unfinished(order.sweep_folder, order.trial_id)
         self.standing = Standing()
-        self._continue_from_state()
+        self._to_tell_again = self._continue_from_state()
         self._records = train_spd(self.run)
 
     @property
@@ -137,9 +137,11 @@ class TrialRunner:
     def advance(self) -> Standing:
         """Train to the next evaluation, put what happened on disk and return where the trial stands.
 
-        Every rank calls it and gets the same; rank 0 writes.
+        Every rank calls it and gets the same; rank 0 writes. After a restart the standing that was saved is told
+        again first: a kill may have come between its state and the driver's hearing of it.
         """
-        if self.done:
+        if self.done or self._to_tell_again:
+            self._to_tell_again = False
             return self.standing
         order, before, started = self.order, self.standing, time.perf_counter()
         chunk = self._next_chunk()
@@ -222,8 +224,11 @@ class TrialRunner:
         for state in older:
             shutil.rmtree(state)
 
-    def _continue_from_state(self) -> None:
-        """A state that is not as it was written is left aside: the trial begins anew and comes to the same end."""
+    def _continue_from_state(self) -> bool:
+        """Whether there was a state to continue from.
+
+        One that is not as it was written is left aside: the trial begins anew and comes to the same end.
+        """
         for state in reversed(_states(state_folder(self.order.sweep_folder, self.order.trial_id))):
             try:
                 engine_state.load_state(self.run.engine, state)
@@ -231,7 +236,8 @@ class TrialRunner:
                 _log.warning("%s begins anew: %s", self.order.trial_id, error)
                 continue
             self.standing = Standing(**json.loads((state / STANDING).read_text()))
-            return
+            return True
+        return False
 
 
 def _states(folder: Path) -> list[Path]:
