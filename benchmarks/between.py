@@ -21,8 +21,8 @@ from transformers import AutoModelForSequenceClassification
 from spd_ray import surgery
 from spd_ray.config import TrialConfig
 from spd_ray.space import load_spec
-from spd_ray.teacher import predict
-from spd_ray.trainer import EVAL_BATCH_SIZE, evaluate_student
+from spd_ray.teacher import EVAL_BATCH_SIZE, predict
+from spd_ray.trainer import evaluate_student
 from spd_ray.trial import TrialOrder, TrialRunner
 
 SPACE = Path(__file__).parents[1] / "search_spaces" / "demo.yaml"

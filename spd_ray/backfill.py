@@ -13,7 +13,7 @@ from spd_ray.config import Timeline
 from spd_ray.ledger import ENDED, Ledger
 from spd_ray.records import TrialRecord
 from spd_ray.tracking import Score, Tracker
-from spd_ray.watching import OUTCOMES
+from spd_ray.watching import begin_run, end_run
 
 
 def fill_in(ledger: Ledger, tracker: Tracker, train_examples: int) -> None:
@@ -22,15 +22,12 @@ def fill_in(ledger: Ledger, tracker: Tracker, train_examples: int) -> None:
     for trial in list(ledger.trials.values()):
         if trial.status == "waiting" or trial.trial_id in complete:
             continue
-        config = ledger.config(trial.trial_id)
-        tags = {"configuration": trial.configuration, "seed": trial.seed}
-        run_id = tracker.start_trial(trial.trial_id, config.model_dump(mode="json"), tags)
+        run_id = begin_run(ledger, tracker, trial.trial_id)
         rows = evaluations(ledger.folder, trial.trial_id)
-        tracker.log_scores(run_id, points(rows, trial, Timeline.of(config.method, train_examples)))
+        timeline = Timeline.of(ledger.config(trial.trial_id).method, train_examples)
+        tracker.log_scores(run_id, points(rows, trial, timeline))
         if trial.status in ENDED:
-            stage = rows[-1]["stage"] if rows else 0
-            how = {"feasible": trial.feasible, "stage": stage, "status": trial.status, "error": trial.error or ""}
-            tracker.end_trial(run_id, OUTCOMES[trial.status], how)
+            end_run(trial, tracker, run_id, rows[-1]["stage"] if rows else 0)
             ledger.update(trial.trial_id, mlflow_run_id=tracker.run_id_of(run_id))
 
 

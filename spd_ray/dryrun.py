@@ -11,7 +11,7 @@ from spd_ray import engine
 from spd_ray.config import Timeline
 from spd_ray.methods import load_method
 from spd_ray.spec import SweepSpec
-from spd_ray.study import ask, create_study
+from spd_ray.study import Draws, create_study
 from spd_ray.teacher import load_teacher
 from spd_ray.trainer import prepare, train_spd
 
@@ -25,7 +25,7 @@ def dry_run(spec: SweepSpec, console: Console) -> None:
         explain_method(name, console)
     teacher = load_teacher(spec.task, spec.model, spec.teacher)
     with tempfile.TemporaryDirectory() as folder:
-        _, values = ask(create_study(spec, Path(folder) / "study.journal"), spec)
+        _, values = Draws(create_study(spec, Path(folder) / "study.journal"), spec).ask()
     config = spec.trial_config(values, spec.study.seeds[0])
     run = prepare(config, teacher)
     timeline = run.timeline

@@ -130,13 +130,8 @@ class Draws:
         return [trials[number] for number in sorted({*shown, *itertools.islice(others, SHOWN - len(shown))})]
 
 
-def ask(study: optuna.Study, spec: SweepSpec) -> tuple[int, dict[str, Value]]:
-    """`Draws.ask` for a single draw."""
-    return Draws(study, spec).ask()
-
-
 def trial_values(trial: optuna.trial.FrozenTrial) -> dict[str, Value]:
-    """The point of a trial that `ask` started, to go on with it after a restart."""
+    """The point of a trial that `Draws.ask` started, to go on with it after a restart."""
     return trial.user_attrs[VALUES]
 
 

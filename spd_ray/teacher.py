@@ -29,6 +29,7 @@ from spd_ray.tasks import Task, load_task, majority_score, score
 
 VERSION = 1  # count it up when fine-tuning changes: the cache cannot see code
 CLIP_NORM = 1.0
+EVAL_BATCH_SIZE = 128
 REPORT = "spd_ray_teacher.json"
 MODEL_FILES = ["*.json", "*.txt", "*.safetensors", "*.model"]
 REQUIRED_FILES = {  # without tokenizer files transformers would load an empty tokenizer
@@ -277,9 +278,9 @@ def predict(model: nn.Module, split: EncodedSplit, batch_size: int, device: torc
     return torch.cat(logits).cpu().numpy()[order]
 
 
-def evaluate(model: nn.Module, split: EncodedSplit, task: Task, batch_size: int = 128) -> Scores:
+def evaluate(model: nn.Module, split: EncodedSplit, task: Task) -> Scores:
     """Score `model` on `split`, on the model's device."""
-    return scores_of(predict(model, split, batch_size, next(model.parameters()).device), split, task)
+    return scores_of(predict(model, split, EVAL_BATCH_SIZE, next(model.parameters()).device), split, task)
 
 
 def scores_of(logits: np.ndarray, split: EncodedSplit, task: Task) -> Scores:

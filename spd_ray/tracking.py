@@ -18,6 +18,7 @@ from typing import Any, Literal
 import requests
 from filelock import FileLock
 
+from spd_ray.cache import write_whole
 from spd_ray.errors import UserError
 from spd_ray.spec import SweepSpec
 
@@ -304,9 +305,7 @@ def _sweep_id(sweep_folder: Path) -> str:
     """The sweep's own id, written before the parent run exists."""
     file = sweep_folder / "mlflow_sweep_id"
     if not file.exists():
-        temporary = file.with_suffix(".tmp")
-        temporary.write_text(uuid.uuid4().hex)
-        temporary.rename(file)
+        write_whole(file, uuid.uuid4().hex)
     return file.read_text()
 
 

@@ -23,9 +23,7 @@ from spd_ray.config import Timeline, TrialConfig
 from spd_ray.data import Batch, EncodedSplit, epoch_batches, part_of_batch
 from spd_ray.records import StepRecord
 from spd_ray.surgery import Draw
-from spd_ray.teacher import Scores, Teacher, predict, pretrained_classifier, scores_of
-
-EVAL_BATCH_SIZE = 128
+from spd_ray.teacher import EVAL_BATCH_SIZE, Scores, Teacher, predict, pretrained_classifier, scores_of
 
 
 class TrainingError(RuntimeError):

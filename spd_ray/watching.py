@@ -11,7 +11,7 @@ from ray.tune.experiment import Trial
 
 from spd_ray.display import SweepDisplay
 from spd_ray.ledger import Ledger
-from spd_ray.records import ENDED, compact_steps
+from spd_ray.records import ENDED, TrialRecord, compact_steps
 from spd_ray.tracking import Status, Tracker
 from spd_ray.trial import checkpoint_folder, state_folder
 
@@ -88,10 +88,7 @@ class SweepWatcher(Callback):
     def _run_id(self, trial_id: str) -> str:
         """The trial's MLflow run, begun here if it has none: a trial can fail before Tune has started it."""
         if trial_id not in self.run_ids:
-            record = self.ledger.trials[trial_id]
-            params = self.ledger.config(trial_id).model_dump(mode="json")
-            tags = {"configuration": record.configuration, "seed": record.seed}
-            self.run_ids[trial_id] = self.tracker.start_trial(trial_id, params, tags)
+            self.run_ids[trial_id] = begin_run(self.ledger, self.tracker, trial_id)
         return self.run_ids[trial_id]
 
     def _ladder(self, trial_id: str, result: dict[str, Any]) -> str | None:
@@ -106,6 +103,7 @@ class SweepWatcher(Callback):
         checkpoint = checkpoint_folder(self.ledger.folder, trial_id)
         known = {name: result[name] for name in (*FACTS, *BEST, "peak_memory_bytes") if name in result}
         feasible = result.get("best_score") is not None
+        run_id = self._run_id(trial_id)
         compact_steps(self.ledger.folder, trial_id)
         self.ledger.end(
             trial_id,
@@ -116,13 +114,25 @@ class SweepWatcher(Callback):
             checkpoint=str(checkpoint.relative_to(self.ledger.folder)) if feasible else None,
             ladder=self._ladder(trial_id, result),
             error=error,
-            mlflow_run_id=self.tracker.run_id_of(self._run_id(trial_id)),
+            mlflow_run_id=self.tracker.run_id_of(run_id),
         )
-        tags = {"feasible": feasible, "stage": result.get("stage", 0), "status": status, "error": error or ""}
-        self.tracker.end_trial(self._run_id(trial_id), OUTCOMES[status], tags)
+        end_run(self.ledger.trials[trial_id], self.tracker, run_id, result.get("stage", 0))
         shutil.rmtree(state_folder(self.ledger.folder, trial_id), ignore_errors=True)
         drop_students(self.ledger)
         self.display.end(trial_id)
+
+
+def begin_run(ledger: Ledger, tracker: Tracker, trial_id: str) -> str:
+    """Begin a trial's MLflow run, or go on with it, and return the tracker's handle."""
+    trial = ledger.trials[trial_id]
+    params = ledger.config(trial_id).model_dump(mode="json")
+    return tracker.start_trial(trial_id, params, {"configuration": trial.configuration, "seed": trial.seed})
+
+
+def end_run(trial: TrialRecord, tracker: Tracker, run_id: str, stage: int) -> None:
+    """End the MLflow run of a trial that ended, in `stage`, as its record says."""
+    tags = {"feasible": trial.feasible, "stage": stage, "status": trial.status, "error": trial.error or ""}
+    tracker.end_trial(run_id, OUTCOMES[trial.status], tags)
 
 
 def drop_students(ledger: Ledger) -> None:

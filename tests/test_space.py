@@ -17,7 +17,7 @@ from spd_ray.config import MethodConfig, Timeline
 from spd_ray.errors import UserError
 from spd_ray.space import load_spec
 from spd_ray.spec import SweepSpec
-from spd_ray.study import Draws, ask, create_study, trial_values
+from spd_ray.study import Draws, create_study, trial_values
 
 TASK = "task: {name: mini_entailment}\n"
 SPACES = Path(__file__).parents[1] / "search_spaces"
@@ -33,7 +33,7 @@ def run(study: optuna.Study, spec: SweepSpec, count: int) -> list[dict[str, Any]
     """Ask and tell `count` trials, all with one score."""
     points = []
     for _ in range(count):
-        number, values = ask(study, spec)
+        number, values = Draws(study, spec).ask()
         study.tell(number, 0.5)
         points.append(values)
     return points
@@ -296,7 +296,7 @@ def test_drawn_stage_lengths_are_always_possible(sampler: str, tmp_path: Path) -
     study = create_study(spec, tmp_path / "study.journal")
     clipped = 0
     for _ in range(40):
-        number, values = ask(study, spec)
+        number, values = Draws(study, spec).ask()
         method = spec.trial_config(values, seed=0).method  # raises if impossible
         clipped += method.stage1_epochs + method.stage2_epochs > 0.9 * method.total_epochs
         study.tell(number, method.pruning_end)
@@ -323,7 +323,7 @@ def test_a_space_is_refused_or_every_draw_is_possible(
         return
     study = create_study(spec, "sqlite:///:memory:")
     for _ in range(3):
-        _, values = ask(study, spec)
+        _, values = Draws(study, spec).ask()
         spec.trial_config(values, seed=0)
         for name, value in values.items():
             assert spec.search[name].contains(value) or value == pytest.approx(spec.search[name].low)
@@ -365,7 +365,7 @@ def test_a_grid_starts_with_its_warm_starts_and_repeats_none(tmp_path: Path) -> 
 def test_a_sweep_without_dimensions_is_one_configuration(tmp_path: Path) -> None:
     spec = load(tmp_path, TASK)
     assert spec.total_configurations() == 1
-    assert ask(create_study(spec, tmp_path / "study.journal"), spec) == (0, {})
+    assert Draws(create_study(spec, tmp_path / "study.journal"), spec).ask() == (0, {})
 
 
 MIXED = """
@@ -393,7 +393,7 @@ def test_a_resumed_study_draws_what_an_undisturbed_one_would_have(sampler: str, 
         for number in range(10):
             if reopen:
                 study = create_study(spec, where)
-            given_number, values = ask(study, spec)
+            given_number, values = Draws(study, spec).ask()
             assert given_number == number
             study.tell(number, point_score(values))
             points.append(values)
@@ -465,7 +465,7 @@ def test_tpe_is_shown_the_best_the_newest_that_run_and_a_sample_of_the_others(
     sampled = shown() - {0, 2}
     assert len(sampled) == 6
     assert 6 not in sampled
-    study.tell(ask(study, spec)[0], 0.85)
+    study.tell(Draws(study, spec).ask()[0], 0.85)
     assert shown() >= {0, 14}
     assert len(shown() & sampled) >= 5  # a sample is not drawn anew
 
@@ -496,13 +496,13 @@ def test_beyond_the_bound_tpe_learns_and_a_kept_history_draws_what_a_fresh_one_d
 def test_another_seed_draws_other_points(tmp_path: Path) -> None:
     first = load(tmp_path, TASK + MIXED, "study.sampler=random")
     second = load(tmp_path, TASK + MIXED, "study.sampler=random", "study.seed=1")
-    draws = [ask(create_study(spec, tmp_path / "study.journal"), spec)[1] for spec in (first, second)]
+    draws = [Draws(create_study(spec, tmp_path / "study.journal"), spec).ask()[1] for spec in (first, second)]
     assert draws[0] != draws[1]
 
 
 def test_an_asked_trial_is_running_with_its_point_in_the_storage(tmp_path: Path) -> None:
     spec = load(tmp_path, TASK + MIXED)
-    number, values = ask(create_study(spec, tmp_path / "study.journal"), spec)
+    number, values = Draws(create_study(spec, tmp_path / "study.journal"), spec).ask()
     (trial,) = create_study(spec, tmp_path / "study.journal").get_trials(states=(TrialState.RUNNING,))
     assert (trial.number, trial_values(trial)) == (number, values)
 
@@ -515,7 +515,7 @@ def test_tpe_learns_from_what_it_is_told(tmp_path: Path) -> None:
         study = create_study(spec, tmp_path / "study.journal")
         distances = []
         for _ in range(40):
-            number, values = ask(study, spec)
+            number, values = Draws(study, spec).ask()
             distances.append(abs(float(values["p0"]) - 0.7) + abs(float(values["dropout"]) - 0.2))
             study.tell(number, -distances[-1])
         return sum(distances[20:]) / 20
@@ -533,7 +533,7 @@ def test_a_small_discrete_space_is_covered_before_points_repeat(tmp_path: Path) 
 
 def test_a_changed_space_is_another_study(tmp_path: Path) -> None:
     first, second = load(tmp_path, TASK + MIXED), load(tmp_path, TASK + MIXED, "trial.clip_norm=2")
-    ask(create_study(first, tmp_path / "study.journal"), first)
+    Draws(create_study(first, tmp_path / "study.journal"), first).ask()
     assert create_study(second, tmp_path / "study.journal").get_trials() == []
     assert create_study(first, tmp_path / "study.journal").study_name == f"x-{first.space_hash()}"
 
@@ -565,14 +565,14 @@ def test_nothing_is_printed_and_no_warning_is_given(tmp_path: Path, capfd: pytes
         warnings.simplefilter("error")
         study = create_study(spec, tmp_path / "study.journal")
         for _ in range(8):
-            number, values = ask(study, spec)
+            number, values = Draws(study, spec).ask()
             study.tell(number, float(values["pruning_end"]))
     assert capfd.readouterr() == ("", "")
 
 
 def test_values_are_those_of_the_method(tmp_path: Path) -> None:
     spec = load(tmp_path, TASK + MIXED)
-    _, values = ask(create_study(spec, tmp_path / "study.journal"), spec)
+    _, values = Draws(create_study(spec, tmp_path / "study.journal"), spec).ask()
     method = spec.trial_config(values, seed=0).method
     assert method.objective.temperature == values.pop("objective.temperature")
     assert {name: getattr(method, name) for name in values} == values

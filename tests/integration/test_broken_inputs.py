@@ -1,7 +1,6 @@
 """What a user can get wrong: each gives one line that names the place, and exit code 2, and nothing is lost."""
 
 import shutil
-import socket
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from safetensors.torch import save_file
 
 from spd_ray import pretrain, sweep
 from spd_ray.errors import run_main
+from spd_ray.network import free_port
 
 SPACE = """\
 task: {name: sst2, path: TASK, max_length: 32}
@@ -96,12 +96,6 @@ def test_a_broken_space_task_or_model(name, place, capsys):
     assert all(word in line for word in words), line
 
 
-def a_closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 ARGUMENTS = {
     "--set without =": (["--set", "trial.p0"], "--set trial.p0", "key=value"),
     "--set of an unknown key": (["--set", "trial.p1=0.5"], "--set trial.p1=0.5", "p0"),
@@ -120,7 +114,7 @@ ARGUMENTS = {
 @pytest.mark.parametrize("name", ARGUMENTS)
 def test_a_broken_command_line(name, place, capsys):
     arguments, *words = ARGUMENTS[name]
-    arguments = [argument.replace("PORT", str(a_closed_port())) for argument in arguments]
+    arguments = [argument.replace("PORT", str(free_port())) for argument in arguments]
     storage = [] if "--storage" in arguments else ["--storage", place / "runs"]
     line = one_line_of(capsys, sweep.main, ["--space", place / "space.yaml", *storage, *arguments])
     assert all(word in line for word in words), line

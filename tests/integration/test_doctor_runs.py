@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -11,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from spd_ray.network import free_port
 
 TOKEN, OTHER = "a-token-of-a-test-0123456789", "another-token-of-a-test-9876543210"
 
@@ -35,10 +36,8 @@ def environment(tmp_path: Path) -> dict[str, str]:
 @contextmanager
 def cluster(environment: dict[str, str]) -> Iterator[str]:
     """The address of a Ray head on this machine, ended with all its processes."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    words = ["ray", "start", "--head", "--block", "--port", address.split(":")[1], "--node-ip-address=127.0.0.1"]
+    port = free_port()
+    words = ["ray", "start", "--head", "--block", "--port", str(port), "--node-ip-address=127.0.0.1"]
     head = subprocess.Popen(
         [*words, "--include-dashboard=false", "--num-cpus=2"], env=environment, stdout=-3, stderr=-3
     )
@@ -47,7 +46,7 @@ def cluster(environment: dict[str, str]) -> Iterator[str]:
         while b"raylet" not in children(head.pid):
             assert time.monotonic() < end, "the head did not come up"
             time.sleep(0.5)
-        yield address
+        yield f"127.0.0.1:{port}"
     finally:
         head.send_signal(signal.SIGTERM)
         head.wait(30)

@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 
 from spd_ray import tracking
 from spd_ray.errors import UserError
+from spd_ray.network import free_port
 from spd_ray.space import load_spec
 from spd_ray.spec import SweepSpec
 from spd_ray.tracking import Tracker
@@ -219,9 +220,7 @@ Start = Callable[[], subprocess.Popen[bytes]]
 @pytest.fixture
 def server(tmp_path: Path, template: Path) -> Iterator[tuple[str, Start]]:
     """The address of an MLflow server and what starts it (again)."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     store = tmp_path / "server.db"
     store.write_bytes(template.read_bytes())
     running: list[subprocess.Popen[bytes]] = []
