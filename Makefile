@@ -54,7 +54,7 @@ paper: install
 bench: install
 	$(PYTHON) -m benchmarks.step --blocks 4
 	$(PYTHON) -m benchmarks.step --blocks 4 --precision bf16
-	$(PYTHON) -m benchmarks.step --shape bert-base --lengths rte --block 1 --blocks 3 --compared 2
+	$(PYTHON) -m benchmarks.step --shape bert-base --lengths rte --block 1 --blocks 3
 	$(PYTHON) -m benchmarks.step --shape miniature --batch-size 16 --lengths cola --block 20
 	$(PYTHON) -m benchmarks.between
 	$(PYTHON) -m benchmarks.sweeps

@@ -34,7 +34,7 @@ SETTLED = 5  # trials until a worker has allocated what it keeps
 def run_trial(config: TrialConfig, number: int, folder: Path, ended: float) -> tuple[TrialRunner, float]:
     """Run trial `number` to its end; also the seconds from `ended` to its first step's begin."""
     order = TrialOrder(
-        trial_id=f"{number:05d}-s{number}", config=config.model_copy(update={"seed": number}), sweep_folder=folder,
+        trial_id=f"{number:05d}-s{number}", config=config.model_copy(update={"seed": number}), place=str(folder),
         command="", state_every_evaluations=1,
     )  # fmt: skip
     runner = TrialRunner(order)

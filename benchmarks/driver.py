@@ -39,6 +39,7 @@ from spd_ray.ledger import Ledger
 from spd_ray.records import STEP_SCHEMA, StepRecord, TrialStore, compact_steps, step_part, write_parquet
 from spd_ray.scheduling import LedgerSearcher, StageAwareAsha
 from spd_ray.space import load_spec
+from spd_ray.storage import SweepStorage
 from spd_ray.study import Draws, create_study
 from spd_ray.tracking import Tracker
 from spd_ray.watching import SweepWatcher
@@ -173,7 +174,7 @@ class Simulation:
         self.tracker = Sampled.open(self.spec, folder)
         Sampled.measured = frozenset(n for size in sizes for n in range(size - MEASURED, size))
         self.display = SweepDisplay(self.ledger, Console(file=(folder / "screen").open("w")))
-        self.watcher = SweepWatcher(self.ledger, self.tracker, self.display)
+        self.watcher = SweepWatcher(self.ledger, self.tracker, self.display, SweepStorage(str(folder), "driver"))
         self.scheduler = StageAwareAsha((0.75,), 2.0, folder / "rungs.jsonl")
         self.searcher = LedgerSearcher(self.ledger, lambda trial_id: {"order": {"trial_id": trial_id}})
         self.events: list[tuple[float, int, Any, Iterator[dict[str, Any]]]] = []

@@ -12,18 +12,22 @@ import pyarrow.parquet as pq
 from spd_ray.config import Timeline
 from spd_ray.ledger import ENDED, Ledger
 from spd_ray.records import TrialRecord
+from spd_ray.storage import SweepStorage
 from spd_ray.tracking import Score, Tracker
+from spd_ray.trial import steps_folder
 from spd_ray.watching import begin_run, end_run
 
 
-def fill_in(ledger: Ledger, tracker: Tracker, train_examples: int) -> None:
+def fill_in(ledger: Ledger, tracker: Tracker, storage: SweepStorage, train_examples: int) -> None:
     """Begin, complete and end the runs of the trials as far as these have come."""
     complete = tracker.ended_trials()
     for trial in list(ledger.trials.values()):
         if trial.status == "waiting" or trial.trial_id in complete:
             continue
         run_id = begin_run(ledger, tracker, trial.trial_id)
-        rows = evaluations(ledger.folder, trial.trial_id)
+        steps = steps_folder(ledger.folder, trial.trial_id)
+        storage.fetch(steps)
+        rows = evaluations(steps)
         timeline = Timeline.of(ledger.config(trial.trial_id).method, train_examples)
         tracker.log_scores(run_id, points(rows, trial, timeline))
         if trial.status in ENDED:
@@ -31,9 +35,8 @@ def fill_in(ledger: Ledger, tracker: Tracker, train_examples: int) -> None:
             ledger.update(trial.trial_id, mlflow_run_id=tracker.run_id_of(run_id))
 
 
-def evaluations(sweep_folder: Path, trial_id: str) -> list[dict[str, Any]]:
+def evaluations(folder: Path) -> list[dict[str, Any]]:
     """The rows of a trial's scores, by step; the two losses of an evaluation left out."""
-    folder = sweep_folder / "steps" / f"trial={trial_id}"
     if not folder.is_dir():
         return []
     scored = [("split", "!=", "batch"), ("metric", "!=", "loss")]

@@ -27,8 +27,12 @@ class UserError(ValueError):
     """A wrong input. The message is one line: which file, key and value, and what would be right."""
 
 
+class StorageError(OSError):
+    """An object store that does not take, give or delete what it was asked to. The message is the reason."""
+
+
 def storage_refusal(error: BaseException | None) -> str | None:
-    """Why the storage takes nothing (full, over quota, read-only), if that is what `error` comes from.
+    """Why the storage takes nothing (full, over quota, read-only, away), if that is what `error` comes from.
 
     Libraries in C++ and Rust raise errors of their own, which have the reason in their words alone.
 
@@ -36,6 +40,8 @@ def storage_refusal(error: BaseException | None) -> str | None:
     'No space left on device'
     """
     while error is not None:
+        if isinstance(error, StorageError):
+            return str(error)
         for number in _REFUSALS:
             words = os.strerror(number)
             if (isinstance(error, OSError) and error.errno == number) or words in str(error):

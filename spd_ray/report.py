@@ -14,8 +14,10 @@ from spd_ray.config import Timeline
 from spd_ray.ledger import Ledger
 from spd_ray.records import TrialRecord
 from spd_ray.spec import SweepSpec
+from spd_ray.storage import SweepStorage
 from spd_ray.teacher import Teacher
 from spd_ray.tracking import Tracker
+from spd_ray.trial import steps_folder
 
 
 def teacher_line(teacher: Teacher) -> str:
@@ -27,12 +29,16 @@ def teacher_line(teacher: Teacher) -> str:
     )
 
 
-def publish(spec: SweepSpec, ledger: Ledger, tracker: Tracker, folder: Path, verified: dict[str, Verification]) -> None:
+def publish(
+    spec: SweepSpec, ledger: Ledger, tracker: Tracker, storage: SweepStorage, verified: dict[str, Verification]
+) -> None:
     """Upload the verified students and their schedules to their runs; register the best under the alias `best`."""
+    folder = storage.folder
     tracker.log_artifacts(tracker.parent_run_id, folder / "sweep.yaml")
     for trial_id, verification in verified.items():
         trial = ledger.trials[trial_id]
         run_id = str(trial.mlflow_run_id)
+        storage.fetch(steps_folder(folder, trial_id))
         with tempfile.TemporaryDirectory() as drawings:
             picture = Path(drawings) / "schedules.png"
             fig04.figure(fig04.compute([read_tables(folder)], trial_id)).savefig(picture, dpi=150)
@@ -50,7 +56,7 @@ def print_summary(
     spec: SweepSpec,
     ledger: Ledger,
     teacher: Teacher,
-    folder: Path,
+    storage: SweepStorage,
     verified: dict[str, Verification],
     tracker: Tracker,
     console: Console,
@@ -82,9 +88,9 @@ def print_summary(
     stages = f"t1 {timeline.t1}, t2 {timeline.t2}, t3 {timeline.t3} steps"
     console.print(f"  {stages}; pruning ends at {timeline.pruning_end_step}")
     console.print(_scores_table(best, teacher, verified[best.trial_id]))
-    console.print(f"best sparse checkpoint: {folder / str(best.checkpoint)}", soft_wrap=True)
+    console.print(f"best sparse checkpoint: {storage.shown(storage.folder / str(best.checkpoint))}", soft_wrap=True)
     console.print(f"browse the runs with:   {tracker.ui_command()}", soft_wrap=True)
-    console.print(f"figures and tables:     python -m analysis --sweep {folder}", soft_wrap=True)
+    console.print(f"figures and tables:     python -m analysis --sweep {storage.place}", soft_wrap=True)
 
 
 def _scores_table(best: TrialRecord, teacher: Teacher, verification: Verification) -> Table:

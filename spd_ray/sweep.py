@@ -6,14 +6,10 @@ import os
 import shlex
 import socket
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import ray
-from filelock import FileLock, Timeout
 from ray import tune
 from rich.console import Console
 
@@ -26,11 +22,12 @@ from spd_ray.errors import UserError, run_main, storage_refusal
 from spd_ray.guarding import StorageGuard
 from spd_ray.ledger import Ledger
 from spd_ray.methods import METHODS
-from spd_ray.provenance import space_hash_of, write_sweep_yaml
-from spd_ray.records import read_trials
+from spd_ray.opening import go_on_command, open_sweep, place_of, resume_command
+from spd_ray.provenance import write_sweep_yaml
 from spd_ray.scheduling import LedgerSearcher, StageAwareAsha
 from spd_ray.space import load_spec
 from spd_ray.spec import SweepSpec
+from spd_ray.storage import SweepStorage
 from spd_ray.study import create_study
 from spd_ray.teacher import Teacher, load_teacher
 from spd_ray.tracking import Tracker
@@ -56,7 +53,12 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="override a key of the space"
     )
     parser.add_argument("--name", help="name of the sweep and its folder (default: the space's name)")
-    parser.add_argument("--storage", default="runs", metavar="DIR", help="where sweeps are kept (default: runs)")
+    parser.add_argument(
+        "--storage",
+        default="runs",
+        metavar="DIR",
+        help="where sweeps are kept: a folder, or a URI such as s3://bucket/runs (default: runs)",
+    )
     parser.add_argument("--resume", action="store_true", help="continue the sweep of this name")
     parser.add_argument("--replace", action="store_true", help="move an earlier sweep of this name aside")
     parser.add_argument("--dry-run", action="store_true", help="print space, schedules and cost, and run two steps")
@@ -86,11 +88,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
     command = "python -m spd_ray.sweep " + shlex.join(arguments)
-    folder = Path(options.storage).resolve() / spec.name
+    storage = place_of(options.storage, spec)
+    folder = storage.folder
     try:
-        with open_sweep(folder, spec, options.resume, options.replace):
+        with open_sweep(storage, spec, options.resume, options.replace):
             write_sweep_yaml(spec, folder, command)
-            return run_sweep(spec, folder, command, options.address, console)
+            return run_sweep(spec, storage, command, options.address, console)
     except UserError:
         raise
     except KeyboardInterrupt:  # before or after the trials: during them Tune takes it
@@ -100,7 +103,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         refusal = storage_refusal(error)
         if refusal is None:
             raise
-        raise UserError(f"{folder}: {refusal}; mend that and go on with: {go_on_command(folder, command)}") from None
+        raise UserError(
+            f"{storage.place}: {refusal}; mend that and go on with: {go_on_command(folder, command)}"
+        ) from None
 
 
 def check_address(address: str | None) -> None:
@@ -116,80 +121,34 @@ def check_address(address: str | None) -> None:
         raise UserError(f"--address {address}: no Ray cluster answers there ({error})") from None
 
 
-@contextmanager
-def open_sweep(folder: Path, spec: SweepSpec, resume: bool, replace: bool) -> Iterator[None]:
-    """Make or find the sweep's folder, locked against a second driver within the block."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-        lock = FileLock(folder.parent / f".{folder.name}.lock", timeout=1)
-        lock.acquire()
-    except Timeout:
-        raise UserError(f"{folder}: another sweep of this name is running; wait for it or give --name") from None
-    except OSError as error:
-        raise UserError(f"--storage {folder.parent}: cannot be written ({error.strerror})") from None
-    try:
-        begin_or_continue(folder, spec, resume, replace)
-        yield
-    finally:
-        lock.release()
-
-
-def begin_or_continue(folder: Path, spec: SweepSpec, resume: bool, replace: bool) -> None:
-    """Check that what the folder holds is what was asked for, and move an earlier sweep aside if that was."""
-    for unfinished in folder.glob(".*.tmp"):  # of a driver that was killed
-        unfinished.unlink()
-    trials = read_trials(folder)
-    if trials and replace:
-        aside = next(p for n in range(1, 10**6) if not (p := folder.with_name(f"{folder.name}.{n}")).exists())
-        folder.rename(aside)
-        folder.mkdir()
-        print(f"the earlier sweep of {len(trials)} trials is now {aside}")
-    elif trials and not resume:
-        raise UserError(f"{folder} holds a sweep of {len(trials)} trials: add --resume, --replace or another --name")
-    elif resume and not trials:
-        raise UserError(f"--resume: {folder} holds no sweep yet; leave --resume out")
-    elif resume and space_hash_of(folder) != spec.space_hash():
-        raise UserError(f"--resume: {folder} was swept with another space or other --set; see its sweep.yaml")
-
-
-def run_sweep(spec: SweepSpec, folder: Path, command: str, address: str | None, console: Console) -> int:
+def run_sweep(spec: SweepSpec, storage: SweepStorage, command: str, address: str | None, console: Console) -> int:
     """Teacher, study, trials, verification, MLflow, summary. Returns the exit code."""
+    folder = storage.folder
     teacher = load_teacher(spec.task, spec.model, spec.teacher)
     console.print(report.teacher_line(teacher))
     study = create_study(spec, folder / "study.journal")
     ledger = Ledger(spec, study, folder)
     tracker = Tracker.open(spec, folder)
-    fill_in(ledger, tracker, len(teacher.data.train))
+    storage.send_files()  # the parent run's id, before it has a child
+    fill_in(ledger, tracker, storage, len(teacher.data.train))
     start_ray(spec, address)
     try:
         with SweepDisplay(ledger, console) as display:
-            run_trials(spec, ledger, folder, command, SweepWatcher(ledger, tracker, display))
+            run_trials(spec, ledger, storage, command, SweepWatcher(ledger, tracker, display, storage))
         ledger.fold()
         if ledger.ended_count < ledger.total:
             console.print(f"stopped; go on with: {resume_command(command)}", soft_wrap=True)
             tracker.finish("KILLED")
             return INTERRUPTED
-        verified = verify_retained(spec, ledger, teacher, folder)
-        report.publish(spec, ledger, tracker, folder, verified)
+        verified = verify_retained(spec, ledger, teacher, storage)
+        report.publish(spec, ledger, tracker, storage, verified)
         tracker.finish("FINISHED")
-        report.print_summary(spec, ledger, teacher, folder, verified, tracker, console)
+        report.print_summary(spec, ledger, teacher, storage, verified, tracker, console)
         return 0 if ledger.best() else 1
     finally:
         ray.shutdown()
         ledger.fold()  # last: a storage that is full refuses it
-
-
-def go_on_command(folder: Path, command: str) -> str:
-    """The command that continues what `command` began, or begins it again if it has not come to a trial."""
-    return resume_command(command) if read_trials(folder) else command
-
-
-def resume_command(command: str) -> str:
-    """The command that continues what `command` began."""
-    words = [word for word in shlex.split(command) if word not in ("--replace", "--resume")]
-    return shlex.join([*words, "--resume"])
+        storage.send_files()
 
 
 def start_ray(spec: SweepSpec, address: str | None) -> None:
@@ -221,9 +180,8 @@ def concurrent_trials(spec: SweepSpec) -> int:
     return int(slots)
 
 
-def run_trials(spec: SweepSpec, ledger: Ledger, folder: Path, command: str, watcher: SweepWatcher) -> None:
+def run_trials(spec: SweepSpec, ledger: Ledger, storage: SweepStorage, command: str, watcher: SweepWatcher) -> None:
     """Let Tune run every trial that the ledger has due, until none is left or the user interrupts."""
-
     bundle = {"CPU": spec.resources.cpus_per_worker, "GPU": spec.resources.gpus_per_worker}
 
     def order(trial_id: str) -> dict[str, Any]:
@@ -233,14 +191,16 @@ def run_trials(spec: SweepSpec, ledger: Ledger, folder: Path, command: str, watc
             "order": {
                 "trial_id": trial_id,
                 "config": ledger.config(trial_id).model_dump(mode="json"),
-                "sweep_folder": str(folder),
+                "place": storage.place,
                 "command": command,
                 "state_every_evaluations": spec.checkpoints.state_every_evaluations,
             },
         }
 
     stopping = spec.early_stopping
-    scheduler = StageAwareAsha(stopping.rungs, stopping.reduction_factor, folder / "rungs.jsonl") if stopping else None
+    scheduler = (
+        StageAwareAsha(stopping.rungs, stopping.reduction_factor, storage.folder / "rungs.jsonl") if stopping else None
+    )
     bundles = tune.PlacementGroupFactory([bundle] * spec.resources.workers)
     tuner = tune.Tuner(
         tune.with_resources(SpdTrainable, bundles),
@@ -254,7 +214,7 @@ def run_trials(spec: SweepSpec, ledger: Ledger, folder: Path, command: str, watc
         ),
         run_config=tune.RunConfig(
             name="ray",
-            storage_path=str(folder),
+            storage_path=str(storage.folder),
             verbose=0,
             callbacks=[StorageGuard(watcher)],
             failure_config=tune.FailureConfig(max_failures=spec.retries),
@@ -264,7 +224,9 @@ def run_trials(spec: SweepSpec, ledger: Ledger, folder: Path, command: str, watc
     tuner.fit()
 
 
-def verify_retained(spec: SweepSpec, ledger: Ledger, teacher: Teacher, folder: Path) -> dict[str, Verification]:
+def verify_retained(
+    spec: SweepSpec, ledger: Ledger, teacher: Teacher, storage: SweepStorage
+) -> dict[str, Verification]:
     """Read every retained student back, count its zeros and score it again, before any is called best.
 
     One that is not what its trial said is marked failed, with the reason.
@@ -273,7 +235,9 @@ def verify_retained(spec: SweepSpec, ledger: Ledger, teacher: Teacher, folder: P
     for trial in ledger.best_first()[: spec.checkpoints.keep]:
         try:
             final, per_matrix = final_sparsity(ledger.config(trial.trial_id), teacher)
-            found = verify_checkpoint(folder / str(trial.checkpoint), final, per_matrix, teacher)
+            student = storage.folder / str(trial.checkpoint)
+            storage.fetch(student)
+            found = verify_checkpoint(student, final, per_matrix, teacher)
             if abs(found.score - (trial.best_score or 0.0)) > RESCORE_TOLERANCE:
                 raise ValueError(
                     f"{trial.checkpoint}: scores {found.score:.4f} after reading, {trial.best_score} before"

@@ -18,10 +18,11 @@ from typing import Any
 from torch import nn
 
 from spd_ray import engine, engine_state, records
-from spd_ray.cache import whole_folder
+from spd_ray.cache import content_key, whole_folder
 from spd_ray.checkpoint import export_student
 from spd_ray.config import ModelConfig, TaskConfig, TeacherConfig, TrialConfig
 from spd_ray.records import StepRecord
+from spd_ray.storage import SweepStorage
 from spd_ray.surgery import encoder_layers, remaining_parameters
 from spd_ray.teacher import Teacher, load_teacher
 from spd_ray.trainer import prepare, train_spd
@@ -36,7 +37,7 @@ class TrialOrder:
 
     trial_id: str
     config: TrialConfig
-    sweep_folder: Path
+    place: str  # the sweep's folder or URI
     command: str
     state_every_evaluations: int
 
@@ -46,7 +47,7 @@ def order_of(order: dict[str, Any]) -> TrialOrder:
     return TrialOrder(
         trial_id=order["trial_id"],
         config=TrialConfig.model_validate(order["config"]),
-        sweep_folder=Path(order["sweep_folder"]),
+        place=order["place"],
         command=order["command"],
         state_every_evaluations=order["state_every_evaluations"],
     )
@@ -91,11 +92,16 @@ def checkpoint_folder(sweep_folder: Path, trial_id: str, rung: float | None = No
     return sweep_folder / "checkpoints" / (trial_id if rung is None else f"{trial_id}-sparsity-{rung:g}")
 
 
+def steps_folder(sweep_folder: Path, trial_id: str) -> Path:
+    """Where a trial's step records are."""
+    return records.step_part(sweep_folder, trial_id, 0, 0).parent
+
+
 def remove_unfinished(sweep_folder: Path, trial_id: str) -> None:
     """Delete what an earlier process of the trial was writing when it was killed."""
     for folder in (sweep_folder / "checkpoints").glob(f".{trial_id}-*"):
         shutil.rmtree(folder)
-    for file in (sweep_folder / "steps" / f"trial={trial_id}").glob(".*.tmp"):
+    for file in steps_folder(sweep_folder, trial_id).glob(".*.tmp"):
         file.unlink()
 
 
@@ -106,17 +112,25 @@ class TrialRunner:
         self.order = order
         config = order.config
         self.run = prepare(config, worker_teacher(config.task, config.model, config.teacher))
+        self._config_key = content_key(config.model_dump(mode="json"))
+        self.storage = SweepStorage(order.place, f"{order.trial_id}-rank-{engine.rank()}")
+        self.storage.clear_copy()
+        self._state_folder = state_folder(self.storage.folder, order.trial_id)
+        self._steps_folder = steps_folder(self.storage.folder, order.trial_id)
+        self.storage.fetch(self._state_folder)
         if engine.rank() == 0:
-            remove_unfinished(order.sweep_folder, order.trial_id)
+            remove_unfinished(self.storage.folder, order.trial_id)
+            self.storage.fetch(self._steps_folder)
         self.standing = Standing()
         self._to_tell_again = self._continue_from_state()
         self._records = train_spd(self.run)
+        self.facts = self._facts()
 
     @property
     def done(self) -> bool:
         return self.standing.step == self.run.timeline.t3
 
-    def facts(self) -> dict[str, int | float]:
+    def _facts(self) -> dict[str, int | float]:
         """What the trial's record says of it from the start."""
         run, timeline = self.run, self.run.timeline
         encoder = encoder_layers(run.teacher.model)
@@ -151,21 +165,25 @@ class TrialRunner:
         if standing.best_step == standing.step or on_rung:
             with engine_state.whole_parameters(self.run.engine):
                 if engine.rank() == 0:
-                    folder = checkpoint_folder(order.sweep_folder, order.trial_id, rung)
+                    folder = checkpoint_folder(self.storage.folder, order.trial_id, rung)
                     export_student(self.run, folder, order.command)
+                    self.storage.send(folder)
         if engine.rank() == 0:
-            part = records.step_part(order.sweep_folder, order.trial_id, before.step, standing.step)
+            part = records.step_part(self.storage.folder, order.trial_id, before.step, standing.step)
             records.write_parquet(chunk, records.STEP_SCHEMA, part)
+            self.storage.send(part)
         self.standing = replace(standing, wall_seconds=before.wall_seconds + time.perf_counter() - started)
         if standing.evaluations % self.order.state_every_evaluations == 0 or self.done:
             self._save_state()
         if self.done and engine.rank() == 0:
-            records.compact_steps(order.sweep_folder, order.trial_id)
+            records.compact_steps(self.storage.folder, order.trial_id)
+            self.storage.send(self._steps_folder)
         return self.standing
 
     def close(self) -> None:
         """Free the engine's memory; the worker lives on for its next trial."""
         engine.release(self.run.engine)
+        self.storage.clear_copy()
 
     def _next_chunk(self) -> list[StepRecord]:
         chunk = []
@@ -216,27 +234,33 @@ class TrialRunner:
         if engine.rank() > 0:
             engine_state.save_state(self.run.engine, None)
             return
-        folder = state_folder(self.order.sweep_folder, self.order.trial_id)
-        older = _states(folder)
-        with whole_folder(folder / f"step-{self.standing.step:08d}") as building:
-            (building / STANDING).write_text(json.dumps(asdict(self.standing)))
+        older, newest = _states(self._state_folder), self._state_folder / f"step-{self.standing.step:08d}"
+        with whole_folder(newest) as building:
+            (building / STANDING).write_text(json.dumps({"config": self._config_key, **asdict(self.standing)}))
             engine_state.save_state(self.run.engine, building)
+        self.storage.send(newest)
         for state in older:
-            shutil.rmtree(state)
+            self.storage.drop(state)
 
     def _continue_from_state(self) -> bool:
         """Whether there was a state to continue from.
 
-        One that is not as it was written is left aside: the trial begins anew and comes to the same end.
+        One that is not as it was written, or of what this trial was in a sweep that forgot it before its store knew of
+        it, is left aside: the trial begins anew.
         """
-        for state in reversed(_states(state_folder(self.order.sweep_folder, self.order.trial_id))):
+        for state in reversed(_states(self._state_folder)):
             try:
+                standing = json.loads((state / STANDING).read_text())
+                if standing.pop("config") != self._config_key:
+                    raise ValueError(f"{state} is of another configuration")
                 engine_state.load_state(self.run.engine, state)
-            except ValueError as error:
+            except (OSError, ValueError) as error:
                 _log.warning("%s begins anew: %s", self.order.trial_id, error)
                 continue
-            self.standing = Standing(**json.loads((state / STANDING).read_text()))
+            self.standing = Standing(**standing)
             return True
+        if engine.rank() == 0:
+            self.storage.drop(self._steps_folder)
         return False
 
 

@@ -1,7 +1,6 @@
 """The driver's eye on Tune: what happens to a trial goes to the ledger, to MLflow and to the screen."""
 
 import json
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from ray.tune.experiment import Trial
 from spd_ray.display import SweepDisplay
 from spd_ray.ledger import Ledger
 from spd_ray.records import ENDED, TrialRecord, compact_steps
+from spd_ray.storage import SweepStorage
 from spd_ray.tracking import Status, Tracker
 from spd_ray.trial import checkpoint_folder, state_folder
 
@@ -39,18 +39,22 @@ BEST = (
     "device_seconds",
 )
 SCORES = ("score", "train_score_now", "best_score", "sparsity", "budget")
+_SETTLE_SECONDS, _SETTLE_SHARE = 5.0, 0.1  # between what a store is sent; of the driver's time, at most
 OUTCOMES: dict[str, Status] = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 
 
 class SweepWatcher(Callback):
     """A Tune callback; Tune calls it in the driver's loop."""
 
-    def __init__(self, ledger: Ledger, tracker: Tracker, display: SweepDisplay) -> None:
+    def __init__(self, ledger: Ledger, tracker: Tracker, display: SweepDisplay, storage: SweepStorage) -> None:
         self.ledger = ledger
         self.tracker = tracker
         self.display = display
+        self.storage = storage
         self.run_ids: dict[str, str] = {}  # trial id -> the tracker's handle
         self.furthest: dict[str, int] = {}  # trial id -> the last step that this session has seen of it
+        self._ended: list[str] = []  # whose states are still there
+        self._settle_at = 0.0
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing for Tune's own snapshot: a sweep is resumed from the ledger."""
@@ -60,6 +64,7 @@ class SweepWatcher(Callback):
         self.ledger.fold_if_due()
         self.tracker.send_noted()
         self.display.update()
+        self._settle()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self.ledger.update(_id(trial), status="running", mlflow_run_id=self._run_id(_id(trial)))
@@ -117,9 +122,24 @@ class SweepWatcher(Callback):
             mlflow_run_id=self.tracker.run_id_of(run_id),
         )
         end_run(self.ledger.trials[trial_id], self.tracker, run_id, result.get("stage", 0))
-        shutil.rmtree(state_folder(self.ledger.folder, trial_id), ignore_errors=True)
-        drop_students(self.ledger)
+        self._ended.append(trial_id)
+        self._settle()
+        drop_students(self.ledger, self.storage)
         self.display.end(trial_id)
+
+    def _settle(self) -> None:
+        """Drop the states of what has ended, once a store behind a URI knows of the ends."""
+        began = time.monotonic()
+        if self.storage.is_remote:
+            if began < self._settle_at:
+                return
+            self.ledger.fold()
+            self.storage.send_files()
+        for trial_id in self._ended:
+            self.storage.drop(state_folder(self.ledger.folder, trial_id))
+        self._ended.clear()
+        ended = time.monotonic()
+        self._settle_at = ended + max(_SETTLE_SECONDS, (ended - began) / _SETTLE_SHARE)
 
 
 def begin_run(ledger: Ledger, tracker: Tracker, trial_id: str) -> str:
@@ -135,14 +155,16 @@ def end_run(trial: TrialRecord, tracker: Tracker, run_id: str, stage: int) -> No
     tracker.end_trial(run_id, OUTCOMES[trial.status], tags)
 
 
-def drop_students(ledger: Ledger) -> None:
+def drop_students(ledger: Ledger, storage: SweepStorage) -> None:
     """Delete the students of ended trials that are not among the best feasible ones."""
     kept = {trial.trial_id for trial in ledger.best_first(ledger.spec.checkpoints.keep)}
-    for folder in (ledger.folder / "checkpoints").glob("[0-9]*"):
+    students = storage.folders(ledger.folder / "checkpoints")
+    for folder in students:
         trial = ledger.trials.get(folder.name)  # None for a rung's student, which goes with the trial's
         if trial is not None and trial.status in ENDED and trial.trial_id not in kept:
-            for student in [folder, *folder.parent.glob(f"{trial.trial_id}-sparsity-*")]:
-                shutil.rmtree(student)
+            for student in students:
+                if student == folder or student.name.startswith(f"{trial.trial_id}-sparsity-"):
+                    storage.drop(student)
             ledger.update(trial.trial_id, checkpoint=None)
 
 

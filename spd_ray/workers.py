@@ -15,7 +15,7 @@ from spd_ray import engine
 from spd_ray.errors import storage_refusal
 from spd_ray.network import free_port
 from spd_ray.trainer import TrainingError
-from spd_ray.trial import TrialRunner, order_of
+from spd_ray.trial import Standing, TrialRunner, order_of
 
 LEAVING_SECONDS = 2  # between a rank's error and the end of its process
 
@@ -23,43 +23,46 @@ LEAVING_SECONDS = 2  # between a rank's error and the end of its process
 class SpdTrainable(tune.Trainable):
     """`TrialRunner` as Tune's class Trainable, rank 0 of the trial; with `reuse_actors` it outlives its trials."""
 
+    runner: TrialRunner | None  # of the trial under way; its first step begins it
+
     def setup(self, config: dict[str, Any]) -> None:
         torch.set_num_threads(max(1, int(config["bundle"]["CPU"])))
         self.others = start_ranks(config["workers"], config["bundle"])
-        self._start(config)
+        self.order, self.runner = config["order"], None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._on_all_ranks("close")
-        del self.runner
-        self._start(new_config)
+        if self.runner is not None:
+            self._on_all_ranks(self.runner, "close")
+        self.order, self.runner = new_config["order"], None
         return True
 
-    def _start(self, config: dict[str, Any]) -> None:
-        begun = [other.start.remote(config["order"]) for other in self.others]
-        self.runner = together(lambda: TrialRunner(order_of(config["order"])), begun)
-        self.facts = self.runner.facts()
+    def _started(self) -> TrialRunner:
+        begun = [other.start.remote(self.order) for other in self.others]
+        return together(lambda: TrialRunner(order_of(self.order)), begun)
 
-    def _on_all_ranks(self, name: str) -> Any:
+    def _on_all_ranks(self, runner: TrialRunner, name: str) -> Any:
         called = [other.call.remote(name) for other in self.others]
-        return together(getattr(self.runner, name), called)
+        return together(getattr(runner, name), called)
 
     def step(self) -> dict[str, Any]:
         try:
-            standing = self._on_all_ranks("advance")
+            runner = self.runner = self.runner or self._started()
+            standing = self._on_all_ranks(runner, "advance")
         except TrainingError as error:
-            return {**asdict(self.runner.standing), **self.facts, "error": str(error), "done": True}
+            return {**asdict(runner.standing), **runner.facts, "error": str(error), "done": True}
         except Exception as error:
             refusal = storage_refusal(error)
             if refusal is None:
                 raise
-            return {**asdict(self.runner.standing), **self.facts, "refusal": refusal, "done": True}
+            return {**asdict(Standing()), "refusal": refusal, "done": True}
         memory = {"peak_memory_bytes": engine.peak_memory_bytes()}
-        return {**asdict(standing), **self.facts, **memory, "done": self.runner.done}
+        return {**asdict(standing), **runner.facts, **memory, "done": runner.done}
 
     def cleanup(self) -> None:
         for other in self.others:
             ray.kill(other)
-        self.runner.close()
+        if self.runner is not None:
+            self.runner.close()
 
 
 class Rank:

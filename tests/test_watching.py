@@ -9,6 +9,7 @@ from rich.console import Console
 from spd_ray.display import MOST_IN_A_LINE, SweepDisplay
 from spd_ray.ledger import Ledger
 from spd_ray.space import load_spec
+from spd_ray.storage import SweepStorage
 from spd_ray.study import create_study
 from spd_ray.watching import drop_students
 
@@ -32,16 +33,16 @@ def ledger(tmp_path: Path) -> Ledger:
     return ledger
 
 
-def test_the_best_students_and_those_of_running_trials_stay(ledger: Ledger) -> None:
-    checkpoints = ledger.folder / "checkpoints"
+def test_the_best_students_and_those_of_running_trials_stay(ledger: Ledger, tmp_path: Path) -> None:
+    checkpoints, storage = ledger.folder / "checkpoints", SweepStorage(str(tmp_path), "driver")
     for name in ("00001-s0-sparsity-0.5", "00003-s0-sparsity-0.5", ".00004-s0-half"):
         (checkpoints / name).mkdir()
     for number, score in enumerate((0.5, 0.9, 0.7, 0.6)):
         trial_id = f"{number:05d}-s0"
         ledger.end(trial_id, "finished", best_score=score, feasible=True, checkpoint=f"checkpoints/{trial_id}")
-        drop_students(ledger)
+        drop_students(ledger, storage)
     ledger.end("00004-s0", "failed", feasible=False)
-    drop_students(ledger)
+    drop_students(ledger, storage)
     left = sorted(path.name for path in checkpoints.iterdir())
     running = [f"{number:05d}-s0" for number in range(5, 12)]
     assert left == [".00004-s0-half", "00001-s0", "00001-s0-sparsity-0.5", "00002-s0", *running]

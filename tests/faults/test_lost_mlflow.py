@@ -11,6 +11,7 @@ from spd_ray.errors import UserError
 from spd_ray.ledger import Ledger
 from spd_ray.records import read_trials
 from spd_ray.space import load_spec
+from spd_ray.storage import SweepStorage
 from spd_ray.study import create_study
 from spd_ray.sweep import main
 from spd_ray.tracking import Tracker
@@ -85,7 +86,7 @@ def test_what_mlflow_misses_is_sent_from_parquet(undisturbed, tmp_path, template
     ledger = Ledger(spec, create_study(spec, folder / "study.journal"), folder)
     tracker = Tracker.open(spec, folder)
     for _ in range(2):
-        fill_in(ledger, tracker, train_examples=60)
+        fill_in(ledger, tracker, SweepStorage(str(folder), "driver"), train_examples=60)
         tracker.finish()
         sent, whole = curves(folder), curves(undisturbed.folder)
         for ((_, points),) in whole.values():

@@ -1,0 +1,96 @@
+"""A sweep in an object store, of which the driver's machine is lost with all that is on its disk."""
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import psutil
+import pytest
+from botocore.exceptions import BotoCoreError
+from pyarrow import fs
+
+from spd_ray.network import free_port
+from tests.sweeps import Sweeps, trial_processes, wait_for
+
+REGION = "us-west-2"
+OF_A_SWEEP = {"trials.parquet", "study.journal", "sweep.yaml", "mlflow_sweep_id", "checkpoints", "steps", "state"}
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    """The URI of a bucket at a mock S3; the environment has its credentials."""
+    port = free_port()
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_REGION": REGION,
+        "AWS_EC2_METADATA_DISABLED": "true", "TMPDIR": str(tmp_path / "disk"),
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    (tmp_path / "disk").mkdir()
+    words = [str(Path(sys.executable).with_name("moto_server")), "-p", str(port)]
+    server = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        client = boto3.client("s3", REGION, endpoint_url=f"http://127.0.0.1:{port}")
+        assert wait_for(lambda: made(client), seconds=60)
+        yield f"s3://bucket/runs?scheme=http&endpoint_override=127.0.0.1:{port}&region={REGION}"
+    finally:
+        server.kill()
+        server.wait()
+
+
+def made(client: object) -> bool:
+    try:
+        client.create_bucket(Bucket="bucket", CreateBucketConfiguration={"LocationConstraint": REGION})
+    except BotoCoreError:
+        return False
+    return True
+
+
+def states(store: fs.FileSystem, root: str) -> set[str]:
+    """The states in the store that trials can go on from."""
+    found = store.get_file_info(fs.FileSelector(f"{root}/state", recursive=True, allow_not_found=True))
+    return {info.path for info in found if info.base_name == "SHA256SUMS"}
+
+
+def test_a_sweep_outlives_the_disk_of_its_driver(sweep_of: Sweeps, undisturbed, bucket, tmp_path, count, note):
+    store, root = fs.FileSystem.from_uri(bucket)
+    root, lost = f"{root}/object_store", tmp_path / "disk"
+    mlflow = f"sqlite:///{tmp_path}/mlflow.db"
+    words = sweep_of.command("object_store", "--storage", bucket, tracking={"uri": mlflow})
+    draw, kills, started = random.Random(3), count(1, 5), time.monotonic()
+    for kill in range(kills):
+        driver = sweep_of.launch([*words, *(["--resume"] if kill else [])])
+        known, more = states(store, root), draw.randint(2, 8)
+        assert wait_for(lambda known=known, more=more: len(states(store, root) - known) >= more, driver)
+        trials = trial_processes(driver)
+        driver.kill()
+        driver.communicate()
+        assert trials
+        assert not psutil.wait_procs(trials, timeout=20)[1]
+        shutil.rmtree(lost)
+        lost.mkdir()
+    done = subprocess.run([*words, "--resume"], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert f"best sparse checkpoint: {bucket.replace('/runs', '/runs/object_store/checkpoints/')[:40]}" in done.stdout
+    assert "testing" not in done.stdout + done.stderr
+
+    found = {info.base_name for info in store.get_file_info(fs.FileSelector(root))}
+    assert found - {"state"} == OF_A_SWEEP - {"state"}
+    fetched = tmp_path / "fetched" / "object_store"
+    (fetched / "state").mkdir(parents=True)
+    fs.copy_files(root, str(fetched), source_filesystem=store, destination_filesystem=fs.LocalFileSystem())
+    undisturbed.assert_equals(fetched, mlflow)
+    note("driver's machine lost, storage in S3", kills, fetched, time.monotonic() - started, undisturbed.seconds)
+
+    place = bucket.replace("/runs?", "/runs/object_store?")
+    drawn = subprocess.run(
+        [sys.executable, "-m", "analysis", "--sweep", place, "--out", str(tmp_path / "report")],
+        capture_output=True, text=True, env=os.environ, timeout=300,
+    )  # fmt: skip
+    assert drawn.returncode == 0, drawn.stderr
+    assert (tmp_path / "report" / "index.html").exists()
