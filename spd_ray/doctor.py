@@ -18,7 +18,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from spd_ray import nodes
-from spd_ray.errors import UserError, run_main
+from spd_ray.errors import StorageError, UserError, run_main
+from spd_ray.network import is_uri
 from spd_ray.nodes import FAILED, OK, WARNING, Finding, reason, version_of
 
 CONSTRAINTS = Path(__file__).parents[1] / "constraints.txt"
@@ -30,7 +31,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line. Raises UserError for an address or a URI of the wrong form."""
     parser = argparse.ArgumentParser(prog="python -m spd_ray.doctor", description=__doc__.splitlines()[0])
     parser.add_argument("--address", metavar="HOST:PORT", help="a running Ray cluster (default: this machine alone)")
-    parser.add_argument("--storage", default="runs", metavar="DIR", help="where sweeps are kept (default: runs)")
+    parser.add_argument("--storage", default="runs", help="where sweeps are kept: a folder or a URI (default: runs)")
     parser.add_argument("--mlflow", metavar="URI", help="the MLflow server or store (default: DIR/mlflow.db)")
     options = parser.parse_args(arguments)
     host, _, port = (options.address or "auto:1").rpartition(":")
@@ -63,14 +64,14 @@ def examine(options: argparse.Namespace) -> Iterator[Finding]:
     """The findings, as they are found. What needs Ray is left out where Ray does not start."""
     yield checked("versions", check_versions)
     yield checked("token file", check_token_file)
-    storage = Path(options.storage).resolve()
-    yield checked("storage", lambda: check_storage(storage))
-    yield checked("mlflow", lambda: check_mlflow(options.mlflow or f"sqlite:///{storage}/mlflow.db"))
+    place = options.storage if is_uri(options.storage) else str(Path(options.storage).resolve())
+    yield checked("storage", lambda: check_storage(place))
+    yield checked("mlflow", lambda: check_mlflow(options.mlflow or own_mlflow(place)))
     try:
-        with nodes.silent_stderr(), nodes.joined(options.address), nodes.shared_file(existing(storage)) as shared:
+        with nodes.silent_stderr(), nodes.joined(options.address), nodes.shared_place(existing(place)) as shared:
             reports = nodes.ask_nodes(shared)
             yield checked("nodes", lambda: nodes.check_nodes(reports))
-            yield checked("shared", lambda: nodes.check_shared(reports, shared, storage))
+            yield checked("shared", lambda: nodes.check_shared(reports, shared, place))
             yield checked("token", lambda: nodes.check_token(reports, options.address))
             yield checked("devices", lambda: nodes.check_devices(reports))
             yield checked("compiler", lambda: nodes.check_compiler(reports))
@@ -135,14 +136,25 @@ def check_token_file() -> Finding:
     return Finding(OK, "token file", f"{path} is there and private")
 
 
-def existing(storage: Path) -> Path:
-    """`storage`, or the nearest folder above it that exists: a check leaves no folder behind."""
-    return next(folder for folder in [storage, *storage.parents] if folder.exists())
+def existing(place: str) -> str:
+    """`place`, or the nearest folder above it that exists: a check leaves no folder behind. A URI as it is."""
+    if is_uri(place):
+        return place
+    return str(next(folder for folder in [Path(place), *Path(place).parents] if folder.exists()))
 
 
-def check_storage(storage: Path) -> Finding:
+def own_mlflow(place: str) -> str:
+    """The store that a sweep uses where no other is named. Raises ValueError where there is none."""
+    if is_uri(place):
+        raise ValueError("none is named, and no database lies in an object store; give --mlflow URI")
+    return f"sqlite:///{place}/mlflow.db"
+
+
+def check_storage(place: str) -> Finding:
     """Files and folders can be written and renamed over old ones, and there is space."""
-    here = existing(storage)
+    if is_uri(place):
+        return check_object_store(place)
+    storage, here = place, existing(place)
     try:
         with tempfile.TemporaryDirectory(prefix=".doctor-", dir=here) as scratch:
             new, old = Path(scratch) / "new", Path(scratch) / "old"
@@ -158,6 +170,25 @@ def check_storage(storage: Path) -> Finding:
     free = shutil.disk_usage(here).free
     text = f"{storage}: writable, renames are whole, {free / 2**30:.1f} GiB free"
     return Finding(WARNING if free < LITTLE_SPACE else OK, "storage", text, "free some space")
+
+
+def check_object_store(place: str) -> Finding:
+    """What is sent comes back the same, and goes when it is dropped."""
+    from spd_ray.storage import SweepStorage
+
+    try:
+        with nodes.shared_place(place) as folder:
+            storage = SweepStorage(folder, "doctor")
+            storage.clear_copy()
+            (storage.folder / "new").write_text("new")
+            storage.send(storage.folder / "new")
+            storage.clear_copy()
+            storage.fetch(storage.folder / "new")
+            if (storage.folder / "new").read_text() != "new":
+                return Finding(FAILED, "storage", f"{place}: what was sent comes back changed", "use another store")
+    except StorageError as error:
+        return Finding(FAILED, "storage", f"{place}: {error}", "mend credentials, region and bucket, or the URI")
+    return Finding(OK, "storage", f"{place}: what is sent comes back")
 
 
 def check_mlflow(uri: str) -> Finding:

@@ -1,9 +1,11 @@
-"""Addresses, interfaces and ports of this machine."""
+"""Addresses, interfaces and ports of this machine; URIs beside paths."""
 
 import fcntl
 import socket
 import struct
 from contextlib import suppress
+from pathlib import Path
+from urllib.parse import urlsplit
 
 SIOCGIFADDR = 0x8915  # Linux: the IPv4 address of a network interface
 
@@ -24,3 +26,16 @@ def interface_of(address: str) -> str:
                 if socket.inet_ntoa(answer[20:24]) == address:
                     return name
     raise ValueError(f"no network interface has the address {address}")
+
+
+def is_uri(place: str) -> bool:
+    """Whether `place` is a URI and not a path."""
+    return "://" in place
+
+
+def below(place: str, name: str) -> str:
+    """The path or URI of `name` in `place`; a URI's options (`?region=...`) stay behind the path."""
+    if not is_uri(place):
+        return str(Path(place) / name)
+    parts = urlsplit(place)
+    return parts._replace(path=f"{parts.path.rstrip('/')}/{name}").geturl()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from spd_ray import network
+from spd_ray.network import below
 
 OK, WARNING, FAILED = "ok", "warning", "failed"
 PACKAGES = ("spd_ray", "ray", "torch", "deepspeed", "transformers", "datasets", "pyarrow", "numpy")
@@ -93,15 +94,19 @@ def joined(address: str | None) -> Iterator[None]:
 
 
 @contextmanager
-def shared_file(storage: Path) -> Iterator[Path]:
+def shared_place(place: str) -> Iterator[str]:
     """A new folder on the storage, which every node is to find and to write into."""
-    folder = storage / f".doctor-{uuid.uuid4().hex}"
+    from spd_ray.storage import SweepStorage
+
+    mine = below(place, f".doctor-{uuid.uuid4().hex}")
+    storage = SweepStorage(mine, "doctor")
     with suppress(OSError):  # the storage check has said so
-        folder.mkdir()
+        storage.folder.mkdir(parents=True)
     try:
-        yield folder
+        yield mine
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            storage.drop(storage.folder)
 
 
 def on_node(function: Any, node_id: str) -> Any:
@@ -113,21 +118,21 @@ def on_node(function: Any, node_id: str) -> Any:
     return ray.remote(num_cpus=0, max_calls=1, max_retries=0, scheduling_strategy=there)(function)
 
 
-def ask_nodes(folder: Path) -> list[NodeReport]:
+def ask_nodes(place: str) -> list[NodeReport]:
     """What every node that is alive says about itself, the driver's first."""
     import ray
 
     alive = [node for node in ray.nodes() if node["Alive"]]
     alive.sort(key=lambda node: node["NodeID"] != ray.get_runtime_context().get_node_id())
     asked = [
-        on_node(report, node["NodeID"]).remote(node["NodeID"], node["NodeManagerAddress"], node["Resources"], folder)
+        on_node(report, node["NodeID"]).remote(node["NodeID"], node["NodeManagerAddress"], node["Resources"], place)
         for node in alive
     ]
     return ray.get(asked, timeout=ANSWER_SECONDS)
 
 
-def report(node_id: str, address: str, resources: dict[str, float], folder: Path) -> NodeReport:
-    """Runs on a node. Writes a file of the node's name into `folder`, if the node sees it."""
+def report(node_id: str, address: str, resources: dict[str, float], place: str) -> NodeReport:
+    """Runs on a node. Writes a file of the node's name into `place`, if the node sees it."""
     gpus = []
     os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # Ray hides the GPUs from a task that asks for none
     with suppress(Exception):
@@ -135,7 +140,12 @@ def report(node_id: str, address: str, resources: dict[str, float], folder: Path
 
         gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     with suppress(OSError):
-        (folder / node_id).touch()
+        from spd_ray.storage import SweepStorage
+
+        storage = SweepStorage(place, node_id)
+        storage.clear_copy()
+        (storage.folder / node_id).touch()
+        storage.send(storage.folder / node_id)
     return NodeReport(
         node_id=node_id,
         address=address,
@@ -164,11 +174,15 @@ def check_nodes(reports: Sequence[NodeReport]) -> Finding:
     return Finding(OK, "nodes", f"{len(reports)} ({', '.join(node.address for node in reports)}), same versions")
 
 
-def check_shared(reports: Sequence[NodeReport], folder: Path, storage: Path) -> Finding:
+def check_shared(reports: Sequence[NodeReport], mine: str, storage: str) -> Finding:
     """What every node wrote is seen here."""
-    blind = [node.address for node in reports if not (folder / node.node_id).exists()]
+    from spd_ray.storage import SweepStorage
+
+    shared = SweepStorage(mine, "doctor")
+    shared.fetch(shared.folder)
+    blind = [node.address for node in reports if not (shared.folder / node.node_id).exists()]
     if blind:
-        mend = "mount the same file system there, at the same path, or give another --storage"
+        mend = "mount the same file system there, at the same path, or give the nodes the rights to the store"
         return Finding(FAILED, "shared", f"{storage} is not shared with, or not writable on, {', '.join(blind)}", mend)
     return Finding(OK, "shared", f"{storage}: what every node writes is seen here")
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from spd_ray.errors import UserError
+from spd_ray.network import below, is_uri
 from spd_ray.provenance import space_hash_of
 from spd_ray.records import read_trials
 from spd_ray.spec import SweepSpec
-from spd_ray.storage import SweepStorage, below, is_uri
+from spd_ray.storage import SweepStorage
 
 
 def place_of(storage: str, spec: SweepSpec) -> SweepStorage:

@@ -17,6 +17,7 @@ from pyarrow import fs
 
 from spd_ray.cache import content_key
 from spd_ray.errors import StorageError, UserError
+from spd_ray.network import below, is_uri
 
 _HERE = fs.LocalFileSystem()
 
@@ -125,19 +126,6 @@ class SweepStorage:
             yield
         except (OSError, pa.ArrowException) as error:
             raise StorageError(f"the object store refuses: {' '.join(str(error).split())[:300]}") from error
-
-
-def is_uri(place: str) -> bool:
-    """Whether `place` is a URI and not a path."""
-    return "://" in place
-
-
-def below(place: str, name: str) -> str:
-    """The path or URI of `name` in `place`; a URI's options (`?region=...`) stay behind the path."""
-    if not is_uri(place):
-        return str(Path(place) / name)
-    parts = urlsplit(place)
-    return parts._replace(path=f"{parts.path.rstrip('/')}/{name}").geturl()
 
 
 def opened(place: str) -> tuple[fs.FileSystem, str]:

@@ -101,10 +101,11 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
 
 
 def used_ray_before(iam: Any) -> None:
-    """Ray's role and profile, which it makes itself in a fresh account, with two waits of 15 seconds."""
-    iam.create_instance_profile(InstanceProfileName="ray-autoscaler-v1")
-    iam.create_role(RoleName="ray-autoscaler-v1", AssumeRolePolicyDocument="{}")
-    iam.add_role_to_instance_profile(InstanceProfileName="ray-autoscaler-v1", RoleName="ray-autoscaler-v1")
+    """The workers' profile, and Ray's, which it makes itself in a fresh account, with two waits of 15 seconds."""
+    for name in ("spd-ray-worker", "ray-autoscaler-v1"):
+        iam.create_instance_profile(InstanceProfileName=name)
+        iam.create_role(RoleName=name, AssumeRolePolicyDocument="{}")
+        iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
 
 
 def prepared(aws: Aws) -> dict[str, Any]:
@@ -160,6 +161,11 @@ def test_workers_are_spot_and_on_demand_at_the_mock_ec2(aws):
         (worker,) = aws.ec2.describe_instances(InstanceIds=[instance.id])["Reservations"][0]["Instances"]
         assert (worker["InstanceType"], worker.get("InstanceLifecycle")) == ("g5.xlarge", lifecycle)
         assert [group["GroupId"] for group in worker["SecurityGroups"]] == [aws.group]
+        filters = [{"Name": "instance-id", "Values": [instance.id]}]
+        (profile,) = aws.ec2.describe_iam_instance_profile_associations(Filters=filters)[
+            "IamInstanceProfileAssociations"
+        ]
+        assert profile["IamInstanceProfile"]["Arn"].endswith("spd-ray-worker")
 
 
 def test_the_token_and_all_that_is_installed_reach_every_node():

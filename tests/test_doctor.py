@@ -7,13 +7,20 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
 from spd_ray import doctor, network, nodes
 from spd_ray.errors import run_main
 from spd_ray.nodes import FAILED, OK, WARNING, Finding, NodeReport
+
+
+def test_an_object_store_takes_and_gives_or_is_said_to_refuse(tmp_path):
+    assert doctor.check_storage(tmp_path.as_uri()).level == OK
+    (tmp_path / "file").write_text("in the way")
+    found = doctor.check_storage((tmp_path / "file").as_uri())
+    assert (found.level, "mend credentials" in str(found.mend)) == (FAILED, True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
 
 
 def test_versions_are_those_of_the_constraints():
@@ -65,17 +72,17 @@ def test_the_token_file_is_wanted_and_wanted_private(monkeypatch, tmp_path):
 
 
 def test_storage_is_tried_and_left_as_it_was(tmp_path):
-    assert doctor.check_storage(tmp_path / "not/there/yet").level == OK
+    assert doctor.check_storage(str(tmp_path / "not/there/yet")).level == OK
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").touch()
-    found = doctor.check_storage(tmp_path / "file")
+    found = doctor.check_storage(str(tmp_path / "file"))
     assert (found.level, "Not a directory" in found.text) == (FAILED, True)
-    assert doctor.check_storage(Path("/proc/nothing")).level == FAILED
+    assert doctor.check_storage("/proc/nothing").level == FAILED
 
 
 def test_little_space_is_a_warning(monkeypatch, tmp_path):
     monkeypatch.setattr(doctor, "LITTLE_SPACE", 2**62)
-    assert doctor.check_storage(tmp_path).level == WARNING
+    assert doctor.check_storage(str(tmp_path)).level == WARNING
 
 
 @contextmanager
@@ -149,7 +156,7 @@ def test_nodes_of_one_kind_are_fine(tmp_path):
     for report in both:
         (tmp_path / report.node_id).touch()
     assert nodes.check_nodes(both).text == "2 (10.0.0.1, 10.0.0.2), same versions"
-    assert nodes.check_shared(both, tmp_path, tmp_path).level == OK
+    assert nodes.check_shared(both, str(tmp_path), str(tmp_path)).level == OK
     assert nodes.check_token(both, "auto").level == OK
     assert nodes.check_devices(both).text == "12 CPUs, no GPU (trials run on CPUs)"
     assert nodes.check_compiler(both).level == OK
@@ -160,7 +167,9 @@ def test_what_is_wrong_with_a_node_names_it(tmp_path):
     both = [node(1), other]
     (tmp_path / "id1").touch()
     assert nodes.check_nodes(both).text == "10.0.0.2: ray missing (here 1.0), torch 2.0 (here 1.0)"
-    assert "not shared with, or not writable on, 10.0.0.2" in nodes.check_shared(both, tmp_path, tmp_path).text
+    assert (
+        "not shared with, or not writable on, 10.0.0.2" in nodes.check_shared(both, str(tmp_path), str(tmp_path)).text
+    )
     assert nodes.check_token(both, "auto").level == FAILED
     assert nodes.check_token(both, None).level == WARNING
     assert nodes.check_devices(both).text == "10.0.0.2: Ray counts 1 GPUs, torch sees 0"

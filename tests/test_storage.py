@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from spd_ray.errors import StorageError, UserError, storage_refusal
+from spd_ray.network import below
 from spd_ray.opening import place_of
 from spd_ray.spec import SweepSpec
-from spd_ray.storage import SweepStorage, below
+from spd_ray.storage import SweepStorage
 
 
 @pytest.fixture
