@@ -47,6 +47,7 @@ from spd_ray.watching import SweepWatcher
 SPACE = Path(__file__).parents[1] / "search_spaces" / "demo.yaml"
 EVALUATIONS, STEPS = 12, 1_476  # of a trial
 MEASURED = 100  # trials before each size
+CALCULATED_FROM = 10_000
 MLFLOW_TABLES = ("runs", "tags", "params", "metrics", "latest_metrics")
 SHARED = (
     "trials.parquet"  # takes the longer the larger it is, and comes the more rarely: a twentieth of the time at most
@@ -206,7 +207,8 @@ class Simulation:
         self.clock.size = self._measured_for(number)
         self.runs += self.clock.size is not None
         self.ledger._draws.spec = self.spec if self.clock.size else self.at_random
-        trial = SimpleNamespace(config=self.searcher.suggest("-"), last_result={}, error_file=None)
+        known = {"last_result": {}, "error_file": None, "run_metadata": SimpleNamespace(num_failures=0)}
+        trial = SimpleNamespace(config=self.searcher.suggest("-"), **known)
         trial_id = trial.config["order"]["trial_id"]
         self.watcher.on_trial_start(0, [], trial)
         reports = results(self.ledger.config(trial_id), number)
@@ -237,7 +239,7 @@ class Simulation:
 
 
 def main() -> None:
-    """Simulate, print one table with the calculation for 100,000 trials."""
+    """Simulate and print one table; from 10,000 trials on with the calculation for 100,000."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=10_000)
     options = parser.parse_args()
@@ -267,19 +269,23 @@ def _megabytes(folder: Path) -> dict[str, float]:
 
 
 def print_table(clock: Stopwatch, sizes: list[int], seen: dict[int, tuple[float, dict[str, float]]]) -> None:
-    """Milliseconds a trial by part and size; the last column carries the growth of the last two sizes on."""
-    table = Table("ms a trial: wall (processor)", *(f"{size:,}" for size in sizes), "100,000 by calculation")
+    """Milliseconds a trial by part and size; the last column carries the growth of the last two sizes on.
+
+    Only from 10,000: between smaller sizes a millisecond of noise would be a hundred at 100,000.
+    """
+    calculated = ["100,000 by calculation"] if sizes[-1] >= CALCULATED_FROM else []
+    table = Table("ms a trial: wall (processor)", *(f"{size:,}" for size in sizes), *calculated)
 
     def far(values: list[float]) -> float:
-        slope = (values[-1] - values[-2]) / (sizes[-1] - sizes[-2]) if len(sizes) > 1 else 0.0
+        slope = (values[-1] - values[-2]) / (sizes[-1] - sizes[-2])
         return values[-1] + max(0.0, slope) * (100_000 - sizes[-1])
 
-    total = np.zeros((len(sizes) + 1, 2))
+    total = np.zeros((len(sizes) + len(calculated), 2))
     for part in [*DRIVER, "worker: write parts", "worker: compact steps"]:
         spent = np.array([clock.spent[size, part] for size in sizes]) / MEASURED * 1000
-        processor = spent[-1, 1]
-        growth = 0.0 if part == SHARED else far(list(spent[:, 1])) - processor
-        spent = np.vstack([spent, spent[-1] + growth])
+        if calculated:
+            grows = part in DRIVER and part != SHARED
+            spent = np.vstack([spent, spent[-1] + (far(list(spent[:, 1])) - spent[-1, 1] if grows else 0.0)])
         if part in DRIVER:
             total += spent
         if part == list(DRIVER)[-1]:
@@ -293,7 +299,7 @@ def print_table(clock: Stopwatch, sizes: list[int], seen: dict[int, tuple[float,
     rows = {"largest resident memory, MiB": [seen[size][0] for size in sizes]}
     rows |= {f"{name}, MB": [seen[size][1][name] for size in sizes] for name in seen[sizes[0]][1]}
     for name, values in rows.items():
-        table.add_row(name, *(f"{value:,.1f}" for value in [*values, far(values)]))
+        table.add_row(name, *(f"{value:,.1f}" for value in [*values, *([far(values)] if calculated else [])]))
     Console(width=120).print(table)
 
 
