@@ -52,11 +52,11 @@ paper: install
 
 # The tables of the README's "Speed". On a machine that does nothing else.
 bench: install
-	$(PYTHON) -m benchmarks.step --blocks 4
+	$(PYTHON) -m benchmarks.step --blocks 3
 	$(PYTHON) -m benchmarks.step --blocks 3 --precision bf16
-	$(PYTHON) -m benchmarks.step --shape bert-base --lengths rte --batch-size 16 --block 1 --blocks 6
+	$(PYTHON) -m benchmarks.step --shape bert-base --lengths rte --batch-size 8 --block 1 --blocks 6
 	$(PYTHON) -m benchmarks.step --shape miniature --batch-size 16 --lengths cola --block 20
 	$(PYTHON) -m benchmarks.between
 	$(PYTHON) -m benchmarks.sweeps --trials 4
 	$(PYTHON) -m benchmarks.memory
-	$(PYTHON) -m benchmarks.driver
+	$(PYTHON) -m benchmarks.driver --trials 1000

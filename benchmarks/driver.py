@@ -207,7 +207,7 @@ class Simulation:
         self.clock.size = self._measured_for(number)
         self.runs += self.clock.size is not None
         self.ledger._draws.spec = self.spec if self.clock.size else self.at_random
-        known = {"last_result": {}, "error_file": None, "run_metadata": SimpleNamespace(num_failures=0)}
+        known: dict[str, Any] = {"last_result": {}, "error_file": None, "run_metadata": SimpleNamespace(num_failures=0)}
         trial = SimpleNamespace(config=self.searcher.suggest("-"), **known)
         trial_id = trial.config["order"]["trial_id"]
         self.watcher.on_trial_start(0, [], trial)

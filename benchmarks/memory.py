@@ -1,13 +1,14 @@
 """Bytes a trained parameter by precision, ZeRO stage and ranks: `python -m benchmarks.memory`.
 
 Each case is a trial's engine over a BERT of bert-base's width, of random weights, in processes of its own (one a rank,
-gloo); resident memory is read before the engine and after two steps on a tiny batch, and divided by the number of
-trained parameters. Beside it the calculation, in bytes a parameter over N ranks:
+gloo); resident memory is read before the engine and after two steps on a tiny batch. What two depths differ by,
+divided by what their trained parameters differ by, leaves out what does not grow with the model. Beside it the
+calculation, in bytes a trained parameter over N ranks:
 
-- weights 4, or 2 in fp16 and bf16; gradients as wide, over N from ZeRO 2 on;
-- AdamW's two moments 8, and an fp32 master copy of 4 in fp16 and bf16 and wherever ZeRO partitions: over N from ZeRO 1.
-
-In the measured bytes are also DeepSpeed's buckets for what it reduces, and what the allocator keeps.
+- weights 4, or 2 in fp16 and bf16; gradients as wide, over N from ZeRO 2 on; over N both in ZeRO 3;
+- AdamW's two moments 8, and an fp32 master copy of 4 in fp16 and bf16 and wherever ZeRO partitions: over N from ZeRO 1;
+- the grafted model's frozen teacher layers, as many parameters again: none in fp32, where they are the teacher's own,
+  2 in fp16 and bf16; over N in ZeRO 3, where fp32 has its own, too.
 """
 
 import argparse
@@ -25,62 +26,66 @@ from benchmarks.step import random_task, random_teacher
 from spd_ray import engine as engines
 from spd_ray.config import EngineConfig, MethodConfig, ModelConfig, TaskConfig, TeacherConfig, TrialConfig
 from spd_ray.network import free_port
+from spd_ray.surgery import encoder_layers
 from spd_ray.trainer import batches_from, prepare, training_step
 
-CASES = list(itertools.product(("fp32", "bf16", "fp16"), (0, 1, 2), (2,)))
-LAYERS = 3  # of bert-base's width: 21 million trained parameters
+CASES = list(itertools.product(("fp32", "bf16", "fp16"), (0, 1, 2, 3), (2,)))
+DEPTHS = (2, 8)  # layers of bert-base's width, of 7 million trained parameters each
 
 
 def calculated(precision: str, stage: int, ranks: int) -> float:
     """Bytes a trained parameter on one rank."""
     width = 4 if precision == "fp32" else 2
     master = 0 if precision == "fp32" and stage == 0 else 4
+    weights = width / (ranks if stage == 3 else 1)
     gradients = width / (ranks if stage >= 2 else 1)
-    return width + gradients + (master + 8) / (ranks if stage >= 1 else 1)
+    frozen = 0.0 if precision == "fp32" and stage < 3 else weights
+    return weights + gradients + frozen + (master + 8) / (ranks if stage >= 1 else 1)
 
 
-def measure(precision: str, stage: int, rank: int, ranks: int, port: int) -> float:
-    """Bytes a trained parameter in this process, which is one rank."""
+def measure(layers: int, precision: str, stage: int, rank: int, ranks: int, port: int) -> tuple[int, int]:
+    """Bytes that the engine takes in this process, which is one rank; trained parameters."""
     torch.set_num_threads(1)
     engines.join_group(rank, ranks, engines.LOOPBACK, port, engines.LOOPBACK)
-    teacher = random_teacher((LAYERS, 768, 12), random_task("cola", np.random.default_rng(0)))
+    teacher = random_teacher((layers, 768, 12), random_task("cola", np.random.default_rng(0)))
     config = TrialConfig(
         task=TaskConfig(name="rte"), model=ModelConfig(), teacher=TeacherConfig(),
         method=MethodConfig(p0=1.0, batch_size=2, objective={"hidden": 0, "attention": 0, "prediction": 0, "task": 1}),
         engine=EngineConfig.model_validate({"precision": precision, "zero_stage": stage}),
     )  # fmt: skip
-    frozen = sum(p.nbytes for p in teacher.model.parameters())
+    trained = sum(p.numel() for p in encoder_layers(teacher.model).parameters())
     process = psutil.Process()
     before = process.memory_info().rss
     run = prepare(config, teacher)
     for step, parts in itertools.islice(enumerate(batches_from(run, 0)), 2):
         training_step(run, step, parts, 0.0)
-    trained = sum(p.numel() for p in run.model.parameters() if p.requires_grad)
-    copied = frozen * (1.0 if precision == "fp32" else 0.5)  # the grafted model's frozen half: no trained parameter's
-    return (process.memory_info().rss - before - copied) / trained
+    return process.memory_info().rss - before, trained
 
 
-def measured(precision: str, stage: int, ranks: int) -> float:
+def measured(layers: int, precision: str, stage: int, ranks: int) -> tuple[float, int]:
     """`measure` in `ranks` fresh processes; the mean over them."""
-    words = [sys.executable, "-m", "benchmarks.memory", "--case", precision, str(stage), str(ranks), str(free_port())]
+    case = (layers, precision, stage, ranks, free_port())
+    words = [sys.executable, "-m", "benchmarks.memory", "--case", *map(str, case)]
     others = [
         subprocess.Popen([*words, str(rank)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         for rank in range(ranks)
     ]
-    return sum(float(other.communicate()[0].splitlines()[-1]) for other in others) / ranks
+    found = [[int(number) for number in other.communicate()[0].splitlines()[-1].split()] for other in others]
+    return sum(taken for taken, _ in found) / ranks, found[0][1]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--case", nargs=5, help=argparse.SUPPRESS)
+    parser.add_argument("--case", nargs=6, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.case:
-        precision, stage, ranks, port, rank = options.case
-        print(measure(precision, int(stage), int(rank), int(ranks), int(port)))
+        layers, precision, stage, ranks, port, rank = options.case
+        print(*measure(int(layers), precision, int(stage), int(rank), int(ranks), int(port)))
         return
     table = Table("precision", "ZeRO", "ranks", "measured", "calculated", title="bytes a trained parameter, a rank")
     for precision, stage, ranks in CASES:
-        found = measured(precision, stage, ranks)
+        (less, fewer), (more, many) = (measured(layers, precision, stage, ranks) for layers in DEPTHS)
+        found = (more - less) / (many - fewer)
         table.add_row(precision, str(stage), str(ranks), f"{found:.1f}", f"{calculated(precision, stage, ranks):.1f}")
     Console().print(table)
 

@@ -61,8 +61,9 @@ class SweepStorage:
         if self._store is None:
             return
         with self._told():
-            if self._store.get_file_info(self._there(path)).type != fs.FileType.NotFound:
-                path.parent.mkdir(parents=True, exist_ok=True)
+            kind = self._store.get_file_info(self._there(path)).type
+            if kind != fs.FileType.NotFound:
+                (path if kind == fs.FileType.Directory else path.parent).mkdir(parents=True, exist_ok=True)
                 fs.copy_files(self._there(path), str(path), source_filesystem=self._store, destination_filesystem=_HERE)
 
     def fetch_files(self) -> None:

@@ -121,14 +121,17 @@ def graft(
     dropout: float,
     teacher_dropout: float = 0.0,
     source: PreTrainedModel | None = None,
+    shares_frozen: bool = False,
 ) -> PreTrainedModel:
     """A copy of the fine-tuned `teacher` in which every block of encoder layers is a `GraftedLayer`.
 
     The student layers start as copies of the teacher's (of `source`'s, if given: then all around them is `source`'s
-    too, and no teacher layers are kept). Their linear layers are masked. Nothing requires a gradient yet.
+    too, and no teacher layers are kept). Their linear layers are masked. Nothing requires a gradient yet. With
+    `shares_frozen` all other parameters are the teacher's own: they must keep type and values, and get no gradient.
     Raises UserError where a block mixes kinds of attention (ModernBERT's global and local layers).
     """
-    model = copy.deepcopy(teacher if source is None else source).requires_grad_(False)
+    shared = {id(parameter): parameter for parameter in teacher.parameters()} if shares_frozen else {}
+    model = copy.deepcopy(teacher if source is None else source, shared).requires_grad_(False)
     model.config._attn_implementation = ATTENTION_MAPS[attention_maps]
     if source is not None:
         _set_dropout(model, dropout)

@@ -134,8 +134,10 @@ def run_sweep(spec: SweepSpec, storage: SweepStorage, command: str, address: str
     start_ray(spec, address)
     try:
         with SweepDisplay(ledger, console) as display:
-            run_trials(spec, ledger, storage, command, SweepWatcher(ledger, tracker, display, storage))
+            watcher = SweepWatcher(ledger, tracker, display, storage)
+            run_trials(spec, ledger, storage, command, watcher)
         ledger.fold()
+        watcher.settle(at_once=True)
         if ledger.ended_count < ledger.total:
             console.print(f"stopped; go on with: {resume_command(command)}", soft_wrap=True)
             tracker.finish("KILLED")

@@ -62,6 +62,7 @@ def prepare(config: TrialConfig, teacher: Teacher) -> SpdRun:
         dropout=method.dropout,
         teacher_dropout=method.teacher_dropout,
         source=_source(config, teacher) if method.trained == "all" else None,
+        shares_frozen=_shares_frozen(config),
     )
     layers = surgery.grafted_layers(model)
     active = surgery.student_modules(model, method.trained)
@@ -91,6 +92,17 @@ def prepare(config: TrialConfig, teacher: Teacher) -> SpdRun:
         engine=engine,
         known=_known(config, teacher, model, layers),
         initial=initial,
+    )
+
+
+def _shares_frozen(config: TrialConfig) -> bool:
+    """Whether the grafted model's frozen parameters may be the teacher's: nothing converts, parts or trains them."""
+    method, engine = config.method, config.engine
+    return (
+        method.trained == "layers"
+        and method.clip_over == "trained"
+        and engine.precision == "fp32"
+        and engine.zero_stage < 3
     )
 
 

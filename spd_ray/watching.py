@@ -53,7 +53,8 @@ class SweepWatcher(Callback):
         self.storage = storage
         self.run_ids: dict[str, str] = {}  # trial id -> the tracker's handle
         self.furthest: dict[str, int] = {}  # trial id -> the last step that this session has seen of it
-        self._ended: list[str] = []  # whose states are still there
+        left = [folder.name for folder in storage.folders(ledger.folder / "state")]
+        self._ended = [name for name in left if name in ledger.trials and ledger.trials[name].status in ENDED]
         self._settle_at = 0.0
 
     def __getstate__(self) -> dict[str, Any]:
@@ -64,7 +65,7 @@ class SweepWatcher(Callback):
         self.ledger.fold_if_due()
         self.tracker.send_noted()
         self.display.update()
-        self._settle()
+        self.settle()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self.ledger.update(_id(trial), status="running", mlflow_run_id=self._run_id(_id(trial)))
@@ -123,15 +124,15 @@ class SweepWatcher(Callback):
         )
         end_run(self.ledger.trials[trial_id], self.tracker, run_id, result.get("stage", 0))
         self._ended.append(trial_id)
-        self._settle()
+        self.settle()
         drop_students(self.ledger, self.storage)
         self.display.end(trial_id)
 
-    def _settle(self) -> None:
+    def settle(self, at_once: bool = False) -> None:
         """Drop the states of what has ended, once a store behind a URI knows of the ends."""
         began = time.monotonic()
         if self.storage.is_remote:
-            if began < self._settle_at:
+            if began < self._settle_at and not at_once:
                 return
             self.ledger.fold()
             self.storage.send_files()

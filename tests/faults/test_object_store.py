@@ -15,7 +15,8 @@ import pytest
 from botocore.exceptions import BotoCoreError
 from pyarrow import fs
 
-from spd_ray.network import free_port
+from spd_ray.network import below, free_port
+from spd_ray.storage import SweepStorage
 from tests.sweeps import Sweeps, trial_processes, wait_for
 
 REGION = "us-west-2"
@@ -23,15 +24,14 @@ OF_A_SWEEP = {"trials.parquet", "study.journal", "sweep.yaml", "mlflow_sweep_id"
 
 
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The URI of a bucket at a mock S3; the environment has its credentials."""
     port = free_port()
     for name, value in {
         "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_REGION": REGION,
-        "AWS_EC2_METADATA_DISABLED": "true", "TMPDIR": str(tmp_path / "disk"),
+        "AWS_EC2_METADATA_DISABLED": "true",
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
-    (tmp_path / "disk").mkdir()
     words = [str(Path(sys.executable).with_name("moto_server")), "-p", str(port)]
     server = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -59,24 +59,25 @@ def states(store: fs.FileSystem, root: str) -> set[str]:
 
 def test_a_sweep_outlives_the_disk_of_its_driver(sweep_of: Sweeps, undisturbed, bucket, tmp_path, count, note):
     store, root = fs.FileSystem.from_uri(bucket)
-    root, lost = f"{root}/object_store", tmp_path / "disk"
+    root, place = f"{root}/object_store", below(bucket, "object_store")
+    lost = SweepStorage(place, "driver").folder.parent
     mlflow = f"sqlite:///{tmp_path}/mlflow.db"
     words = sweep_of.command("object_store", "--storage", bucket, tracking={"uri": mlflow})
     draw, kills, started = random.Random(3), count(1, 5), time.monotonic()
     for kill in range(kills):
         driver = sweep_of.launch([*words, *(["--resume"] if kill else [])])
         known, more = states(store, root), draw.randint(2, 8)
-        assert wait_for(lambda known=known, more=more: len(states(store, root) - known) >= more, driver)
+        enough = wait_for(lambda known=known, more=more: len(states(store, root) - known) >= more, driver)
+        assert enough, driver.communicate()
         trials = trial_processes(driver)
         driver.kill()
         driver.communicate()
         assert trials
         assert not psutil.wait_procs(trials, timeout=20)[1]
         shutil.rmtree(lost)
-        lost.mkdir()
     done = subprocess.run([*words, "--resume"], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    assert f"best sparse checkpoint: {bucket.replace('/runs', '/runs/object_store/checkpoints/')[:40]}" in done.stdout
+    assert f"best sparse checkpoint: {below(place, 'checkpoints/0')[:40]}" in done.stdout
     assert "testing" not in done.stdout + done.stderr
 
     found = {info.base_name for info in store.get_file_info(fs.FileSelector(root))}
@@ -87,7 +88,6 @@ def test_a_sweep_outlives_the_disk_of_its_driver(sweep_of: Sweeps, undisturbed, 
     undisturbed.assert_equals(fetched, mlflow)
     note("driver's machine lost, storage in S3", kills, fetched, time.monotonic() - started, undisturbed.seconds)
 
-    place = bucket.replace("/runs?", "/runs/object_store?")
     drawn = subprocess.run(
         [sys.executable, "-m", "analysis", "--sweep", place, "--out", str(tmp_path / "report")],
         capture_output=True, text=True, env=os.environ, timeout=300,
