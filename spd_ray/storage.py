@@ -82,7 +82,8 @@ class SweepStorage:
             return
         there = self._there(path)
         with self._told():
-            self._store.create_dir(there if path.is_dir() else self._there(path.parent))
+            if isinstance(self._store, fs.LocalFileSystem):  # an object store needs no folders
+                self._store.create_dir(there if path.is_dir() else self._there(path.parent))
             fs.copy_files(str(path), there, source_filesystem=_HERE, destination_filesystem=self._store)
             if path.is_dir():
                 for info in self._store.get_file_info(fs.FileSelector(there, recursive=True)):

@@ -1,0 +1,60 @@
+"""What a trial takes up when it begins on another machine: what a store has of it, and nothing of another trial."""
+
+from pathlib import Path
+
+import pytest
+
+from spd_ray.config import MethodConfig, TrialConfig
+from spd_ray.trial import TrialOrder, TrialRunner, state_folder, steps_folder
+from tests.integration.test_trainer import SHORT
+
+
+@pytest.fixture
+def runner_of(tiny_teacher, tmp_path, monkeypatch):
+    """Makes the runner of trial 00000-s0 in a store, on a disk of the name given."""
+    store = tmp_path / "store"
+    store.mkdir()
+    task, model, settings = tiny_teacher.configs
+
+    def make(disk: str, **changes):
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path / disk))
+        method = MethodConfig(**{**SHORT, **changes})
+        config = TrialConfig(task=task, model=model, teacher=settings, method=method, seed=0)
+        order = TrialOrder(
+            trial_id="00000-s0", config=config, place=store.as_uri(), command="a command", state_every_evaluations=1
+        )
+        return TrialRunner(order)
+
+    make.store = store
+    return make
+
+
+def steps_in(store: Path) -> list[str]:
+    return sorted(part.name for part in steps_folder(store, "00000-s0").glob("*.parquet"))
+
+
+def test_a_trial_goes_on_on_another_machine_from_what_the_store_has(runner_of):
+    store, first = runner_of.store, runner_of("one")
+    part = first.advance()
+    first.close()
+    second = runner_of("two")
+    assert second.standing == part
+    assert second.advance() == part  # told again: a kill may have come before the driver heard of it
+    while not second.done:
+        second.advance()
+    assert [state.name for state in state_folder(store, "00000-s0").iterdir()] == [f"step-{second.standing.step:08d}"]
+    assert steps_in(store) == [f"{0:08d}-{second.standing.step:08d}.parquet"]
+    assert (store / "checkpoints" / "00000-s0" / "model.safetensors").exists()
+    second.close()
+    assert [path for path in second.storage.folder.rglob("*") if path.is_file()] == []
+
+
+def test_a_state_of_another_configuration_is_left_aside_with_its_steps(runner_of):
+    first = runner_of("one")
+    first.advance()
+    first.close()
+    assert steps_in(runner_of.store)
+    second = runner_of("one", p0=0.25)
+    assert (second.standing.step, second.run.step) == (0, 0)
+    assert steps_in(runner_of.store) == []
+    second.close()
