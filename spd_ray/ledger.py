@@ -77,6 +77,11 @@ class Ledger:
         self._store.put(after)
         self._index(after)
 
+    def repeat(self, trial_id: str) -> None:
+        """A trial is due again, and next."""
+        self.update(trial_id, status="waiting")
+        self._due.appendleft(trial_id)
+
     def end(self, trial_id: str, status: str, **changes: Any) -> None:
         """Note that a trial has ended, and tell the study once its configuration is complete."""
         self.update(trial_id, status=status, **changes)

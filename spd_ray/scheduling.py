@@ -20,9 +20,11 @@ class LedgerSearcher(Searcher):
         self.ledger = ledger
         self.order = order
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         due = self.ledger.next_due()
-        return Searcher.FINISHED if due is None else self.order(due)
+        if due is not None:
+            return self.order(due)
+        return None if self.ledger.running else Searcher.FINISHED  # one that runs may become due again
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """The callback that knows the trial's fate tells the ledger."""

@@ -254,13 +254,15 @@ class Tracker:
         self._send(lambda: self._log(self.run_id_of(run_id), metrics))
 
     def _log(self, run_id: str, metrics: Sequence[Metric], tags: Mapping[str, Any] | None = None) -> None:
-        """Log the points beyond the last logged step of their key, and tags."""
-        last = self._steps(run_id)
-        new = [metric for metric in metrics if metric.step > last.get(metric.key, -1)]
+        """Log the points beyond the last step of their key, logged or among them, and tags."""
+        last, new = dict(self._steps(run_id)), []
+        for metric in metrics:
+            if metric.step > last.get(metric.key, -1):
+                new.append(metric)
+                last[metric.key] = metric.step
         for chunk in _chunks(new, _BATCH["metrics"]) or [[]]:
             self.client.log_batch(run_id, metrics=chunk, tags=_tags(tags or {}))
-        for metric in new:
-            last[metric.key] = max(metric.step, last.get(metric.key, -1))
+        self._last_steps[run_id] = last
 
     def _tag(self, run_id: str, tags: Mapping[str, Any]) -> None:
         self.client.log_batch(run_id, tags=_tags(tags))

@@ -89,7 +89,11 @@ class SweepWatcher(Callback):
             self._end(_id(trial), "finished" if result["budget"] >= 1.0 else "stopped", result, None)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._end(_id(trial), "failed", self.display.standings.get(_id(trial), {}), _reason(trial))
+        """Tune gives up also on a trial with retries left, where two calls to one dead process tell of its death."""
+        if trial.run_metadata.num_failures <= trial.max_failures:
+            self.ledger.repeat(_id(trial))
+        else:
+            self._end(_id(trial), "failed", self.display.standings.get(_id(trial), {}), _reason(trial))
 
     def _run_id(self, trial_id: str) -> str:
         """The trial's MLflow run, begun here if it has none: a trial can fail before Tune has started it."""

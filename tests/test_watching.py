@@ -2,16 +2,19 @@
 
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from ray.tune.search import Searcher
 from rich.console import Console
 
 from spd_ray.display import MOST_IN_A_LINE, SweepDisplay
 from spd_ray.ledger import Ledger
+from spd_ray.scheduling import LedgerSearcher
 from spd_ray.space import load_spec
 from spd_ray.storage import SweepStorage
 from spd_ray.study import create_study
-from spd_ray.watching import drop_students
+from spd_ray.watching import SweepWatcher, drop_students
 
 SPACE = """\
 task: {name: rte}
@@ -47,6 +50,22 @@ def test_the_best_students_and_those_of_running_trials_stay(ledger: Ledger, tmp_
     running = [f"{number:05d}-s0" for number in range(5, 12)]
     assert left == [".00004-s0-half", "00001-s0", "00001-s0-sparsity-0.5", "00002-s0", *running]
     assert [trial.trial_id for trial in ledger.trials.values() if trial.checkpoint] == ["00001-s0", "00002-s0"]
+
+
+def test_a_trial_that_tune_gives_up_with_retries_left_is_due_again(ledger: Ledger, tmp_path: Path) -> None:
+    display = SweepDisplay(ledger, Console(file=StringIO()))
+    watcher = SweepWatcher(ledger, None, display, SweepStorage(str(tmp_path), "driver"))
+    searcher = LedgerSearcher(ledger, lambda trial_id: {"order": {"trial_id": trial_id}})
+    assert searcher.suggest("-") is None  # all are given out, and run
+    died = SimpleNamespace(num_failures=2)
+    watcher.on_trial_error(
+        0, [], SimpleNamespace(config={"order": {"trial_id": "00003-s0"}}, run_metadata=died, max_failures=2)
+    )
+    assert ledger.trials["00003-s0"].status == "waiting"
+    assert searcher.suggest("-") == {"order": {"trial_id": "00003-s0"}}
+    for trial_id in ledger.trials:
+        ledger.end(trial_id, "finished", best_score=0.5, feasible=True)
+    assert searcher.suggest("-") == Searcher.FINISHED
 
 
 def test_lines_name_a_few_running_trials_and_a_table_the_best_that_ended(ledger: Ledger) -> None:

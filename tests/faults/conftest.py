@@ -69,6 +69,15 @@ def count(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
     return lambda short, many: many if full else short
 
 
+@pytest.fixture(scope="session")
+def usual(undisturbed, undisturbed_of, count) -> tuple[Undisturbed, dict[str, Any]]:
+    """An undisturbed sweep and its changes of the space: in full number of 16 trials, so that many faults find some."""
+    if count(0, 1) == 0:
+        return undisturbed, {}
+    changes = {"study": {"sampler": "grid", "trials": 2, "seeds": list(range(8))}}
+    return undisturbed_of("many_seeds", **changes), changes
+
+
 @pytest.fixture(autouse=True)
 def nothing_runs_on(sweep_of) -> Iterator[None]:
     """What a test that failed has left running is killed."""

@@ -8,11 +8,13 @@ import pytest
 
 from spd_ray.records import read_trials
 from tests.conftest import save_bert
+from tests.faults.conftest import TRIAL
 from tests.sweeps import SPACE, states, study_states, trial_processes, wait_for
 
 ONE_SEED = {"sampler": "grid", "trials": 4, "seeds": [0]}
 ONE_AT_A_TIME = {"cpus_per_worker": 1, "concurrent": 1}
-MAPPED_AT_ONCE = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}  # what is larger is never kept in reserve
+# What is larger is never kept in reserve, and no thread has a reserve of its own.
+MAPPED_AT_ONCE = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
 
 
 @pytest.fixture
@@ -59,6 +61,7 @@ def test_a_rank_that_is_out_of_memory_fails_its_trial_alone(sweep_of, wide, coun
         pytest.skip("one more sweep; integration/test_workers.py has a rank that is shot")
     folder, resources = sweep_of.storage / "failing_rank", {"workers": 2, "cpus_per_worker": 1}
     study = {**ONE_SEED, "trials": 2}
+    wide = {**wide, "trial": {**TRIAL, "batch_size": 32}}  # half a batch, too, is mapped at once
     words = sweep_of.command(folder.name, study=study, resources=resources, retries=0, **wide)
     driver = sweep_of.launch(words, env=MAPPED_AT_ONCE)
     assert wait_for(lambda: any("00000-s0" in state for state in states(folder)), driver)

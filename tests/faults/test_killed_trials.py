@@ -10,7 +10,6 @@ from spd_ray.records import read_trials
 from tests.sweeps import trial_processes, wait_for, wait_for_saves
 
 SAVES = 24  # of a trial: one an epoch
-MANY_SEEDS = {"sampler": "grid", "trials": 2, "seeds": [0, 1, 2, 3, 4, 5, 6, 7]}
 
 
 def kill_at_random(driver: psutil.Popen, folder: Path, kills: int, saves: int) -> int:
@@ -25,10 +24,8 @@ def kill_at_random(driver: psutil.Popen, folder: Path, kills: int, saves: int) -
     return kills
 
 
-def test_killed_trials_go_on_from_their_state(sweep_of, undisturbed, undisturbed_of, count, note):
-    kills = count(3, 20)
-    changes = {"study": MANY_SEEDS} if kills > 3 else {}
-    other = undisturbed_of("many_seeds", **changes) if changes else undisturbed
+def test_killed_trials_go_on_from_their_state(sweep_of, usual, count, note):
+    kills, (other, changes) = count(3, 20), usual
     words = sweep_of.command("killed_trials", retries=kills, **changes)
     started, folder = time.monotonic(), sweep_of.storage / "killed_trials"
     driver = sweep_of.launch(words)

@@ -42,9 +42,9 @@ def assert_nothing_left(cluster):
     assert wait_for(lambda: not groups(cluster), seconds=GONE_SECONDS), groups(cluster)
 
 
-def test_trials_of_a_lost_node_move_to_another_and_go_on(cluster, sweep_of, undisturbed, count, note):
-    times, folder = count(1, 5), sweep_of.storage / "lost_node"
-    words = sweep_of.command(folder.name, "--address", cluster.address)
+def test_trials_of_a_lost_node_move_to_another_and_go_on(cluster, sweep_of, usual, count, note):
+    times, folder, (other, changes) = count(1, 5), sweep_of.storage / "lost_node", usual
+    words = sweep_of.command(folder.name, "--address", cluster.address, **changes)
     started = time.monotonic()
     driver = sweep_of.launch(words)
     for _ in range(times):
@@ -56,9 +56,9 @@ def test_trials_of_a_lost_node_move_to_another_and_go_on(cluster, sweep_of, undi
         assert wait_for(lambda: trials_on(new), driver)  # noqa: B023
     _, errors = driver.communicate(timeout=300)
     assert driver.returncode == 0, errors
-    undisturbed.assert_equals(folder)
+    other.assert_equals(folder)
     assert_nothing_left(cluster)
-    note("node lost, another added", times, folder, time.monotonic() - started, undisturbed.seconds)
+    note("node lost, another added", times, folder, time.monotonic() - started, other.seconds)
 
 
 def test_trials_of_two_workers_that_end_in_any_way_leave_nothing(cluster, sweep_of):

@@ -57,12 +57,12 @@ def states(store: fs.FileSystem, root: str) -> set[str]:
     return {info.path for info in found if info.base_name == "SHA256SUMS"}
 
 
-def test_a_sweep_outlives_the_disk_of_its_driver(sweep_of: Sweeps, undisturbed, bucket, tmp_path, count, note):
+def test_a_sweep_outlives_the_disk_of_its_driver(sweep_of: Sweeps, usual, bucket, tmp_path, count, note):
     store, root = fs.FileSystem.from_uri(bucket)
     root, place = f"{root}/object_store", below(bucket, "object_store")
     lost = SweepStorage(place, "driver").folder.parent
-    mlflow = f"sqlite:///{tmp_path}/mlflow.db"
-    words = sweep_of.command("object_store", "--storage", bucket, tracking={"uri": mlflow})
+    mlflow, (other, changes) = f"sqlite:///{tmp_path}/mlflow.db", usual
+    words = sweep_of.command("object_store", "--storage", bucket, tracking={"uri": mlflow}, **changes)
     draw, kills, started = random.Random(3), count(1, 5), time.monotonic()
     for kill in range(kills):
         driver = sweep_of.launch([*words, *(["--resume"] if kill else [])])
@@ -85,8 +85,8 @@ def test_a_sweep_outlives_the_disk_of_its_driver(sweep_of: Sweeps, undisturbed, 
     fetched = tmp_path / "fetched" / "object_store"
     (fetched / "state").mkdir(parents=True)
     fs.copy_files(root, str(fetched), source_filesystem=store, destination_filesystem=fs.LocalFileSystem())
-    undisturbed.assert_equals(fetched, mlflow)
-    note("driver's machine lost, storage in S3", kills, fetched, time.monotonic() - started, undisturbed.seconds)
+    other.assert_equals(fetched, mlflow)
+    note("driver's machine lost, storage in S3", kills, fetched, time.monotonic() - started, other.seconds)
 
     drawn = subprocess.run(
         [sys.executable, "-m", "analysis", "--sweep", place, "--out", str(tmp_path / "report")],

@@ -129,7 +129,7 @@ def test_noted_scores_are_sent_in_time_a_run_a_call_and_at_the_end_at_the_latest
     monkeypatch.setattr(tracking, "_NOTED_SHARE", 1e-6)
     tracker.note_scores(first, [("score", 0.5, 10, 1)])
     assert curve(tracker, first, "score") == [(10, 0.5)]  # at once: nothing was sent before
-    for step in (20, 30):
+    for step in (20, 30, 30):  # a trial that was killed tells its saved standing again
         tracker.note_scores(first, [("score", step / 100, step, step), ("loss", 1.0, step, step)])
         tracker.note_scores(second, [("score", 0.7, step, step)])
     assert curve(tracker, first, "score") == [(10, 0.5)]
