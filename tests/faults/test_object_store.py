@@ -65,7 +65,7 @@ def test_a_sweep_outlives_the_disk_of_its_driver(sweep_of: Sweeps, usual, bucket
     words = sweep_of.command("object_store", "--storage", bucket, tracking={"uri": mlflow}, **changes)
     draw, kills, started = random.Random(3), count(1, 5), time.monotonic()
     for kill in range(kills):
-        driver = sweep_of.launch([*words, *(["--resume"] if kill else [])])
+        driver = sweep_of.launch([*words, *(["--resume"] if kill else [])], cwd=tmp_path)
         known, more = states(store, root), draw.randint(2, 8)
         enough = wait_for(lambda known=known, more=more: len(states(store, root) - known) >= more, driver)
         assert enough, driver.communicate()
@@ -75,7 +75,7 @@ def test_a_sweep_outlives_the_disk_of_its_driver(sweep_of: Sweeps, usual, bucket
         assert trials
         assert not psutil.wait_procs(trials, timeout=20)[1]
         shutil.rmtree(lost)
-    done = subprocess.run([*words, "--resume"], capture_output=True, text=True, timeout=600)
+    done = subprocess.run([*words, "--resume"], capture_output=True, text=True, timeout=600, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"best sparse checkpoint: {below(place, 'checkpoints/0')[:40]}" in done.stdout
     assert "testing" not in done.stdout + done.stderr
