@@ -11,10 +11,9 @@ import pyarrow.parquet as pq
 
 from spd_ray.config import Timeline
 from spd_ray.ledger import ENDED, Ledger
-from spd_ray.records import TrialRecord
+from spd_ray.records import TrialRecord, steps_folder
 from spd_ray.storage import SweepStorage
 from spd_ray.tracking import Score, Tracker
-from spd_ray.trial import steps_folder
 from spd_ray.watching import begin_run, end_run
 
 

@@ -180,9 +180,14 @@ def _write_table(table: pa.Table, path: Path) -> None:
         raise
 
 
+def steps_folder(sweep_folder: Path, trial_id: str) -> Path:
+    """Where a trial's step records are."""
+    return sweep_folder / "steps" / f"trial={trial_id}"
+
+
 def step_part(sweep_folder: Path, trial_id: str, first_step: int, last_step: int) -> Path:
     """Where the steps [first_step, last_step) of a trial go; the same range always has the same name."""
-    return sweep_folder / "steps" / f"trial={trial_id}" / f"{first_step:08d}-{last_step:08d}.parquet"
+    return steps_folder(sweep_folder, trial_id) / f"{first_step:08d}-{last_step:08d}.parquet"
 
 
 def compact_steps(sweep_folder: Path, trial_id: str) -> None:
@@ -190,8 +195,8 @@ def compact_steps(sweep_folder: Path, trial_id: str) -> None:
 
     The whole appears by one rename, and only then the parts go. Parts that overlap or leave a gap stay as they are.
     """
-    folder = (sweep_folder / "steps" / f"trial={trial_id}").glob("[0-9]*-[0-9]*.parquet")
-    spans = {part: tuple(map(int, part.stem.split("-"))) for part in sorted(folder)}
+    parts = steps_folder(sweep_folder, trial_id).glob("[0-9]*-[0-9]*.parquet")
+    spans = {part: tuple(map(int, part.stem.split("-"))) for part in sorted(parts)}
     kept: list[Path] = []
     for part in sorted(spans, key=lambda one: (spans[one][0], -spans[one][1])):
         if not kept or spans[part][1] > spans[kept[-1]][1]:  # else it lies within the one before

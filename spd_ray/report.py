@@ -12,12 +12,11 @@ from analysis.tables import read_tables
 from spd_ray.checkpoint import Verification
 from spd_ray.config import Timeline
 from spd_ray.ledger import Ledger
-from spd_ray.records import TrialRecord
+from spd_ray.records import TrialRecord, steps_folder
 from spd_ray.spec import SweepSpec
 from spd_ray.storage import SweepStorage
 from spd_ray.teacher import Teacher
 from spd_ray.tracking import Tracker
-from spd_ray.trial import steps_folder
 
 
 def teacher_line(teacher: Teacher) -> str:

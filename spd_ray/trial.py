@@ -92,16 +92,11 @@ def checkpoint_folder(sweep_folder: Path, trial_id: str, rung: float | None = No
     return sweep_folder / "checkpoints" / (trial_id if rung is None else f"{trial_id}-sparsity-{rung:g}")
 
 
-def steps_folder(sweep_folder: Path, trial_id: str) -> Path:
-    """Where a trial's step records are."""
-    return records.step_part(sweep_folder, trial_id, 0, 0).parent
-
-
 def remove_unfinished(sweep_folder: Path, trial_id: str) -> None:
     """Delete what an earlier process of the trial was writing when it was killed."""
     for folder in (sweep_folder / "checkpoints").glob(f".{trial_id}-*"):
         shutil.rmtree(folder)
-    for file in steps_folder(sweep_folder, trial_id).glob(".*.tmp"):
+    for file in records.steps_folder(sweep_folder, trial_id).glob(".*.tmp"):
         file.unlink()
 
 
@@ -116,7 +111,7 @@ class TrialRunner:
         self.storage = SweepStorage(order.place, f"{order.trial_id}-rank-{engine.rank()}")
         self.storage.clear_copy()
         self._state_folder = state_folder(self.storage.folder, order.trial_id)
-        self._steps_folder = steps_folder(self.storage.folder, order.trial_id)
+        self._steps_folder = records.steps_folder(self.storage.folder, order.trial_id)
         self.storage.fetch(self._state_folder)
         if engine.rank() == 0:
             remove_unfinished(self.storage.folder, order.trial_id)

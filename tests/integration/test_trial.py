@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from spd_ray.config import MethodConfig, TrialConfig
-from spd_ray.trial import TrialOrder, TrialRunner, state_folder, steps_folder
+from spd_ray.records import steps_folder
+from spd_ray.trial import TrialOrder, TrialRunner, state_folder
 from tests.integration.test_trainer import SHORT
 
 
