@@ -36,7 +36,7 @@ from spd_ray.data import EncodedSplit, EncodedTask, epoch_batches
 from spd_ray.masks import magnitude_mask
 from spd_ray.tasks import TASKS
 from spd_ray.teacher import Teacher
-from spd_ray.trainer import batches_from, draw_at, prepare, training_step
+from spd_ray.trainer import SpdRun, batches_from, draw_at, prepare, training_step
 
 PADDED_LENGTH = 128
 SPARSITY = 0.5
@@ -155,14 +155,23 @@ def plain_steps(teacher: PreTrainedModel, train: EncodedSplit, method: MethodCon
         yield loss.item()
 
 
-def our_steps(teacher: Teacher, method: MethodConfig, precision: str, seed: int) -> Iterator[float]:
-    """A trial's training steps; each `next` is one step and gives its loss."""
-    task, model, settings = TaskConfig(name="rte"), ModelConfig(), TeacherConfig()
-    engine = EngineConfig.model_validate({"precision": precision})
-    run = prepare(
-        TrialConfig(task=task, model=model, teacher=settings, method=method, engine=engine, seed=seed), teacher
+def our_run(teacher: Teacher, method: MethodConfig, precision: str, seed: int, **task: Any) -> SpdRun:
+    """A trial made ready, half of its student pruned."""
+    config = TrialConfig(
+        task=TaskConfig(name="rte", **task),
+        model=ModelConfig(),
+        teacher=TeacherConfig(),
+        method=method,
+        engine=EngineConfig.model_validate({"precision": precision}),
+        seed=seed,
     )
+    run = prepare(config, teacher)
     surgery.prune(run.model, SPARSITY)
+    return run
+
+
+def steps_of(run: SpdRun) -> Iterator[float]:
+    """The training steps of `run`; each `next` is one step and gives its loss."""
     for step, parts in enumerate(batches_from(run, 0)):
         yield training_step(run, step, parts, SPARSITY).value
 
@@ -176,7 +185,7 @@ def seconds_a_step(steps: Iterator[float], count: int) -> float:
 
 def loops(teacher: Teacher, precision: str, method: MethodConfig) -> tuple[Iterator[float], Iterator[float]]:
     """The plain loop and ours, from the same weights over the same batches."""
-    return plain_steps(teacher.model, teacher.data.train, method, 0), our_steps(teacher, method, precision, 0)
+    return plain_steps(teacher.model, teacher.data.train, method, 0), steps_of(our_run(teacher, method, precision, 0))
 
 
 def compare(loops: Sequence[Iterator[float]], block: int, blocks: int) -> list[list[float]]:

@@ -26,6 +26,11 @@ def cache_root() -> Path:
     return Path(os.environ.get("SPD_RAY_CACHE", "~/.cache/spd_ray")).expanduser()
 
 
+def folder_of(kind: str, key: str) -> Path:
+    """Where the entry is, if it has been built."""
+    return cache_root() / kind / key
+
+
 def content_key(parts: dict[str, Any]) -> str:
     """The first 16 hex digits of the SHA-256 of `parts` as canonical JSON."""
     canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
@@ -95,7 +100,7 @@ def build_once(kind: str, key: str, build: Callable[[Path], None]) -> Path:
     same key meanwhile wait for the one that builds. If `build` raises, nothing is kept. Raises UserError where the
     cache takes nothing more.
     """
-    folder = cache_root() / kind / key
+    folder = folder_of(kind, key)
     if folder.is_dir():
         return folder
     try:
@@ -103,6 +108,8 @@ def build_once(kind: str, key: str, build: Callable[[Path], None]) -> Path:
         with FileLock(f"{folder}.lock"):
             if folder.is_dir():
                 return folder
+            for left_by_a_killed_process in folder.parent.glob(f".{key}-*"):
+                shutil.rmtree(left_by_a_killed_process)
             with whole_folder(folder) as building:
                 build(building)
     except Exception as error:

@@ -120,9 +120,10 @@ def _source(config: TrialConfig, teacher: Teacher) -> PreTrainedModel:
 def _known(
     config: TrialConfig, teacher: Teacher, model: PreTrainedModel, layers: Sequence[surgery.GraftedLayer]
 ) -> RecordedTeacher | LiveTeacher | None:
-    """The teacher's outputs: recorded if they fit into memory, else computed by the model itself under r = 0...0.
+    """The teacher's outputs: recorded if there is room, else computed by the model itself under r = 0...0.
 
-    A student that is trained whole has embeddings of its own: there f^T is a model beside it.
+    Ranks of ZeRO 3 compute together, so none may record a file alone. A student that is trained whole has embeddings
+    of its own: there f^T is a model beside it.
     """
     method = config.method
     distils = any(one.distils for one in method.objectives)
@@ -138,7 +139,7 @@ def _known(
     data, needs = teacher.data, objective.Needs.of(method, len(layers))
     maps = method.objective.attention_maps
     key = (str(teacher.folder), data.fingerprint, config.engine.precision, maps, method.student.depth, needs)
-    recorded = recorded_teacher(live, data.train, needs, key)
+    recorded = recorded_teacher(live, data.train, needs, key, mapped=config.engine.zero_stage < 3)
     return recorded or (live if distils else None)
 
 

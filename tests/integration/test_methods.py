@@ -1,13 +1,14 @@
 """Every method by name on a real engine: its parts do what its file says, and its student is what the record says."""
 
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
-from spd_ray import surgery
-from spd_ray.activations import LiveTeacher, RecordedTeacher, record
+from spd_ray import activations, surgery
+from spd_ray.activations import LiveTeacher, RecordedTeacher, in_memory, record
 from spd_ray.checkpoint import count_zeros, export_student, load_checkpoint, verify_checkpoint
 from spd_ray.config import EngineConfig, MethodConfig, TrialConfig
 from spd_ray.data import make_batch
@@ -133,7 +134,7 @@ def test_recorded_and_live_teachers_give_the_same_terms(run_of, name):
         model = surgery.teacher_in_blocks(run.teacher.model, run.config.method.student, "scores")
     live = LiveTeacher(model, surgery.grafted_layers(model))
     needs = Needs.of(run.config.method, len(run.layers))
-    recorded = record(live, train, needs)
+    recorded = record(partial(in_memory, model), live, train, needs)
     assert isinstance(run.known, RecordedTeacher)
     batch = make_batch(train, np.arange(8), "cpu")
     ours, theirs = recorded.outputs(batch), live.outputs(batch)
@@ -149,6 +150,37 @@ def test_recorded_and_live_teachers_give_the_same_terms(run_of, name):
     object.__setattr__(run, "known", live)
     for name_, value in loss_terms(run, batch, 0, draw).items():
         assert terms[name_].item() == pytest.approx(value.item(), rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize(("name", "precision"), [("spd", "fp32"), ("spd", "bf16"), ("minilm", "fp16")])
+def test_a_teacher_too_large_for_memory_is_read_from_files_that_are_written_once(
+    run_of, tmp_path, monkeypatch, name, precision
+):
+    engine = EngineConfig.model_validate({"precision": precision})
+
+    def curve():
+        run = run_of(name, engine)
+        assert isinstance(run.known, RecordedTeacher)
+        return [record.value for record in itertools.islice(train_spd(run), 6)]
+
+    def files():
+        return {file.name: file.stat().st_ino for file in tmp_path.glob("activations/*/*.bin")}
+
+    expected = curve()
+    monkeypatch.setattr(activations, "MEMORY_LIMIT_BYTES", 0)
+    monkeypatch.setenv("SPD_RAY_CACHE", str(tmp_path))
+    assert curve() == expected
+    written = files()
+    assert curve() == expected
+    assert files() == written
+    assert written
+
+
+def test_a_teacher_too_large_for_memory_and_disk_is_computed_in_every_step(run_of, tmp_path, monkeypatch):
+    monkeypatch.setattr(activations, "MEMORY_LIMIT_BYTES", 0)
+    monkeypatch.setattr(activations, "SHARE_OF_FREE_DISK", 0.0)
+    monkeypatch.setenv("SPD_RAY_CACHE", str(tmp_path))
+    assert isinstance(run_of("spd").known, LiveTeacher)
 
 
 def test_a_student_that_is_trained_whole_learns_without_the_teachers_layers(run_of):

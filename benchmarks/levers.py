@@ -1,0 +1,96 @@
+"""What single levers of the step are worth: `python -m benchmarks.levers`.
+
+A trial's steps as they are, and with one thing changed, from the same weights over the same batches and draws,
+in one process, in turn; medians over the blocks, and the ratio to the unchanged step block by block. What the first
+step takes longer than the others (recording, compiling) is beside it.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.step import LENGTH_DECILES, SHAPES, compare, our_run, random_task, random_teacher, steps_of
+from spd_ray import activations
+from spd_ray.config import MethodConfig
+from spd_ray.teacher import Teacher
+from spd_ray.trainer import SpdRun
+
+
+def compiled(run: SpdRun) -> None:
+    """torch.compile of each layer, once for all lengths."""
+    for layer in run.layers:
+        for one in (layer.student, *layer.teacher):
+            one.compile(dynamic=True)
+
+
+@dataclass(frozen=True)
+class Variant:
+    memory: int = activations.MEMORY_LIMIT_BYTES
+    disk: float = activations.SHARE_OF_FREE_DISK
+    task: dict[str, str] = field(default_factory=dict)
+    change: Callable[[SpdRun], None] = lambda run: None
+
+
+VARIANTS = {
+    "as trials run": Variant(),
+    "teacher's outputs from mapped files": Variant(memory=0),
+    "teacher computed in every step": Variant(memory=0, disk=0.0),
+    "the same, all padded to 128": Variant(task={"padding": "max_length"}),
+    "layers compiled": Variant(change=compiled),
+}
+
+
+def started(
+    variant: Variant, teacher: Teacher, method: MethodConfig, precision: str, cache: str
+) -> tuple[Iterator[float], float]:
+    """The variant's steps after the first, and the seconds until then."""
+    begun = time.perf_counter()
+    os.environ["SPD_RAY_CACHE"] = tempfile.mkdtemp(dir=cache)
+    activations.MEMORY_LIMIT_BYTES, activations.SHARE_OF_FREE_DISK = variant.memory, variant.disk
+    run = our_run(teacher, method, precision, 0, **variant.task)
+    variant.change(run)
+    steps = steps_of(run)
+    next(steps)
+    return steps, time.perf_counter() - begun
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shape", choices=SHAPES, default="small")
+    parser.add_argument("--lengths", choices=LENGTH_DECILES, nargs="+", default=list(LENGTH_DECILES))
+    parser.add_argument("--precision", choices=["fp32", "bf16", "fp16"], default="fp32")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--block", type=int, default=4, help="steps a block")
+    parser.add_argument("--blocks", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    method = MethodConfig(batch_size=options.batch_size, dropout=0.1)
+    for lengths_of in options.lengths:
+        teacher = random_teacher(SHAPES[options.shape], random_task(lengths_of, np.random.default_rng(0)))
+        with tempfile.TemporaryDirectory() as cache:
+            ready = [started(variant, teacher, method, options.precision, cache) for variant in VARIANTS.values()]
+            times = compare([steps for steps, _ in ready], options.block, options.blocks)
+        table = Table(
+            "step", "ms", "over the unchanged one (smallest to largest)", "s until the first step is done",
+            title=f"{options.shape}, {lengths_of}, {options.precision}, batch {options.batch_size}, "
+            f"{options.threads} thread(s), torch {torch.__version__}",
+        )  # fmt: skip
+        for name, mine, (_, first) in zip(VARIANTS, times, ready, strict=True):
+            ratios = [one / other for one, other in zip(mine, times[0], strict=True)]
+            spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+            table.add_row(name, f"{statistics.median(mine) * 1e3:.1f}", spread, f"{first:.1f}")
+        Console(width=130).print(table)
+
+
+if __name__ == "__main__":
+    main()
