@@ -43,7 +43,7 @@ def tune_alone(spec: SweepSpec, folder: Path, trials: int) -> list[float]:
     """When each of `trials` trials ended that Tune ran with four actors, and nothing else."""
     ends, given = Ends(), iter(range(trials))
     ledger: Any = SimpleNamespace(next_due=lambda: next(given, None))
-    start_ray(spec, None)
+    start_ray(None)
     tune.Tuner(
         tune.with_resources(Nothing, {"CPU": 0.25}),
         tune_config=tune.TuneConfig(search_alg=LedgerSearcher(ledger, lambda number: {"n": number}), num_samples=-1,

@@ -82,11 +82,9 @@ def joined(address: str | None) -> Iterator[None]:
         socket.create_connection((host, int(port)), timeout=5).close()
     import ray
 
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "CRITICAL"}
-    if address:
-        ray.init(address=address, **quiet)
-    else:
-        ray.init(address="local", include_dashboard=False, **quiet)
+    from spd_ray.joining import join_ray
+
+    join_ray(address, "CRITICAL")
     try:
         yield
     finally:

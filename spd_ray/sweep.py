@@ -20,6 +20,7 @@ from spd_ray.config import Timeline, TrialConfig
 from spd_ray.display import SweepDisplay
 from spd_ray.errors import UserError, run_main, storage_refusal
 from spd_ray.guarding import StorageGuard
+from spd_ray.joining import join_ray
 from spd_ray.ledger import Ledger
 from spd_ray.methods import METHODS
 from spd_ray.opening import go_on_command, open_sweep, place_of, resume_command
@@ -131,7 +132,7 @@ def run_sweep(spec: SweepSpec, storage: SweepStorage, command: str, address: str
     tracker = Tracker.open(spec, folder)
     storage.send_files()  # the parent run's id, before it has a child
     fill_in(ledger, tracker, storage, len(teacher.data.train))
-    start_ray(spec, address)
+    start_ray(address)
     try:
         with SweepDisplay(ledger, console) as display:
             watcher = SweepWatcher(ledger, tracker, display, storage)
@@ -153,16 +154,12 @@ def run_sweep(spec: SweepSpec, storage: SweepStorage, command: str, address: str
         storage.send_files()
 
 
-def start_ray(spec: SweepSpec, address: str | None) -> None:
-    """Join the cluster at `address`, or start one of this machine alone, which ends with the driver."""
+def start_ray(address: str | None) -> None:
+    """Join the cluster at `address`, or start one of this machine alone, with the sweep's own display."""
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
-    if address:
-        ray.init(address=address, **quiet)
-    else:
-        ray.init(address="local", include_dashboard=False, **quiet)
+    join_ray(address, "ERROR")
 
 
 def concurrent_trials(spec: SweepSpec) -> int:

@@ -89,3 +89,18 @@ def test_a_cluster_that_is_not_there_and_a_bad_storage_are_two_lines(environment
     assert "refused" in lines["ray"]
     assert lines["storage"].startswith("failed")
     assert errors == ""
+
+
+def test_what_this_machine_starts_for_itself_listens_on_loopback_only():
+    script = """
+import psutil
+from spd_ray.nodes import joined
+
+with joined(None):
+    me = psutil.Process()
+    sockets = [s for one in [me, *me.children(recursive=True)] for s in one.net_connections("tcp")]
+    listening = {s.laddr.ip.removeprefix("::ffff:") for s in sockets if s.status == "LISTEN"}
+print(*listening)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=90)
+    assert done.stdout.split() == ["127.0.0.1"], (done.stdout, done.stderr)

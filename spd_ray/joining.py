@@ -1,0 +1,20 @@
+"""The Ray cluster to run on: one that is there, or one of this machine alone."""
+
+import os
+
+import ray
+from ray._private import ray_constants
+
+
+def join_ray(address: str | None, logging_level: str) -> None:
+    """Join the cluster at `address`, or start one of this machine alone, which ends with this process.
+
+    The latter's servers listen on the loopback interface only. Ray does so by itself on macOS and Windows, and
+    elsewhere under a switch that it reads when it is imported: hence both settings.
+    """
+    if address is None:
+        os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
+        ray_constants.ENABLE_RAY_CLUSTER = False
+        ray.init("local", include_dashboard=False, log_to_driver=False, logging_level=logging_level)
+    else:
+        ray.init(address, log_to_driver=False, logging_level=logging_level)
