@@ -1,23 +1,33 @@
-"""Bytes a trained parameter by precision, ZeRO stage and ranks: `python -m benchmarks.memory`.
+"""Bytes a trained parameter by precision, ZeRO stage and ranks: `python -m benchmarks.memory`. Linux.
 
 Each case is a trial's engine over a BERT of bert-base's width, of random weights, in processes of its own (one a rank,
-gloo); resident memory is read before the engine and after two steps on a tiny batch. What two depths differ by,
-divided by what their trained parameters differ by, leaves out what does not grow with the model. Beside it the
-calculation, in bytes a trained parameter over N ranks:
+gloo): the largest resident memory over two steps on a tiny batch, less that before the engine. What two depths differ
+by, divided by what their trained parameters differ by, leaves out what does not grow with the model. glibc's allocator
+is told to give freed memory back: left to itself it keeps up to 7 bytes a parameter more. Beside it the calculation,
+in bytes a trained parameter over N ranks. What stays:
 
-- weights 4, or 2 in fp16 and bf16; gradients as wide, over N from ZeRO 2 on; over N both in ZeRO 3;
-- AdamW's two moments 8, and an fp32 master copy of 4 in fp16 and bf16 and wherever ZeRO partitions: over N from ZeRO 1;
+- weights of width w: 4, or 2 in fp16 and bf16; over N in ZeRO 3;
 - the grafted model's frozen teacher layers, as many parameters again: none in fp32, where they are the teacher's own,
-  2 in fp16 and bf16; over N in ZeRO 3, where fp32 has its own, too.
+  2 in fp16 and bf16; over N in ZeRO 3, where fp32 has its own, too;
+- masks 1;
+- AdamW's two moments 8, and an fp32 master copy of 4 in fp16 and bf16 and wherever ZeRO partitions: over N from ZeRO 1;
+- gradients w, over N from ZeRO 1;
+
+and the larger of what comes on top for a while:
+
+- in backward: from ZeRO 1 on the masked weights w and the bucket of gradients that are reduced; below, the gradients
+  take the place of the masked weights, and to reduce them over ranks takes a copy w;
+- in the optimizer's step: the gradients in fp32, 4 in fp16 and bf16, over N from ZeRO 1.
 """
 
 import argparse
 import itertools
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -30,17 +40,28 @@ from spd_ray.surgery import encoder_layers
 from spd_ray.trainer import batches_from, prepare, training_step
 
 CASES = list(itertools.product(("fp32", "bf16", "fp16"), (0, 1, 2, 3), (2,)))
+GIVES_BACK = {"MALLOC_MMAP_THRESHOLD_": "500000", "MALLOC_ARENA_MAX": "1"}
 DEPTHS = (1, 4)  # layers of bert-base's width, of 7 million trained parameters each
 
 
-def calculated(precision: str, stage: int, ranks: int) -> float:
-    """Bytes a trained parameter on one rank."""
+def calculated(parameters: int, precision: str, stage: int, ranks: int) -> float:
+    """Bytes on one rank for so many trained parameters."""
     width = 4 if precision == "fp32" else 2
-    master = 0 if precision == "fp32" and stage == 0 else 4
-    weights = width / (ranks if stage == 3 else 1)
-    gradients = width / (ranks if stage >= 2 else 1)
+    part = 1 / ranks if stage >= 1 else 1.0
+    weights = width * (part if stage == 3 else 1.0)
     frozen = 0.0 if precision == "fp32" and stage < 3 else weights
-    return weights + gradients + frozen + (master + 8) / (ranks if stage >= 1 else 1)
+    master = 0 if precision == "fp32" and stage == 0 else 4
+    stays = weights + frozen + 1 + (master + 8 + width) * part
+    bucket = min(1.0, engines.BUCKET_ELEMENTS / parameters)
+    backward = width * (1 + bucket) if stage >= 1 else width * (ranks > 1)
+    step = 0.0 if precision == "fp32" else 4 * part
+    return parameters * (stays + max(backward, step))
+
+
+def peak_bytes() -> int:
+    """The largest resident size since it was started anew."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
 
 
 def measure(layers: int, precision: str, stage: int, rank: int, ranks: int, port: int) -> tuple[int, int]:
@@ -54,12 +75,12 @@ def measure(layers: int, precision: str, stage: int, rank: int, ranks: int, port
         engine=EngineConfig.model_validate({"precision": precision, "zero_stage": stage}),
     )  # fmt: skip
     trained = sum(p.numel() for p in encoder_layers(teacher.model).parameters())
-    process = psutil.Process()
-    before = process.memory_info().rss
+    Path("/proc/self/clear_refs").write_text("5")  # Linux: the largest resident size starts anew
+    before = peak_bytes()
     run = prepare(config, teacher)
     for step, parts in itertools.islice(enumerate(batches_from(run, 0)), 2):
         training_step(run, step, parts, 0.0)
-    return process.memory_info().rss - before, trained
+    return peak_bytes() - before, trained
 
 
 def measured(layers: int, precision: str, stage: int, ranks: int) -> tuple[float, int]:
@@ -67,7 +88,13 @@ def measured(layers: int, precision: str, stage: int, ranks: int) -> tuple[float
     case = (layers, precision, stage, ranks, free_port())
     words = [sys.executable, "-m", "benchmarks.memory", "--case", *map(str, case)]
     others = [
-        subprocess.Popen([*words, str(rank)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        subprocess.Popen(
+            [*words, str(rank)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=os.environ | GIVES_BACK,
+        )
         for rank in range(ranks)
     ]
     found = [[int(number) for number in other.communicate()[0].splitlines()[-1].split()] for other in others]
@@ -86,7 +113,8 @@ def main() -> None:
     for precision, stage, ranks in CASES:
         (less, fewer), (more, many) = (measured(layers, precision, stage, ranks) for layers in DEPTHS)
         found = (more - less) / (many - fewer)
-        table.add_row(precision, str(stage), str(ranks), f"{found:.1f}", f"{calculated(precision, stage, ranks):.1f}")
+        due = (calculated(many, precision, stage, ranks) - calculated(fewer, precision, stage, ranks)) / (many - fewer)
+        table.add_row(precision, str(stage), str(ranks), f"{found:.1f}", f"{due:.1f}")
     Console().print(table)
 
 

@@ -27,7 +27,14 @@ from spd_ray.surgery import masked_linears
 logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-ZERO_3 = {"stage3_param_persistence_threshold": 0, "stage3_prefetch_bucket_size": 0}  # each draw is another graph
+BUCKET_ELEMENTS = 2**24  # of ZeRO's buffer for gradients; DeepSpeed's own of 5e8 is larger than the models here
+ZERO_3 = {  # each draw is another graph; weights that were gathered go when their layer has run
+    "stage3_param_persistence_threshold": 0,
+    "stage3_prefetch_bucket_size": 0,
+    "stage3_max_live_parameters": 0,
+    "stage3_max_reuse_distance": 0,
+}
+LINEAR = torch.nn.functional.linear
 LOOPBACK = "127.0.0.1"
 ADAM_BETAS = (0.9, 0.999)
 REWEIGHTING_EPSILON = 1e-2  # of the reweighted L1 norm: the penalty of a weight w is l1 / (|w| + this)
@@ -131,12 +138,13 @@ def make_engine(
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
     groups = [{"prunable": False, "l1": 0.0, **group} for group in groups if group["params"]]
-    optimizer = ProximalAdamW(groups, lr=0.0, betas=ADAM_BETAS, foreach=True)
+    optimizer = ProximalAdamW(groups, lr=0.0, betas=ADAM_BETAS, fused=True)
+    zero = {"stage": config.zero_stage, "reduce_bucket_size": max(BUCKET_ELEMENTS, *(p.numel() for p in trained))}
     settings: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": math.ceil(batch_size / world_size() / config.gradient_accumulation_steps),
         "gradient_accumulation_steps": config.gradient_accumulation_steps,
         "gradient_clipping": clip_norm,
-        "zero_optimization": {"stage": config.zero_stage, **(ZERO_3 if config.zero_stage == 3 else {})},
+        "zero_optimization": zero | (ZERO_3 if config.zero_stage == 3 else {}),
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 2**31,
     }
@@ -150,6 +158,7 @@ def make_engine(
             "loss_scale_window": config.loss_scale_window,
             "hysteresis": 1,
         }
+    torch.nn.functional.linear = LINEAR  # an earlier engine of ZeRO 3 leaves its own behind: other last bits
     engine, *_ = deepspeed.initialize(
         model=model.to(device()), optimizer=optimizer, config=settings, dist_init_required=False
     )

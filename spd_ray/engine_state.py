@@ -143,7 +143,7 @@ def _make_moments(engine: DeepSpeedEngine, steps: float) -> None:
         stepped = engine.optimizer.fp32_partitioned_groups_flat
     for parameter in stepped:
         moments = {moment: torch.zeros_like(parameter) for moment in MOMENTS}
-        base.state[parameter] = {"step": torch.tensor(steps), **moments}
+        base.state[parameter] = {"step": torch.tensor(steps, device=parameter.device), **moments}
 
 
 def _link_moments(engine: DeepSpeedEngine) -> None:

@@ -152,10 +152,15 @@ def states(folder: Path) -> set[str]:
 
 def wait_for_saves(folder: Path, number: int, driver: psutil.Popen) -> bool:
     """Wait until trials have saved `number` more states; whether they did before `driver` ended."""
-    known, new = states(folder), set()
+    return wait_for_more(lambda: states(folder), number, driver)
+
+
+def wait_for_more(found: Callable[[], set[str]], number: int, driver: psutil.Popen) -> bool:
+    """Wait until `number` more have been found, also of those that go again; whether before `driver` ended."""
+    known, new = found(), set()
 
     def enough() -> bool:
-        new.update(states(folder) - known)
+        new.update(found() - known)
         return len(new) >= number
 
     return wait_for(enough, driver)

@@ -17,7 +17,7 @@ from pyarrow import fs
 
 from spd_ray.network import below, free_port
 from spd_ray.storage import SweepStorage
-from tests.sweeps import Sweeps, trial_processes, wait_for
+from tests.sweeps import Sweeps, trial_processes, wait_for, wait_for_more
 
 REGION = "us-west-2"
 OF_A_SWEEP = {"trials.parquet", "study.journal", "sweep.yaml", "mlflow_sweep_id", "checkpoints", "steps", "state"}
@@ -66,9 +66,7 @@ def test_a_sweep_outlives_the_disk_of_its_driver(sweep_of: Sweeps, usual, bucket
     draw, kills, started = random.Random(3), count(1, 5), time.monotonic()
     for kill in range(kills):
         driver = sweep_of.launch([*words, *(["--resume"] if kill else [])], cwd=tmp_path)
-        known, more = states(store, root), draw.randint(2, 8)
-        enough = wait_for(lambda known=known, more=more: len(states(store, root) - known) >= more, driver)
-        assert enough, driver.communicate()
+        assert wait_for_more(lambda: states(store, root), draw.randint(2, 8), driver), driver.communicate()
         trials = trial_processes(driver)
         driver.kill()
         driver.communicate()
