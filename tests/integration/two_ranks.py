@@ -9,7 +9,7 @@ import torch
 
 from spd_ray import engine
 from spd_ray.config import EngineConfig, MethodConfig, ModelConfig, TaskConfig, TeacherConfig, TrialConfig
-from spd_ray.engine_state import load_state, save_state
+from spd_ray.engine_state import load_state, save_state, whole_parameters
 from spd_ray.surgery import extract_student, masked_linears
 from spd_ray.teacher import load_teacher
 from spd_ray.trainer import SpdRun, prepare, train_spd
@@ -43,7 +43,8 @@ def measure(settings: dict[str, Any], combinations: list[tuple[str, int]], folde
         name = f"{precision}-{stage}"
         run = run_of(settings, precision, stage)
         whole = curve(run)
-        student = extract_student(run.model)
+        with whole_parameters(run.engine):
+            student = extract_student(run.model)
         masks = [int(linear.mask.sum()) for _, linear in masked_linears(run.model)]
         first = run_of(settings, precision, stage)
         part = curve(first, until=8)
