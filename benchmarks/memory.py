@@ -39,7 +39,8 @@ from spd_ray.network import free_port
 from spd_ray.surgery import encoder_layers
 from spd_ray.trainer import batches_from, prepare, training_step
 
-CASES = list(itertools.product(("fp32", "bf16", "fp16"), (0, 1, 2, 3), (2,)))
+PRECISIONS = ("fp32", "bf16", "fp16")
+RANKS = 2
 GIVES_BACK = {"MALLOC_MMAP_THRESHOLD_": "500000", "MALLOC_ARENA_MAX": "1"}
 DEPTHS = (1, 4)  # layers of bert-base's width, of 7 million trained parameters each
 
@@ -103,18 +104,21 @@ def measured(layers: int, precision: str, stage: int, ranks: int) -> tuple[float
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--precisions", choices=PRECISIONS, nargs="+", default=PRECISIONS)
     parser.add_argument("--case", nargs=6, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.case:
         layers, precision, stage, ranks, port, rank = options.case
         print(*measure(int(layers), precision, int(stage), int(rank), int(ranks), int(port)))
         return
-    table = Table("precision", "ZeRO", "ranks", "measured", "calculated", title="bytes a trained parameter, a rank")
-    for precision, stage, ranks in CASES:
-        (less, fewer), (more, many) = (measured(layers, precision, stage, ranks) for layers in DEPTHS)
-        found = (more - less) / (many - fewer)
-        due = (calculated(many, precision, stage, ranks) - calculated(fewer, precision, stage, ranks)) / (many - fewer)
-        table.add_row(precision, str(stage), str(ranks), f"{found:.1f}", f"{due:.1f}")
+    table = Table(
+        "precision", "ZeRO", "measured", "calculated", title="largest bytes a trained parameter, a rank of two"
+    )
+    for precision, stage in itertools.product(options.precisions, (0, 1, 2, 3)):
+        (less, fewer), (more, many) = (measured(layers, precision, stage, RANKS) for layers in DEPTHS)
+        least, most = (calculated(parameters, precision, stage, RANKS) for parameters in (fewer, many))
+        figures = ((found / (many - fewer)) for found in (more - less, most - least))
+        table.add_row(precision, str(stage), *(f"{figure:.1f}" for figure in figures))
     Console().print(table)
 
 

@@ -6,10 +6,11 @@ Shapes: K layers, B examples, L positions, H hidden size, A heads, d = H / A, C 
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
+
+from spd_ray.dropout import drop
 
 
 class LayerOutputs(NamedTuple):
@@ -46,7 +47,7 @@ def _recording_attention(kind: str) -> Any:
         scores = torch.matmul(query, key.transpose(2, 3)) * scale  # (B, A, L, L)
         masked = scores if attention_mask is None else scores + attention_mask
         probabilities = torch.softmax(masked, dim=-1)
-        dropped = F.dropout(probabilities, p=dropout, training=module.training)
+        dropped = drop(probabilities, dropout, module.training)
         context = torch.matmul(dropped, value).transpose(1, 2).contiguous()  # (B, L, A, d)
         maps = {"probabilities": probabilities, "scores": scores, "dropped": dropped}[kind]
         if spd_seen is not None:

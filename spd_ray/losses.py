@@ -19,13 +19,13 @@ def hidden_loss(student: Tensor, teacher: Tensor, tokens: Tensor) -> Tensor:
 
     Departs from: the public code's mean includes padding positions.
     """
-    return over_tokens((student.float() - teacher.float()).square().mean(dim=-1), tokens)
+    return over_tokens(F.mse_loss(student.float(), teacher.float(), reduction="none").mean(dim=-1), tokens)
 
 
 def attention_loss(student: Tensor, teacher: Tensor, tokens: Tensor) -> Tensor:
     """L_attn = MSE(A^T, A^S) over the pairs of real positions of (B, A, L, L) attention maps."""
     pairs = tokens.unsqueeze(2) & tokens.unsqueeze(1)  # (B, L, L)
-    squared = (student.float() - teacher.float()).square().mean(dim=1)  # (B, L, L)
+    squared = F.mse_loss(student.float(), teacher.float(), reduction="none").mean(dim=1)  # (B, L, L)
     return over_tokens(squared, pairs)
 
 

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from spd_ray.attention import ATTENTION_MAPS, LayerOutputs, ModelOutputs
 from spd_ray.config import StudentConfig
+from spd_ray.dropout import Dropout
 from spd_ray.errors import UserError
 from spd_ray.masks import global_magnitude_masks, magnitude_mask
 
@@ -174,9 +175,9 @@ def teacher_in_blocks(teacher: PreTrainedModel, student: StudentConfig, attentio
 
 
 def _set_dropout(layer: nn.Module, dropout: float) -> None:
-    for module in layer.modules():
+    for path, module in list(layer.named_modules()):
         if isinstance(module, nn.Dropout):
-            module.p = dropout
+            layer.set_submodule(path, Dropout(dropout))
         for name in DROPOUT_ATTRIBUTES:
             if isinstance(getattr(module, name, None), float):
                 setattr(module, name, dropout)
