@@ -3,9 +3,10 @@
 The plain loop: stock eager modules, every example padded to 128, a teacher forward in every step, masks
 multiplied into the weights in every step, PyTorch's AdamW. Ours: `spd_ray.trainer.training_step` as a trial
 runs it. Both start from the same weights, half of them pruned, see the same batches under the same draws, and run in
-one process, in turn; the table gives means over the steps and their ratio (in brackets over single blocks: a draw whose
-first layers are the teacher's is cheap, so take many steps), how many times fewer floating-point operations ours takes, what share of this machine's matrix-product ceiling it reaches (both over the
-steps that were timed), and how far the losses of the first block are apart, without dropout.
+one process, in turn. The table gives means over the steps and their ratio (in brackets the ratios of single blocks: a
+draw whose first layers are the teacher's is cheap, so take many steps), how many times fewer floating-point operations
+ours takes, what share of this machine's matrix-product ceiling it reaches (both over the steps that were timed), and
+how far the losses of the first block are apart, without dropout.
 
 The lengths are drawn from the deciles of GLUE's RTE (pairs) and CoLA (sentences); the tokens are random.
 """
