@@ -4,21 +4,27 @@ A step that overflows in fp16 is skipped by DeepSpeed: `applied_steps` counts th
 """
 
 import gc
+import io
 import logging
 import math
 import os
 import resource
 from collections.abc import Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from torch import nn
+from torch.utils import cpp_extension
 
 os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
 os.environ.setdefault("DEEPSPEED_LOG_LEVEL", "ERROR")
 
 import deepspeed
 from deepspeed.accelerator import get_accelerator
+from deepspeed.comm.torch import build_shm_op
 
 from spd_ray.config import EngineConfig
 from spd_ray.network import free_port, interface_of
@@ -76,7 +82,22 @@ def join_group(rank: int, size: int, head: str, port: int, own: str) -> None:
     os.environ.update({name: str(value) for name, value in group.items()})
     for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
         os.environ.setdefault(name, interface_of(own))
+    _load_shared_memory_op()
     deepspeed.init_distributed(verbose=False)
+
+
+def _load_shared_memory_op() -> None:
+    """Compile or load what DeepSpeed's ranks on CPUs of one machine talk by, one process at a time.
+
+    torch guards that by a file that a killed process leaves behind, and everybody after it would wait for ever.
+    """
+    builder = get_accelerator().create_op_builder("ShareMemCommBuilder")
+    if builder is None:
+        return
+    folder = Path(cpp_extension._get_build_directory(builder.name, verbose=False))
+    with FileLock(folder / "spd_ray.lock"), redirect_stdout(io.StringIO()):
+        (folder / "lock").unlink(missing_ok=True)
+        build_shm_op()
 
 
 def ensure_group() -> None:

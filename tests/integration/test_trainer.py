@@ -2,6 +2,8 @@
 
 import copy
 import itertools
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -226,3 +228,18 @@ def test_a_batch_in_parts_gives_the_curve_of_the_whole(run_of, precision, zero_s
     tolerance = TOLERANCE[precision]
     assert losses_of(parts) == pytest.approx(losses_of(whole), rel=tolerance, abs=tolerance)
     assert parts.step == whole.step == whole.timeline.t3
+
+
+def test_what_a_killed_process_left_while_it_compiled_stops_nobody():
+    script = """
+from pathlib import Path
+from spd_ray import engine
+from torch.utils import cpp_extension
+
+builder = engine.get_accelerator().create_op_builder("ShareMemCommBuilder")
+(Path(cpp_extension._get_build_directory(builder.name, verbose=False)) / "lock").touch()
+engine.ensure_group()
+print(engine.world_size())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.stdout.split()[-1] == "1", done.stderr
