@@ -40,6 +40,8 @@ BEST = (
 )
 SCORES = ("score", "train_score_now", "best_score", "sparsity", "budget")
 _SETTLE_SECONDS, _SETTLE_SHARE = 5.0, 0.1  # between what a store is sent; of the driver's time, at most
+_RAY_SAW_IT_DIE = "worker process has died"
+_RAY_COULD_NOT_SAY = "An unexpected internal error occurred"  # ends the traceback of a worker that died of it
 OUTCOMES: dict[str, Status] = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 
 
@@ -178,9 +180,17 @@ def _id(trial: Trial) -> str:
 
 
 def _reason(trial: Trial) -> str:
-    """The last line of the worker's traceback."""
     file = Path(trial.error_file) if trial.error_file else None
-    lines = file.read_text().strip().splitlines() if file and file.exists() else []
-    if not lines or "worker process has died" in lines[-1]:
+    return last_reason(file.read_text() if file and file.exists() else "")
+
+
+def last_reason(errors: str) -> str:
+    """The reason for the last failure in a trial's file of errors: the last line of the worker's traceback.
+
+    A process may have died before it could say, or in the middle of saying it: there is no memory for that, either.
+    """
+    _, _, last = errors.rpartition("Failure #")
+    lines = [line.strip() for line in last.splitlines() if line.strip() and not line.startswith(_RAY_COULD_NOT_SAY)]
+    if not lines or _RAY_SAW_IT_DIE in lines[-1]:
         return "the trial's process died: killed, or out of memory"
-    return lines[-1].strip()
+    return f"the trial's process died: {lines[-1]}" if _RAY_SAW_IT_DIE in last else lines[-1]

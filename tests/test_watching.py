@@ -14,7 +14,7 @@ from spd_ray.scheduling import LedgerSearcher
 from spd_ray.space import load_spec
 from spd_ray.storage import SweepStorage
 from spd_ray.study import create_study
-from spd_ray.watching import SweepWatcher, drop_students
+from spd_ray.watching import SweepWatcher, drop_students, last_reason
 
 SPACE = """\
 task: {name: rte}
@@ -66,6 +66,37 @@ def test_a_trial_that_tune_gives_up_with_retries_left_is_due_again(ledger: Ledge
     for trial_id in ledger.trials:
         ledger.end(trial_id, "finished", best_score=0.5, feasible=True)
     assert searcher.suggest("-") == Searcher.FINISHED
+
+
+DIED = "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: "
+HALF_SAID = """\
+Worker exits unexpectedly. Worker exits with an exit code None. Traceback (most recent call last):
+RuntimeError: DefaultCPUAllocator: can't allocate memory
+During handling of the above exception, another exception occurred:
+MemoryError: Unable to allocate internal buffer.
+An unexpected internal error occurred while the worker was executing a task.
+"""
+RAISED = """\
+ray::Trial.train() (pid=1)
+  File "trial.py", line 1, in advance
+ValueError: the loss is nan at step 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("failures", "reason"),
+    [
+        ([], "the trial's process died: killed, or out of memory"),
+        ([RAISED], "ValueError: the loss is nan at step 3"),
+        ([DIED + "End of file."], "the trial's process died: killed, or out of memory"),
+        ([DIED + HALF_SAID], "the trial's process died: MemoryError: Unable to allocate internal buffer."),
+        ([DIED + HALF_SAID, RAISED], "ValueError: the loss is nan at step 3"),
+        ([RAISED, DIED + "End of file."], "the trial's process died: killed, or out of memory"),
+    ],
+)
+def test_the_reason_is_the_last_thing_that_the_worker_said(failures: list[str], reason: str) -> None:
+    errors = "".join(f"Failure # {n} (occurred at noon)\n{text}\n" for n, text in enumerate(failures, 1))
+    assert last_reason(errors) == reason
 
 
 def test_lines_name_a_few_running_trials_and_a_table_the_best_that_ended(ledger: Ledger) -> None:
