@@ -1,11 +1,10 @@
 """What single levers of the step are worth: `python -m benchmarks.levers`.
 
 A trial's steps as they are, and with one thing changed, from the same weights over the same batches and draws,
-in one process, in turn; medians over the blocks, and the ratio to the unchanged step block by block. What the first
-step takes longer than the others (recording, compiling) is beside it.
+in one process, in turn; medians over the blocks, the ratio to the unchanged step block by block, and the seconds until
+the first step is done (recording, compiling).
 """
 
-import argparse
 import os
 import statistics
 import tempfile
@@ -18,7 +17,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.step import LENGTH_DECILES, SHAPES, compare, our_run, random_task, random_teacher, steps_of
+from benchmarks.step import SHAPES, compare, options_of, our_run, random_task, random_teacher, steps_of
 from spd_ray import activations
 from spd_ray.config import MethodConfig
 from spd_ray.teacher import Teacher
@@ -64,19 +63,11 @@ def started(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shape", choices=SHAPES, default="small")
-    parser.add_argument("--lengths", choices=LENGTH_DECILES, nargs="+", default=list(LENGTH_DECILES))
-    parser.add_argument("--precision", choices=["fp32", "bf16", "fp16"], default="fp32")
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--block", type=int, default=4, help="steps a block")
-    parser.add_argument("--blocks", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    method = MethodConfig(batch_size=options.batch_size, dropout=0.1)
+    options = options_of(__doc__, blocks=5)
+    method = MethodConfig(p0=options.p0, batch_size=options.batch_size, dropout=0.1)
     for lengths_of in options.lengths:
-        teacher = random_teacher(SHAPES[options.shape], random_task(lengths_of, np.random.default_rng(0)))
+        data = random_task(lengths_of, np.random.default_rng(0), options.examples)
+        teacher = random_teacher(SHAPES[options.shape], data)
         with tempfile.TemporaryDirectory() as cache:
             ready = [started(variant, teacher, method, options.precision, cache) for variant in VARIANTS.values()]
             times = compare([steps for steps, _ in ready], options.block, options.blocks)

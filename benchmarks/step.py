@@ -217,8 +217,9 @@ def ceiling(precision: str) -> float:
     return 2 * size**3 / min(seconds)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def options_of(description: str, blocks: int) -> argparse.Namespace:
+    """The command line of a benchmark of steps; torch takes its threads from it."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--shape", choices=SHAPES, default="small")
     parser.add_argument("--lengths", choices=LENGTH_DECILES, nargs="+", default=list(LENGTH_DECILES))
     parser.add_argument("--precision", choices=["fp32", "bf16", "fp16"], default="fp32", help="ours; plain is fp32")
@@ -226,10 +227,15 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--examples", type=int, default=EXAMPLES)
     parser.add_argument("--block", type=int, default=4, help="steps a block")
-    parser.add_argument("--blocks", type=int, default=12)
+    parser.add_argument("--blocks", type=int, default=blocks)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    return options
+
+
+def main() -> None:
+    options = options_of(__doc__, blocks=12)
     method = MethodConfig(p0=options.p0, batch_size=options.batch_size, dropout=0.1)
     limit = ceiling(options.precision)
     table = Table(

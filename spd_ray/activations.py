@@ -62,16 +62,20 @@ class Places:
         self.starts, self.pair_starts = ends - self.lengths, pair_ends - self.lengths.square()
         self.token_count, self.pair_count = int(ends[-1]), int(pair_ends[-1])
 
-    def of(self, indices: np.ndarray, length: int) -> tuple[Tensor, Tensor]:
-        """The places of the tokens (B * L) and of their pairs (B * L * L) of the examples at `indices`."""
+    def tokens(self, indices: np.ndarray, length: int) -> Tensor:
+        """The places of the tokens (B * L) of the examples at `indices`."""
         rows = torch.as_tensor(indices, device=self.lengths.device)
-        own, start, pair_start = (table[rows, None] for table in (self.lengths, self.starts, self.pair_starts))
+        own, start = (table[rows, None] for table in (self.lengths, self.starts))
+        column = torch.arange(length, device=rows.device)
+        return torch.where(column < own, start + column, self.token_count).flatten()
+
+    def pairs(self, indices: np.ndarray, length: int) -> Tensor:
+        """The places of the pairs of tokens (B * L * L) of the examples at `indices`."""
+        rows = torch.as_tensor(indices, device=self.lengths.device)
+        own, start = (table[rows, None, None] for table in (self.lengths, self.pair_starts))
         column = torch.arange(length, device=rows.device)
         row = column[:, None]
-        tokens = torch.where(column < own, start + column, self.token_count)
-        own, pair_start = own[:, None], pair_start[:, None]
-        pairs = torch.where((row < own) & (column < own), pair_start + row * own + column, self.pair_count)
-        return tokens.flatten(), pairs.flatten()
+        return torch.where((row < own) & (column < own), start + row * own + column, self.pair_count).flatten()
 
 
 @dataclass(frozen=True)
@@ -89,22 +93,21 @@ class RecordedTeacher:
     def outputs(self, batch: Batch) -> ModelOutputs:
         """The outputs for `batch`, zeros at padded positions; what is absent has no elements."""
         size, length = batch.tokens.shape
-        tokens, pairs = self.places.of(batch.indices, length)
+        tokens = self.places.tokens(batch.indices, length)
+
+        def states(table: Tensor) -> Tensor:  # (B, L, ...)
+            return table.index_select(0, tokens).unflatten(0, (size, length))
+
+        hidden = {k: states(table) for k, table in self.hidden.items()}
+        value = {k: states(table).transpose(1, 2) for k, table in self.value.items()}
+        attention = {}
+        if self.attention:
+            pairs = self.places.pairs(batch.indices, length)
+            for k, table in self.attention.items():
+                attention[k] = table.index_select(1, pairs).unflatten(1, (size, length, length)).transpose(0, 1)
         nothing = self.logits.new_empty(0)
-
-        def states(table: Tensor | None) -> Tensor:  # (B, L, ...)
-            return nothing if table is None else table.index_select(0, tokens).unflatten(0, (size, length))
-
-        def maps(table: Tensor | None) -> Tensor:
-            if table is None:
-                return nothing
-            return table.index_select(1, pairs).unflatten(1, (size, length, length)).transpose(0, 1)
-
-        def values(table: Tensor | None) -> Tensor:
-            return nothing if table is None else states(table).transpose(1, 2)
-
         layers = tuple(
-            LayerOutputs(states(self.hidden.get(k)), maps(self.attention.get(k)), values(self.value.get(k)))
+            LayerOutputs(hidden.get(k, nothing), attention.get(k, nothing), value.get(k, nothing))
             for k in range(self.blocks)
         )
         rows = torch.as_tensor(batch.indices, device=self.logits.device)
@@ -139,7 +142,8 @@ def record(allocate: Allocate, teacher: LiveTeacher, split: EncodedSplit, needs:
     for indices in eval_batches(split.lengths, BATCH_SIZE):
         batch = make_batch(split, indices, teacher.model.device)
         outputs = teacher.outputs(batch)
-        tokens, pairs = known.places.of(indices, batch.tokens.shape[1])
+        length = batch.tokens.shape[1]
+        tokens, pairs = known.places.tokens(indices, length), known.places.pairs(indices, length)
         known.logits[torch.as_tensor(indices, device=tokens.device)] = outputs.logits
         known.embeddings.index_copy_(0, tokens, outputs.embeddings.flatten(0, 1))
         for k, layer in enumerate(outputs.layers):

@@ -175,7 +175,7 @@ def teacher_in_blocks(teacher: PreTrainedModel, student: StudentConfig, attentio
 
 
 def _set_dropout(layer: nn.Module, dropout: float) -> None:
-    for path, module in list(layer.named_modules()):
+    for path, module in list(layer.named_modules(remove_duplicate=False)):
         if isinstance(module, nn.Dropout):
             layer.set_submodule(path, Dropout(dropout))
         for name in DROPOUT_ATTRIBUTES:
