@@ -63,7 +63,8 @@ def started(
 
 
 def main() -> None:
-    options = options_of(__doc__, blocks=5)
+    options = options_of(__doc__, blocks=5).parse_args()
+    torch.set_num_threads(options.threads)
     method = MethodConfig(p0=options.p0, batch_size=options.batch_size, dropout=0.1)
     for lengths_of in options.lengths:
         data = random_task(lengths_of, np.random.default_rng(0), options.examples)

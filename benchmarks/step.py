@@ -1,12 +1,13 @@
 """One SPD training step beside the plain loop that people write today: `python -m benchmarks.step`.
 
 The plain loop: stock eager modules, every example padded to 128, a teacher forward in every step, masks
-multiplied into the weights in every step, PyTorch's AdamW. Ours: `spd_ray.trainer.training_step` as a trial
-runs it. Both start from the same weights, half of them pruned, see the same batches under the same draws, and run in
-one process, in turn. The table gives means over the steps and their ratio (in brackets the ratios of single blocks: a
-draw whose first layers are the teacher's is cheap, so take many steps), how many times fewer floating-point operations
-ours takes, what share of this machine's matrix-product ceiling it reaches (both over the steps that were timed), and
-how far the losses of the first block are apart, without dropout.
+multiplied into the weights in every step, PyTorch's AdamW, autocast in 16 bits. Ours: `spd_ray.trainer.training_step`
+as a trial runs it. Both start from the same weights, half of them pruned, see the same batches under the same draws,
+and run in one process, in turn, on the first GPU if there is one. The table gives means over the steps and their
+ratio (in brackets the ratios of single blocks: a draw whose first layers are the teacher's is cheap, so take many
+steps), how many times fewer floating-point operations ours takes, what share of this machine's matrix-product ceiling
+it reaches (both over the steps that were timed), and how far the losses of the first block are apart, without
+dropout.
 
 The lengths are drawn from the deciles of GLUE's RTE (pairs) and CoLA (sentences); the tokens are random.
 """
@@ -77,7 +78,7 @@ def random_teacher(shape: tuple[int, int, int], data: EncodedTask) -> Teacher:
         )
     )
     return Teacher(
-        model=model.eval().requires_grad_(False),
+        model=model.eval().requires_grad_(False).to(engines.device()),
         tokenizer=BertTokenizerFast(),
         data=data,
         score=0.0,
@@ -110,8 +111,12 @@ def distillation(student: Any, teacher: Any, real: torch.Tensor) -> torch.Tensor
     return loss
 
 
-def plain_steps(teacher: PreTrainedModel, train: EncodedSplit, method: MethodConfig, seed: int) -> Iterator[float]:
+def plain_steps(
+    teacher: PreTrainedModel, train: EncodedSplit, method: MethodConfig, precision: str, seed: int
+) -> Iterator[float]:
     """The plain loop; each `next` is one step and gives its loss."""
+    device = engines.device()
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     grafted = copy.deepcopy(teacher).train()
     for module in grafted.modules():
         if isinstance(module, nn.Dropout):
@@ -132,25 +137,29 @@ def plain_steps(teacher: PreTrainedModel, train: EncodedSplit, method: MethodCon
     for step, rows in enumerate(itertools.chain.from_iterable(epochs)):
         ids = F.pad(train.input_ids[rows].long(), (0, PADDED_LENGTH - train.input_ids.shape[1]))
         real = torch.arange(PADDED_LENGTH) < torch.from_numpy(train.lengths[rows])[:, None]
-        inputs = {"input_ids": ids, "attention_mask": real.long()}
+        real = real.to(device)
+        inputs = {"input_ids": ids.to(device), "attention_mask": real.long()}
         optimizer.param_groups[0]["lr"] = timeline.learning_rate(step)
         for linear, mask in zip(linears, masks, strict=True):
             linear.weight.data.mul_(mask)
         drawn = draw_at(seed, step, timeline.replacing_probability(step), len(switches))
         for switch, is_student in zip(switches, drawn, strict=True):
             switch.grafted = is_student
-        with torch.no_grad():
-            t = teacher(**inputs, **maps)
-        s = grafted(**inputs, **maps)
-        loss = distillation(s, t, real)
+        with torch.autocast(device.type, engines.DTYPES[precision], enabled=precision != "fp32"):
+            with torch.no_grad():
+                t = teacher(**inputs, **maps)
+            s = grafted(**inputs, **maps)
+            loss = distillation(s, t, real)
         optimizer.zero_grad()
         if loss.requires_grad:
-            loss.backward()
-        for linear, mask in zip(linears, masks, strict=True):
-            if linear.weight.grad is not None:
-                linear.weight.grad.mul_(mask)
-        nn.utils.clip_grad_norm_(student.parameters(), method.clip_norm)
-        optimizer.step()
+            scaler.scale(loss).backward()
+            scaler.unscale_(optimizer)
+            for linear, mask in zip(linears, masks, strict=True):
+                if linear.weight.grad is not None:
+                    linear.weight.grad.mul_(mask)
+            nn.utils.clip_grad_norm_(student.parameters(), method.clip_norm)
+            scaler.step(optimizer)
+            scaler.update()
         yield loss.item()
 
 
@@ -182,9 +191,12 @@ def seconds_a_step(steps: Iterator[float], count: int) -> float:
     return (time.perf_counter() - started) / count
 
 
-def loops(teacher: Teacher, precision: str, method: MethodConfig) -> tuple[Iterator[float], Iterator[float]]:
-    """The plain loop and ours, from the same weights over the same batches."""
-    return plain_steps(teacher.model, teacher.data.train, method, 0), steps_of(our_run(teacher, method, precision, 0))
+def loops(
+    teacher: Teacher, plain: str, precision: str, method: MethodConfig
+) -> tuple[Iterator[float], Iterator[float]]:
+    """The plain loop in precision `plain` and ours in `precision`, from the same weights over the same batches."""
+    theirs = plain_steps(teacher.model, teacher.data.train, method, plain, 0)
+    return theirs, steps_of(our_run(teacher, method, precision, 0))
 
 
 def compare(loops: Sequence[Iterator[float]], block: int, blocks: int) -> list[list[float]]:
@@ -207,48 +219,49 @@ def losses_and_flops(steps: Iterator[float], count: int) -> tuple[np.ndarray, fl
 
 def ceiling(precision: str) -> float:
     """Floating-point operations a second of a large matrix product: what no step can exceed. The best of five."""
-    size = 2048
-    one = torch.ones(size, size, dtype=engines.DTYPES[precision])
+    size = 2048 if engines.device().type == "cpu" else 8192
+    one = torch.ones(size, size, dtype=engines.DTYPES[precision], device=engines.device())
     seconds = []
     for _ in range(5):
         started = time.perf_counter()
-        one @ one
+        (one @ one)[0, 0].item()  # waits for a GPU
         seconds.append(time.perf_counter() - started)
     return 2 * size**3 / min(seconds)
 
 
-def options_of(description: str, blocks: int) -> argparse.Namespace:
-    """The command line of a benchmark of steps; torch takes its threads from it."""
+def options_of(description: str, blocks: int) -> argparse.ArgumentParser:
+    """What the benchmarks of steps share of their command line."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--shape", choices=SHAPES, default="small")
     parser.add_argument("--lengths", choices=LENGTH_DECILES, nargs="+", default=list(LENGTH_DECILES))
-    parser.add_argument("--precision", choices=["fp32", "bf16", "fp16"], default="fp32", help="ours; plain is fp32")
+    parser.add_argument("--precision", choices=engines.DTYPES, default="fp32", help="of ours")
     parser.add_argument("--p0", type=float, default=0.6)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--examples", type=int, default=EXAMPLES)
     parser.add_argument("--block", type=int, default=4, help="steps a block")
     parser.add_argument("--blocks", type=int, default=blocks)
     parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    return options
+    return parser
 
 
 def main() -> None:
-    options = options_of(__doc__, blocks=12)
+    parser = options_of(__doc__, blocks=12)
+    parser.add_argument("--plain", choices=engines.DTYPES, default="fp32", help="precision of the plain loop")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     method = MethodConfig(p0=options.p0, batch_size=options.batch_size, dropout=0.1)
     limit = ceiling(options.precision)
     table = Table(
         "lengths", "plain ms", "ours ms", "ratio (of blocks)", "fewer operations", "ours tokens/s",
         "of the ceiling", "losses apart",
-        title=f"{options.shape}, {options.precision}, batch {options.batch_size}, p0 {options.p0:g}, "
-        f"{options.threads} thread(s), torch {torch.__version__}",
-        caption=f"ceiling: {limit / 1e9:.0f} GFLOP/s in a {options.precision} matrix product of 2048 x 2048",
+        title=f"{options.shape}, {options.precision} beside plain {options.plain}, batch {options.batch_size}, "
+        f"p0 {options.p0:g}, {options.threads} thread(s), torch {torch.__version__}, {engines.device().type}",
+        caption=f"ceiling: {limit / 1e9:.0f} GFLOP/s in a large {options.precision} matrix product",
     )  # fmt: skip
     for lengths_of in options.lengths:
         data = random_task(lengths_of, np.random.default_rng(0), options.examples)
         teacher = random_teacher(SHAPES[options.shape], data)
-        make = partial(loops, teacher, options.precision)
+        make = partial(loops, teacher, options.plain, options.precision)
         times = compare(make(method), options.block, options.blocks)
         plain, ours = (statistics.mean(measured) for measured in times)
         still = method.model_copy(update={"dropout": 0.0})  # dropout's masks differ with padding
