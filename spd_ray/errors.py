@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import NoReturn
 
+INTERRUPTED = 130  # the exit code of what Ctrl-C stopped
 _WORDS = {
     "Input should be": "must be",
     "a valid integer": "a whole number",

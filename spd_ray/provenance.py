@@ -6,7 +6,6 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
 import yaml
 
 from spd_ray.cache import write_whole
@@ -26,6 +25,8 @@ def git_commit() -> str | None:
 
 def write_sweep_yaml(spec: SweepSpec, folder: Path, command: str) -> None:
     """Write `sweep.yaml`: the resolved specification and where it ran."""
+    import torch  # here, for a module that takes seconds to import tells errors late
+
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     content = {
         "spec": spec.resolved(),

@@ -1,6 +1,8 @@
 """What a user can get wrong: each gives one line that names the place, and exit code 2, and nothing is lost."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,12 @@ def place(tmp_path, tiny_bert, tiny_sst2):
     text = SPACE.replace("TASK", str(tmp_path / "task")).replace("MODEL", str(tmp_path / "model"))
     (tmp_path / "space.yaml").write_text(text)
     return tmp_path
+
+
+def test_an_error_is_told_before_anything_that_is_slow_to_import():
+    code = "import sys, spd_ray.sweep; print(*{'torch', 'ray', 'mlflow', 'deepspeed', 'optuna'} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == []
 
 
 def edit(place: Path, file: str, old: str, new: str) -> None:
