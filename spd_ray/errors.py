@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import gc
 import os
 import re
 import sys
@@ -58,6 +59,7 @@ def run_main(main: Callable[[], int | None]) -> NoReturn:
     except UserError as error:
         print("error: " + without_passwords(" ".join(str(error).split())), file=sys.stderr)
         code = 2
+    gc.freeze()  # else the interpreter looks through all modules for garbage, for seconds, before it ends
     sys.exit(code or 0)
 
 

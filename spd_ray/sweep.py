@@ -4,6 +4,7 @@ This is its command. What is wrong with it or with a space is told before the dr
 """
 
 import argparse
+import gc
 import shlex
 import socket
 import sys
@@ -77,8 +78,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with open_sweep(storage, spec, options.resume, options.replace):
             trials = f"{spec.total_configurations()} configurations under {len(spec.study.seeds)} seeds"
             console.print(f"sweep {spec.name}: {trials}, in {storage.place}", soft_wrap=True)
+            gc.disable()  # modules are no garbage: the import takes a quarter less time without looking for it
             from spd_ray.driver import run_sweep
 
+            gc.freeze()
+            gc.enable()
             return run_sweep(spec, storage, command, options.address, console)
     except UserError:
         raise
