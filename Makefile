@@ -52,12 +52,12 @@ paper: install
 
 # The tables of the README's "Speed". On a machine that does nothing else.
 bench: install
-	$(PYTHON) -m benchmarks.step --blocks 6
-	$(PYTHON) -m benchmarks.step --blocks 6 --lengths rte --precision bf16
-	$(PYTHON) -m benchmarks.step --shape bert-base --lengths rte --batch-size 4 --examples 128 --block 1 --blocks 6
+	$(PYTHON) -m benchmarks.step --blocks 4
+	$(PYTHON) -m benchmarks.step --blocks 4 --lengths rte --precision bf16
+	$(PYTHON) -m benchmarks.step --shape bert-base --lengths rte --batch-size 8 --examples 128 --block 1 --blocks 3
 	$(PYTHON) -m benchmarks.step --shape miniature --batch-size 16 --lengths cola --block 20 --blocks 3
-	$(PYTHON) -m benchmarks.levers --lengths cola --blocks 3
-	$(PYTHON) -m benchmarks.between --trials 25
+	$(PYTHON) -m benchmarks.levers --lengths cola --blocks 2
+	$(PYTHON) -m benchmarks.between --trials 12
 	$(PYTHON) -m benchmarks.sweeps --trials 2
 	$(PYTHON) -m benchmarks.memory --precisions fp32
 	$(PYTHON) -m benchmarks.driver --trials 1000
