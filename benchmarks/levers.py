@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.step import SHAPES, compare, options_of, our_run, random_task, random_teacher, steps_of
+from benchmarks.step import SHAPES, compare, our_run, random_task, random_teacher, step_parser, steps_of
 from spd_ray import activations
 from spd_ray.config import MethodConfig
 from spd_ray.teacher import Teacher
@@ -63,7 +63,7 @@ def started(
 
 
 def main() -> None:
-    options = options_of(__doc__, blocks=5).parse_args()
+    options = step_parser(__doc__, blocks=5).parse_args()
     torch.set_num_threads(options.threads)
     method = MethodConfig(p0=options.p0, batch_size=options.batch_size, dropout=0.1)
     for lengths_of in options.lengths:

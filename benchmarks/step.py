@@ -229,7 +229,7 @@ def ceiling(precision: str) -> float:
     return 2 * size**3 / min(seconds)
 
 
-def options_of(description: str, blocks: int) -> argparse.ArgumentParser:
+def step_parser(description: str, blocks: int) -> argparse.ArgumentParser:
     """What the benchmarks of steps share of their command line."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--shape", choices=SHAPES, default="small")
@@ -245,7 +245,7 @@ def options_of(description: str, blocks: int) -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    parser = options_of(__doc__, blocks=12)
+    parser = step_parser(__doc__, blocks=12)
     parser.add_argument("--plain", choices=engines.DTYPES, default="fp32", help="precision of the plain loop")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
