@@ -20,7 +20,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spd_ray.records import STEP_SCHEMA, TRIAL_SCHEMA, step_part
+from spd_ray.records.schema import STEP_SCHEMA, TRIAL_SCHEMA
+from spd_ray.records.steps import step_part
 
 EVALUATIONS = 20  # a trial, each of train and dev, each with score and loss
 

@@ -18,12 +18,12 @@ from rich.console import Console
 from rich.table import Table
 from transformers import AutoModelForSequenceClassification
 
-from spd_ray import surgery
-from spd_ray.config import TrialConfig
-from spd_ray.space import load_spec
-from spd_ray.teacher import EVAL_BATCH_SIZE, predict
-from spd_ray.trainer import evaluate_student
-from spd_ray.trial import TrialOrder, TrialRunner
+from spd_ray.config.load import load_spec
+from spd_ray.config.trial import TrialConfig
+from spd_ray.model import surgery
+from spd_ray.training.teacher import EVAL_BATCH_SIZE, predict
+from spd_ray.training.trainer import evaluate_student
+from spd_ray.trials.runner import TrialOrder, TrialRunner
 
 SPACE = Path(__file__).parents[1] / "search_spaces" / "demo.yaml"
 SHORT = ["trial.total_epochs=2", "trial.stage1_epochs=1", "trial.stage2_epochs=0.5", "trial.eval_every_epochs=1",

@@ -32,17 +32,21 @@ import optuna
 from rich.console import Console
 from rich.table import Table
 
-from spd_ray import watching
-from spd_ray.config import TrialConfig
-from spd_ray.display import SweepDisplay
-from spd_ray.ledger import Ledger
-from spd_ray.records import STEP_SCHEMA, StepRecord, TrialStore, compact_steps, step_part, write_parquet
-from spd_ray.scheduling import LedgerSearcher, StageAwareAsha
-from spd_ray.space import load_spec
-from spd_ray.storage import SweepStorage
-from spd_ray.study import Draws, create_study
-from spd_ray.tracking import Tracker
-from spd_ray.watching import SweepWatcher
+from spd_ray.config.load import load_spec
+from spd_ray.config.trial import TrialConfig
+from spd_ray.driver import callbacks as watching
+from spd_ray.driver.callbacks import SweepWatcher
+from spd_ray.driver.display import SweepDisplay
+from spd_ray.driver.early_stopping import StageAwareAsha
+from spd_ray.driver.searcher import LedgerSearcher
+from spd_ray.driver.tracking import Tracker
+from spd_ray.records.parquet import write_parquet
+from spd_ray.records.schema import STEP_SCHEMA, StepRecord
+from spd_ray.records.steps import compact_steps, step_part
+from spd_ray.records.storage import SweepStorage
+from spd_ray.records.trials import TrialStore
+from spd_ray.study.ledger import Ledger
+from spd_ray.study.study import Draws, create_study
 
 SPACE = Path(__file__).parents[1] / "search_spaces" / "demo.yaml"
 EVALUATIONS, STEPS = 12, 1_476  # of a trial

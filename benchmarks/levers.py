@@ -18,10 +18,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.step import SHAPES, compare, our_run, random_task, random_teacher, step_parser, steps_of
-from spd_ray import activations
-from spd_ray.config import MethodConfig
-from spd_ray.teacher import Teacher
-from spd_ray.trainer import SpdRun
+from spd_ray.config.method import MethodConfig
+from spd_ray.training import teacher_outputs as activations
+from spd_ray.training.teacher import Teacher
+from spd_ray.training.trainer import SpdRun
 
 
 def compiled(run: SpdRun) -> None:

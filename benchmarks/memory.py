@@ -33,11 +33,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.step import random_task, random_teacher
-from spd_ray import engine as engines
-from spd_ray.config import EngineConfig, MethodConfig, ModelConfig, TaskConfig, TeacherConfig, TrialConfig
-from spd_ray.network import free_port
-from spd_ray.surgery import encoder_layers
-from spd_ray.trainer import batches_from, prepare, training_step
+from spd_ray.base.network import free_port
+from spd_ray.config.method import MethodConfig
+from spd_ray.config.trial import EngineConfig, ModelConfig, TaskConfig, TeacherConfig, TrialConfig
+from spd_ray.model.surgery import encoder_layers
+from spd_ray.training import engine as engines
+from spd_ray.training.trainer import batches_from, prepare, training_step
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 RANKS = 2

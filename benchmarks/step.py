@@ -1,8 +1,8 @@
 """One SPD training step beside the plain loop that people write today: `python -m benchmarks.step`.
 
 The plain loop: stock eager modules, every example padded to 128, a teacher forward in every step, masks
-multiplied into the weights in every step, PyTorch's AdamW, autocast in 16 bits. Ours: `spd_ray.trainer.training_step`
-as a trial runs it. Both start from the same weights, half of them pruned, see the same batches under the same draws,
+multiplied into the weights in every step, PyTorch's AdamW, autocast in 16 bits. Ours: `training_step` as a trial runs
+it. Both start from the same weights, half of them pruned, see the same batches under the same draws,
 and run in one process, in turn, on the first GPU if there is one. The table gives means over the steps and their
 ratio (in brackets the ratios of single blocks: a draw whose first layers are the teacher's is cheap, so take many
 steps), how many times fewer floating-point operations ours takes, what share of this machine's matrix-product ceiling
@@ -31,14 +31,16 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast, PreTrainedModel
 
-from spd_ray import engine as engines
-from spd_ray import surgery
-from spd_ray.config import EngineConfig, MethodConfig, ModelConfig, TaskConfig, TeacherConfig, Timeline, TrialConfig
-from spd_ray.data import EncodedSplit, EncodedTask, epoch_batches
-from spd_ray.masks import magnitude_mask
-from spd_ray.tasks import TASKS
-from spd_ray.teacher import Teacher
-from spd_ray.trainer import SpdRun, batches_from, draw_at, prepare, training_step
+from spd_ray.config.method import MethodConfig
+from spd_ray.config.timeline import Timeline
+from spd_ray.config.trial import EngineConfig, ModelConfig, TaskConfig, TeacherConfig, TrialConfig
+from spd_ray.data.batches import EncodedSplit, EncodedTask, epoch_batches
+from spd_ray.data.tasks import TASKS
+from spd_ray.equations.masks import magnitude_mask
+from spd_ray.model import surgery
+from spd_ray.training import engine as engines
+from spd_ray.training.teacher import Teacher
+from spd_ray.training.trainer import SpdRun, batches_from, draw_at, prepare, training_step
 
 PADDED_LENGTH = 128
 SPARSITY = 0.5

@@ -18,7 +18,8 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from spd_ray.records import read_trials, steps_folder
+from spd_ray.records.steps import steps_folder
+from spd_ray.records.trials import read_trials
 
 SPACE = Path(__file__).parents[1] / "search_spaces" / "demo.yaml"
 WHOLE = ["early_stopping=null", "study.sampler=random", "study.seeds=[0]"]

@@ -10,10 +10,10 @@ from typing import Any
 import ray
 from ray import tune
 
-from spd_ray.driver import start_ray
-from spd_ray.scheduling import LedgerSearcher
-from spd_ray.space import load_spec
-from spd_ray.spec import SweepSpec
+from spd_ray.config.load import load_spec
+from spd_ray.config.sweep import SweepSpec
+from spd_ray.driver.run import start_ray
+from spd_ray.driver.searcher import LedgerSearcher
 
 SPACE = Path(__file__).parents[1] / "search_spaces" / "demo.yaml"
 REPORTS = 12  # of a trial

@@ -1,30 +1,14 @@
-"""Is this installation, or this cluster, fit for a sweep? `python -m spd_ray.doctor`: a line a check, within a minute.
-
-Nothing heavy is imported before the versions are checked, so a broken installation is told and not thrown.
-"""
+"""Is this machine, or this cluster, fit for a sweep? `python -m spd_ray.doctor`: a line a check, within a minute."""
 
 import argparse
-import importlib.metadata as metadata
 import os
-import shutil
-import sqlite3
 import sys
-import tempfile
-import urllib.error
-import urllib.request
-from base64 import b64encode
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from spd_ray import nodes
-from spd_ray.errors import StorageError, UserError, run_main
-from spd_ray.network import is_uri
-from spd_ray.nodes import FAILED, OK, WARNING, Finding, reason, version_of
-
-CONSTRAINTS = Path(__file__).parents[1] / "constraints.txt"
-SECRETS = ("RAY_AUTH_TOKEN", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "AWS_SECRET_ACCESS_KEY")
-LITTLE_SPACE = 5 * 2**30  # bytes
+from spd_ray.base.errors import UserError, run_main
+from spd_ray.checks.environment import SECRETS, examine
+from spd_ray.checks.nodes import FAILED, OK, Finding
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
@@ -46,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run every check. Returns 1 if one failed, else 0."""
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     levels = []
-    for finding in examine(options):
+    for finding in examine(options.address, options.storage, options.mlflow):
         print_finding(finding, [urlsplit(options.mlflow or "").password or ""])
         levels.append(finding.level)
     return int(FAILED in levels)
@@ -58,186 +42,6 @@ def print_finding(finding: Finding, secrets: Sequence[str]) -> None:
     for secret in [os.environ.get(name, "") for name in SECRETS] + list(secrets):
         text = text.replace(secret, "***") if secret else text
     print(f"{finding.level:8} {finding.check:11} {' '.join(text.split())}", flush=True)
-
-
-def examine(options: argparse.Namespace) -> Iterator[Finding]:
-    """The findings, as they are found. What needs Ray is left out where Ray does not start."""
-    yield checked("versions", check_versions)
-    yield checked("token file", check_token_file)
-    place = options.storage if is_uri(options.storage) else str(Path(options.storage).resolve())
-    yield checked("storage", lambda: check_storage(place))
-    yield checked("mlflow", lambda: check_mlflow(options.mlflow or own_mlflow(place)))
-    try:
-        with nodes.silent_stderr(), nodes.joined(options.address), nodes.shared_place(existing(place)) as shared:
-            reports = nodes.ask_nodes(shared)
-            yield checked("nodes", lambda: nodes.check_nodes(reports))
-            yield checked("shared", lambda: nodes.check_shared(reports, shared, place))
-            yield checked("token", lambda: nodes.check_token(reports, options.address))
-            yield checked("devices", lambda: nodes.check_devices(reports))
-            yield checked("compiler", lambda: nodes.check_compiler(reports))
-            yield checked("gloo", lambda: nodes.check_all_reduce("gloo", reports))
-            if any(report.gpus for report in reports):
-                yield checked("nccl", lambda: nodes.check_all_reduce("nccl", [r for r in reports if r.gpus]))
-    except Exception as error:
-        yield Finding(FAILED, "ray", f"{options.address or 'a cluster of this machine'}: {reason(error)}", RAY_MEND)
-
-
-RAY_MEND = (
-    "is it up (ray status)? does it want a token (export RAY_AUTH_MODE=token, the head's ~/.ray/auth_token here)? "
-    "same Ray and Python version?"
-)
-
-
-def checked(name: str, check: Callable[[], Finding]) -> Finding:
-    """`check`, or a failed finding for whatever it raises."""
-    try:
-        return check()
-    except Exception as error:
-        return Finding(FAILED, name, reason(error), "see the error")
-
-
-def check_versions() -> Finding:
-    """What spd_ray requires, against what is installed and what constraints.txt has tested."""
-    from packaging.requirements import Requirement
-
-    pins = {}
-    if CONSTRAINTS.is_file():
-        pins = dict(line.split("==") for line in CONSTRAINTS.read_text().splitlines() if "==" in line)
-    pins = {name.lower(): version for name, version in pins.items()}
-    missing, other, required = [], [], [Requirement(line) for line in metadata.requires("spd_ray") or []]
-    required = [one for one in required if one.marker is None or one.marker.evaluate({"extra": "sweep"})]
-    for requirement in required:
-        have, name = version_of(requirement.name), requirement.name.lower()
-        if have is None or have not in requirement.specifier:
-            missing.append(f"{requirement.name}{requirement.specifier} (here: {have or 'none'})")
-        elif name in pins and have != pins[name]:
-            other.append(f"{name} {have} (tested: {pins[name]})")
-    mend = f"pip install -c {CONSTRAINTS.name} -e '.[sweep]'"
-    if missing:
-        return Finding(FAILED, "versions", f"not as required: {', '.join(missing)}", mend)
-    if other:
-        return Finding(WARNING, "versions", f"untested: {', '.join(other)}", mend)
-    against = CONSTRAINTS.name if pins else "required (no constraints.txt here to compare with)"
-    return Finding(OK, "versions", f"Python {sys.version.split()[0]}, {len(required)} packages as {against}")
-
-
-def check_token_file() -> Finding:
-    """Whether this user's Ray token is there and private. Its content is not looked at."""
-    if os.environ.get("RAY_AUTH_TOKEN"):
-        return Finding(
-            WARNING, "token file", "the token is in RAY_AUTH_TOKEN", "keep it in a file: RAY_AUTH_TOKEN_PATH"
-        )
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
-    if not path.is_file() or path.stat().st_size == 0:
-        mend = "(umask 077; ray get-auth-token --generate > /dev/null) before ray up"
-        return Finding(WARNING, "token file", f"{path} is missing or empty: clusters would want it", mend)
-    if path.stat().st_mode & 0o077:
-        return Finding(WARNING, "token file", f"{path} is readable by others", f"chmod 600 {path}")
-    return Finding(OK, "token file", f"{path} is there and private")
-
-
-def existing(place: str) -> str:
-    """`place`, or the nearest folder above it that exists: a check leaves no folder behind. A URI as it is."""
-    if is_uri(place):
-        return place
-    return str(next(folder for folder in [Path(place), *Path(place).parents] if folder.exists()))
-
-
-def own_mlflow(place: str) -> str:
-    """The store that a sweep uses where no other is named. Raises ValueError where there is none."""
-    if is_uri(place):
-        raise ValueError("none is named, and no database lies in an object store; give --mlflow URI")
-    return f"sqlite:///{place}/mlflow.db"
-
-
-def check_storage(place: str) -> Finding:
-    """Files and folders can be written and renamed over old ones, and there is space."""
-    if is_uri(place):
-        return check_object_store(place)
-    storage, here = place, existing(place)
-    try:
-        with tempfile.TemporaryDirectory(prefix=".doctor-", dir=here) as scratch:
-            new, old = Path(scratch) / "new", Path(scratch) / "old"
-            old.write_text("old")
-            new.write_text("new")
-            new.rename(old)
-            if old.read_text() != "new":
-                return Finding(FAILED, "storage", f"{here}: a rename does not replace", "use another file system")
-            (Path(scratch) / "folder").mkdir()
-            (Path(scratch) / "folder").rename(Path(scratch) / "renamed")
-    except OSError as error:
-        return Finding(FAILED, "storage", f"{here}: {error.strerror}", "make it writable, or give another --storage")
-    free = shutil.disk_usage(here).free
-    text = f"{storage}: writable, renames are whole, {free / 2**30:.1f} GiB free"
-    return Finding(WARNING if free < LITTLE_SPACE else OK, "storage", text, "free some space")
-
-
-def check_object_store(place: str) -> Finding:
-    """What is sent comes back the same, and goes when it is dropped."""
-    from spd_ray.storage import SweepStorage
-
-    try:
-        with nodes.shared_place(place) as folder:
-            storage = SweepStorage(folder, "doctor")
-            storage.clear_copy()
-            (storage.folder / "new").write_text("new")
-            storage.send(storage.folder / "new")
-            storage.clear_copy()
-            storage.fetch(storage.folder / "new")
-            if (storage.folder / "new").read_text() != "new":
-                return Finding(FAILED, "storage", f"{place}: what was sent comes back changed", "use another store")
-    except StorageError as error:
-        return Finding(FAILED, "storage", f"{place}: {error}", "mend credentials, region and bucket, or the URI")
-    return Finding(OK, "storage", f"{place}: what is sent comes back")
-
-
-def check_mlflow(uri: str) -> Finding:
-    """An MLflow server answers, or an SQLite store can be opened."""
-    parts = urlsplit(uri)
-    if parts.scheme == "sqlite":
-        path = Path(uri.removeprefix("sqlite:///"))
-        if not path.exists():
-            return Finding(OK, "mlflow", f"{path}: not there yet, the first sweep makes it")
-        try:
-            sqlite3.connect(f"file:{path}?mode=rw", uri=True).execute("select count(*) from experiments")
-        except sqlite3.Error as error:
-            return Finding(FAILED, "mlflow", f"{path}: {error}", "is it an MLflow store, writable and not locked?")
-        return Finding(OK, "mlflow", f"{path}: an MLflow store")
-    if parts.scheme not in ("http", "https"):
-        return Finding(WARNING, "mlflow", f"{parts.scheme}: cannot be checked here", "give http(s):// or sqlite:///")
-    return check_mlflow_server(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", parts.username, parts.password)
-
-
-def check_mlflow_server(server: str, user: str | None, password: str | None) -> Finding:
-    """The server lets us in, also to what asks for a name it knows, and is of the client's major version."""
-    user, password = user or os.environ.get("MLFLOW_TRACKING_USERNAME"), password or os.environ.get(SECRETS[1])
-    headers = {}
-    if user:
-        headers["Authorization"] = "Basic " + b64encode(f"{user}:{password}".encode()).decode()
-    elif os.environ.get(SECRETS[2]):
-        headers["Authorization"] = f"Bearer {os.environ[SECRETS[2]]}"
-    try:
-        theirs = page(f"{server}/version", headers)
-        page(f"{server}/api/2.0/mlflow/experiments/search?max_results=1", headers)
-    except urllib.error.HTTPError as error:
-        mend = {
-            401: "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
-            403: f"start it with --allowed-hosts {urlsplit(server).netloc}, or use a login that may read",
-        }.get(error.code, "is it an MLflow server?")
-        return Finding(FAILED, "mlflow", f"{server} answers {error.code}", mend)
-    except OSError as error:
-        mend = "is it running, and is this its host and port (ssh -L where it listens on a loopback)?"
-        return Finding(FAILED, "mlflow", f"{server}: {getattr(error, 'reason', error)}", mend)
-    ours = version_of("mlflow") or "none"
-    if theirs.split(".")[0] != ours.split(".")[0]:
-        return Finding(FAILED, "mlflow", f"{server} is version {theirs}, the client {ours}", "install the same version")
-    return Finding(OK, "mlflow", f"{server} answers, version {theirs}")
-
-
-def page(url: str, headers: dict[str, str]) -> str:
-    """The beginning of what is at `url`. Raises OSError; an HTTPError of it for an answer that is no success."""
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=5) as answer:
-        return str(answer.read(40).decode(errors="replace")).strip()
 
 
 if __name__ == "__main__":

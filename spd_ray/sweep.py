@@ -12,10 +12,10 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from spd_ray.errors import INTERRUPTED, UserError, run_main, storage_refusal
-from spd_ray.methods import METHODS
-from spd_ray.opening import go_on_command, open_sweep, place_of
-from spd_ray.space import load_spec
+from spd_ray.base.errors import INTERRUPTED, UserError, run_main, storage_refusal
+from spd_ray.config.load import load_spec
+from spd_ray.config.methods import METHODS
+from spd_ray.driver.place import go_on_command, open_sweep, place_of
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
@@ -59,14 +59,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.space is None:
         if options.method is None or not options.dry_run:
             raise UserError("--space FILE is missing, such as --space search_spaces/demo.yaml")
-        from spd_ray import dryrun
+        from spd_ray.driver import dry_run as dryrun
 
         dryrun.explain_method(options.method, console)
         return 0
     spec = load_spec(options.space, overrides, options.method, options.profile)
     check_address(options.address)
     if options.dry_run:
-        from spd_ray import dryrun
+        from spd_ray.driver import dry_run as dryrun
 
         dryrun.dry_run(spec, console)
         return 0
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             trials = f"{spec.total_configurations()} configurations under {len(spec.study.seeds)} seeds"
             console.print(f"sweep {spec.name}: {trials}, in {storage.place}", soft_wrap=True)
             gc.disable()  # modules are no garbage: the import takes a quarter less time without looking for it
-            from spd_ray.driver import run_sweep
+            from spd_ray.driver.run import run_sweep
 
             gc.freeze()
             gc.enable()

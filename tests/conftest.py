@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, BertTokenizer
 
-from spd_ray.config import ModelConfig, TaskConfig, TeacherConfig
-from spd_ray.teacher import Teacher, load_teacher
+from spd_ray.config.trial import ModelConfig, TaskConfig, TeacherConfig
+from spd_ray.training.teacher import Teacher, load_teacher
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = ["red", "green", "blue", "cat", "dog", "bird", "runs", "sleeps", "well", "very"]

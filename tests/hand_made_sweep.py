@@ -7,7 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from spd_ray.records import STEP_SCHEMA, StepRecord, TrialRecord, step_part, write_parquet, write_trials
+from spd_ray.records.parquet import write_parquet
+from spd_ray.records.schema import STEP_SCHEMA, StepRecord, TrialRecord
+from spd_ray.records.steps import step_part
+from spd_ray.records.trials import write_trials
 
 
 def trial(configuration: int, seed: int = 0, params: dict[str, Any] | None = None, **changes: Any) -> TrialRecord:

@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from spd_ray.records import read_trials
+from spd_ray.records.trials import read_trials
 
 SPACE = {
     "task": {"name": "sst2"},

@@ -19,7 +19,10 @@ from analysis.folders import Folder, open_folder
 from analysis.sources import showcase
 from analysis.tables import Tables, read_sweeps, read_tables
 from analysis.trials import Trial
-from spd_ray.records import STEP_SCHEMA, TRIAL_SCHEMA, compact_steps, step_part, write_parquet, write_trials
+from spd_ray.records.parquet import write_parquet
+from spd_ray.records.schema import STEP_SCHEMA, TRIAL_SCHEMA
+from spd_ray.records.steps import compact_steps, step_part
+from spd_ray.records.trials import write_trials
 
 
 @pytest.fixture

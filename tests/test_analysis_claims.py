@@ -12,7 +12,7 @@ from analysis import claims, statistics
 from analysis.claims import NOTHING, REFUSED, REPRODUCED, UNDECIDED, Result
 from analysis.statistics import Estimate, bootstrap, seeds_needed
 from analysis.tables import read_sweeps
-from spd_ray.records import write_trials
+from spd_ray.records.trials import write_trials
 
 
 def examine(root: Path) -> list[Result]:

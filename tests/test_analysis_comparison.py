@@ -9,7 +9,7 @@ from analysis import comparison
 from analysis.listings import methods
 from analysis.sheets import markdown
 from analysis.tables import read_tables
-from spd_ray.records import write_trials
+from spd_ray.records.trials import write_trials
 
 COUNTS = dict(
     encoder_parameters=200, remaining_encoder_parameters=100, remaining_parameters=150_000, device_seconds=10.0, t3=8

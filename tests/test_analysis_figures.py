@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from analysis import curves, fig04, fig08, words
 from analysis.errors import NoData
 from analysis.tables import read_tables
-from spd_ray.records import TrialRecord, write_trials
+from spd_ray.records.schema import TrialRecord
+from spd_ray.records.trials import write_trials
 
 
 @pytest.fixture

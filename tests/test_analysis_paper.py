@@ -41,7 +41,7 @@ from analysis.errors import NoData
 from analysis.listings import board, printed
 from analysis.sheets import Link, Sheet, html, markdown
 from analysis.tables import Tables, read_sweeps
-from spd_ray.records import write_trials
+from spd_ray.records.trials import write_trials
 
 
 def read(root: Path) -> list[Tables]:

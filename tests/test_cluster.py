@@ -23,7 +23,7 @@ from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
 from ray.autoscaler._private.commands import _bootstrap_config
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from spd_ray.network import free_port
+from spd_ray.base.network import free_port
 
 ROOT = Path(__file__).parents[1]
 CLUSTER = ROOT / "cluster"
@@ -128,12 +128,18 @@ def test_a_misspelt_key_of_gpu_yaml_is_refused(aws):
         validate_config(prepare_config(config | {"idle_timeout_minute": 5}))
 
 
+def profiles_of(aws):
+    """What is asked for the instance profiles, which the mock attaches after the instance is listed."""
+    return lambda: aws.ec2.describe_iam_instance_profile_associations()["IamInstanceProfileAssociations"]
+
+
 def test_ray_up_creates_the_head_at_the_mock_ec2(aws):
     words = [str(BIN / "ray"), "up", str(aws.config), "--yes", "--no-config-cache"]
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     environment = os.environ | {"RAY_AUTH_MODE": "token", "RAY_TMPDIR": str(aws.config.parent)}
     with running(words, cwd=ROOT, env=environment, **quiet):
         reservations = wait_for(lambda: aws.ec2.describe_instances()["Reservations"], 40)
+        profiles = wait_for(profiles_of(aws), 20)
     (head,) = reservations[0]["Instances"]
     tags = {tag["Key"]: tag["Value"] for tag in head["Tags"]}
     assert (head["InstanceType"], head["ImageId"]) == ("m7i.2xlarge", aws.image)
@@ -141,7 +147,6 @@ def test_ray_up_creates_the_head_at_the_mock_ec2(aws):
     assert tags["ray-node-type"] == "head"
     assert tags["ray-cluster-name"] == "spd-ray"
     assert head["KeyName"] == f"ray-autoscaler_{REGION}"
-    profiles = aws.ec2.describe_iam_instance_profile_associations()["IamInstanceProfileAssociations"]
     assert profiles[0]["IamInstanceProfile"]["Arn"].endswith("ray-autoscaler-v1")
     encoded = aws.ec2.describe_instance_attribute(InstanceId=head["InstanceId"], Attribute="userData")["UserData"]
     cloud = yaml.safe_load(base64.b64decode(encoded["Value"]))

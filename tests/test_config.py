@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from spd_ray.config import MethodConfig, ObjectiveConfig, Timeline
+from spd_ray.config.method import MethodConfig, ObjectiveConfig
+from spd_ray.config.timeline import Timeline
 
 
 def test_the_papers_rte_setting_in_steps():

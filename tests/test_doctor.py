@@ -10,21 +10,23 @@ from contextlib import contextmanager
 
 import pytest
 
-from spd_ray import doctor, network, nodes
-from spd_ray.errors import run_main
-from spd_ray.nodes import FAILED, OK, WARNING, Finding, NodeReport
+from spd_ray import doctor
+from spd_ray.base import network
+from spd_ray.base.errors import run_main
+from spd_ray.checks import environment, nodes
+from spd_ray.checks.nodes import FAILED, OK, WARNING, Finding, NodeReport
 
 
 def test_an_object_store_takes_and_gives_or_is_said_to_refuse(tmp_path):
-    assert doctor.check_storage(tmp_path.as_uri()).level == OK
+    assert environment.check_storage(tmp_path.as_uri()).level == OK
     (tmp_path / "file").write_text("in the way")
-    found = doctor.check_storage((tmp_path / "file").as_uri())
+    found = environment.check_storage((tmp_path / "file").as_uri())
     assert (found.level, "mend credentials" in str(found.mend)) == (FAILED, True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
 
 
 def test_versions_are_those_of_the_constraints():
-    assert doctor.check_versions().level == OK
+    assert environment.check_versions().level == OK
 
 
 @pytest.mark.parametrize(
@@ -37,8 +39,8 @@ def test_versions_are_those_of_the_constraints():
 )
 def test_a_version_that_was_not_tested_is_a_warning(monkeypatch, tmp_path, pins, level, said):
     (tmp_path / "constraints.txt").write_text(pins)
-    monkeypatch.setattr(doctor, "CONSTRAINTS", tmp_path / "constraints.txt")
-    found = doctor.check_versions()
+    monkeypatch.setattr(environment, "CONSTRAINTS", tmp_path / "constraints.txt")
+    found = environment.check_versions()
     assert found.level == level
     assert said in found.text
 
@@ -46,8 +48,8 @@ def test_a_version_that_was_not_tested_is_a_warning(monkeypatch, tmp_path, pins,
 def test_what_is_missing_or_too_old_has_failed(monkeypatch):
     installed = {"torch": None, "optuna": "1.0"}
     real = nodes.version_of
-    monkeypatch.setattr(doctor, "version_of", lambda package: installed.get(package, real(package)))
-    found = doctor.check_versions()
+    monkeypatch.setattr(environment, "version_of", lambda package: installed.get(package, real(package)))
+    found = environment.check_versions()
     assert found.level == FAILED
     assert "torch>=2.8 (here: none)" in found.text
     assert "optuna>=5 (here: 1.0)" in found.text
@@ -58,31 +60,31 @@ def test_the_token_file_is_wanted_and_wanted_private(monkeypatch, tmp_path):
     token = tmp_path / "token"
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
-    assert "missing" in doctor.check_token_file().text
+    assert "missing" in environment.check_token_file().text
     token.touch(mode=0o600)
-    assert "empty" in doctor.check_token_file().text
+    assert "empty" in environment.check_token_file().text
     token.write_text("secret-in-a-file")
-    assert doctor.check_token_file().level == OK
+    assert environment.check_token_file().level == OK
     token.chmod(0o644)
-    assert doctor.check_token_file() == Finding(
+    assert environment.check_token_file() == Finding(
         WARNING, "token file", f"{token} is readable by others", f"chmod 600 {token}"
     )
     monkeypatch.setenv("RAY_AUTH_TOKEN", "secret-in-the-environment")
-    assert doctor.check_token_file().level == WARNING
+    assert environment.check_token_file().level == WARNING
 
 
 def test_storage_is_tried_and_left_as_it_was(tmp_path):
-    assert doctor.check_storage(str(tmp_path / "not/there/yet")).level == OK
+    assert environment.check_storage(str(tmp_path / "not/there/yet")).level == OK
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").touch()
-    found = doctor.check_storage(str(tmp_path / "file"))
+    found = environment.check_storage(str(tmp_path / "file"))
     assert (found.level, "Not a directory" in found.text) == (FAILED, True)
-    assert doctor.check_storage("/proc/nothing").level == FAILED
+    assert environment.check_storage("/proc/nothing").level == FAILED
 
 
 def test_little_space_is_a_warning(monkeypatch, tmp_path):
-    monkeypatch.setattr(doctor, "LITTLE_SPACE", 2**62)
-    assert doctor.check_storage(str(tmp_path)).level == WARNING
+    monkeypatch.setattr(environment, "LITTLE_SPACE", 2**62)
+    assert environment.check_storage(str(tmp_path)).level == WARNING
 
 
 @contextmanager
@@ -116,7 +118,7 @@ def server(status: int, version: str = "3.17.2") -> Iterator[str]:
 )
 def test_an_mlflow_server_is_asked(status, level, mend):
     with server(status) as uri:
-        found = doctor.check_mlflow(uri)
+        found = environment.check_mlflow(uri)
     assert found.level == level
     assert mend in found.mend
     assert "hunter2" not in str(found)
@@ -124,25 +126,25 @@ def test_an_mlflow_server_is_asked(status, level, mend):
 
 def test_an_mlflow_server_of_another_major_version_has_failed():
     with server(200, version="2.9.0") as uri:
-        assert "is version 2.9.0, the client" in doctor.check_mlflow(uri).text
+        assert "is version 2.9.0, the client" in environment.check_mlflow(uri).text
 
 
 def test_an_mlflow_server_that_is_not_there_has_failed():
-    found = doctor.check_mlflow("http://127.0.0.1:1")
+    found = environment.check_mlflow("http://127.0.0.1:1")
     assert (found.level, "refused" in found.text) == (FAILED, True)
 
 
 def test_an_mlflow_store_is_opened(tmp_path):
     store = tmp_path / "mlflow.db"
-    assert "not there yet" in doctor.check_mlflow(f"sqlite:///{store}").text
+    assert "not there yet" in environment.check_mlflow(f"sqlite:///{store}").text
     assert not store.exists()
     store.write_text("no database at all, but some words that are longer than a header")
-    assert doctor.check_mlflow(f"sqlite:///{store}").level == FAILED
+    assert environment.check_mlflow(f"sqlite:///{store}").level == FAILED
     store.unlink()
     with sqlite3.connect(store) as database:
         database.execute("create table experiments (name text)")
-    assert doctor.check_mlflow(f"sqlite:///{store}").level == OK
-    assert doctor.check_mlflow("postgresql://somewhere").level == WARNING
+    assert environment.check_mlflow(f"sqlite:///{store}").level == OK
+    assert environment.check_mlflow("postgresql://somewhere").level == WARNING
 
 
 def node(number: int, **changes: object) -> NodeReport:
@@ -196,7 +198,7 @@ def test_secrets_are_struck_out_of_any_line(monkeypatch, capsys):
 
 
 def test_an_unexpected_error_is_a_finding():
-    found = doctor.checked("thing", lambda: [][0])
+    found = environment.checked("thing", lambda: [][0])
     assert found == Finding(FAILED, "thing", "IndexError: list index out of range", "see the error")
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from spd_ray.dropout import Dropout, drop
+from spd_ray.model.dropout import Dropout, drop
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5])

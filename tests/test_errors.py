@@ -6,8 +6,8 @@ import os
 import pytest
 from safetensors import SafetensorError
 
-from spd_ray.cache import build_once, write_whole
-from spd_ray.errors import UserError, storage_refusal
+from spd_ray.base.cache import build_once, write_whole
+from spd_ray.base.errors import UserError, storage_refusal
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -6,10 +6,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
-from spd_ray.ledger import Ledger
-from spd_ray.records import read_trials
-from spd_ray.space import load_spec
-from spd_ray.study import create_study
+from spd_ray.config.load import load_spec
+from spd_ray.records.trials import read_trials
+from spd_ray.study.ledger import Ledger
+from spd_ray.study.study import create_study
 
 SPACE = """\
 task: {name: rte}

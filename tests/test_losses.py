@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spd_ray import losses
+from spd_ray.equations import losses
 
 TOKENS = torch.tensor([[True, True, False], [True, False, False]])  # 3 real tokens
 

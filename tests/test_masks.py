@@ -2,7 +2,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spd_ray.masks import magnitude_mask, zeros_asked
+from spd_ray.equations.masks import magnitude_mask, zeros_asked
 
 
 def kept_all(weight):

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from spd_ray.miniature import MINI_TASKS, corpus, language, lexicon, load_mini_task, recipe, tasks
-from spd_ray.miniature.lexicon import Adjective, Noun, Verb
+from spd_ray.data.miniature import MINI_TASKS, corpus, language, lexicon, load_mini_task, tasks
+from spd_ray.data.miniature.lexicon import Adjective, Noun, Verb
+from spd_ray.training import miniature_encoder as recipe
 
 seeds = st.integers(0, 2**32 - 1).map(random.Random)
 

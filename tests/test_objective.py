@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from spd_ray.attention import LayerOutputs, ModelOutputs
-from spd_ray.config import MethodConfig, ObjectiveConfig
-from spd_ray.objective import Needs, compared_layers, prediction_term, terms, weighted_sum
+from spd_ray.config.method import MethodConfig, ObjectiveConfig
+from spd_ray.model.attention import LayerOutputs, ModelOutputs
+from spd_ray.model.objective import Needs, compared_layers, prediction_term, terms, weighted_sum
 
 TOKENS = torch.tensor([[True, True, False]])
 LABELS = torch.tensor([1])
@@ -63,7 +63,7 @@ def test_only_terms_with_a_weight_are_there_and_the_sum_weighs_them() -> None:
 def test_the_terms_have_one_order_in_every_process() -> None:
     objective = ObjectiveConfig.model_validate({**NOTHING, "cosine": 1, "hidden": 1, "task": 1, "attention": 1})
     code = (
-        "import test_objective as t; from spd_ray.config import ObjectiveConfig as C; "
+        "import test_objective as t; from spd_ray.config.method import ObjectiveConfig as C; "
         f"print(*t.terms(C.model_validate({objective.model_dump()}), t.model(0., 0.), t.TEACHER, t.LABELS, t.TOKENS))"
     )
     for hash_seed in ("1", "2", "3"):  # the order of a set of names follows it

@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, BertConfig
 
-from spd_ray import mlm, pretrain
-from spd_ray.errors import UserError
-from spd_ray.miniature import corpus, recipe
-from spd_ray.mlm import Masking, Plan, Rows
+from spd_ray import pretrain
+from spd_ray.base.errors import UserError
+from spd_ray.data.miniature import corpus
+from spd_ray.training import miniature_encoder as recipe
+from spd_ray.training import mlm
+from spd_ray.training.mlm import Masking, Plan, Rows
 
 TINY = ["--layers=1", "--hidden=8", "--heads=2", "--intermediate=16", "--steps=6", "--batch-size=4", "--max-length=12"]
 TEXT = "the cat sat on the mat\nthe dog sat on the log\n\nthe cat saw the dog\n"

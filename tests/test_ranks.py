@@ -6,9 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spd_ray.config import ObjectiveConfig
-from spd_ray.data import EncodedSplit, Shares, part_of_batch
-from spd_ray.objective import COUNTED_BY, terms
+from spd_ray.config.method import ObjectiveConfig
+from spd_ray.data.batches import EncodedSplit, Shares, part_of_batch
+from spd_ray.model.objective import COUNTED_BY, terms
 from tests.test_objective import model
 
 

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from spd_ray import surgery
-from spd_ray.config import MethodConfig, TaskConfig, Timeline, TrialConfig
-from spd_ray.data import make_batch
-from spd_ray.methods import filled
-from spd_ray.presets import load_preset
-from spd_ray.trainer import batches_from, draw_at, loss_terms, prepare, train_spd
+from spd_ray.config.method import MethodConfig
+from spd_ray.config.methods import filled
+from spd_ray.config.presets import load_preset
+from spd_ray.config.timeline import Timeline
+from spd_ray.config.trial import TaskConfig, TrialConfig
+from spd_ray.data.batches import make_batch
+from spd_ray.model import surgery
+from spd_ray.training.trainer import batches_from, draw_at, loss_terms, prepare, train_spd
 
 EXAMPLES = 2490  # RTE
 SEED = 8

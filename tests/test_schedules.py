@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spd_ray import schedules
+from spd_ray.equations import schedules
 
 T1, T2, T3 = 300, 400, 600
 

@@ -12,12 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
-from spd_ray import study as study_module
-from spd_ray.config import MethodConfig, Timeline
-from spd_ray.errors import UserError
-from spd_ray.space import load_spec
-from spd_ray.spec import SweepSpec
-from spd_ray.study import Draws, create_study, trial_values
+from spd_ray.base.errors import UserError
+from spd_ray.config.load import load_spec
+from spd_ray.config.method import MethodConfig
+from spd_ray.config.sweep import SweepSpec
+from spd_ray.config.timeline import Timeline
+from spd_ray.study import study as study_module
+from spd_ray.study.study import Draws, create_study, trial_values
 
 TASK = "task: {name: mini_entailment}\n"
 SPACES = Path(__file__).parents[1] / "search_spaces"

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from spd_ray.errors import StorageError, UserError, storage_refusal
-from spd_ray.network import below
-from spd_ray.opening import place_of
-from spd_ray.spec import SweepSpec
-from spd_ray.storage import SweepStorage
+from spd_ray.base.errors import StorageError, UserError, storage_refusal
+from spd_ray.base.network import below
+from spd_ray.config.sweep import SweepSpec
+from spd_ray.driver.place import place_of
+from spd_ray.records.storage import SweepStorage
 
 
 @pytest.fixture

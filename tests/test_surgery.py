@@ -13,10 +13,10 @@ from transformers import (
     RobertaConfig,
 )
 
-from spd_ray import surgery
-from spd_ray.config import StudentConfig
-from spd_ray.errors import UserError
-from spd_ray.masks import zeros_asked
+from spd_ray.base.errors import UserError
+from spd_ray.config.method import StudentConfig
+from spd_ray.equations.masks import zeros_asked
+from spd_ray.model import surgery
 
 INPUTS = {
     "input_ids": torch.tensor([[2, 11, 12, 13, 3], [2, 14, 3, 1, 1]]),

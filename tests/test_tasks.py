@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spd_ray.config import TaskConfig
-from spd_ray.errors import UserError
-from spd_ray.tasks import TASKS, load_task, majority_score, score
+from spd_ray.base.errors import UserError
+from spd_ray.config.trial import TaskConfig
+from spd_ray.data.tasks import TASKS, load_task, majority_score, score
 
 GLUE = Path(os.environ.get("SPD_RAY_GLUE", Path(__file__).parents[2] / "shared" / "glue"))
 HEADERS = {
@@ -232,9 +232,9 @@ def test_the_fingerprint_is_of_content_alone(tmp_path: Path) -> None:
 
 
 OFFLINE = """
-from spd_ray.config import TaskConfig
-from spd_ray.errors import run_main
-from spd_ray.tasks import load_task
+from spd_ray.config.trial import TaskConfig
+from spd_ray.base.errors import run_main
+from spd_ray.data.tasks import load_task
 run_main(lambda: load_task(TaskConfig(name="rte")) and None)
 """
 

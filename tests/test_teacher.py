@@ -12,12 +12,12 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from spd_ray import teacher as teachers
-from spd_ray.config import ModelConfig, TaskConfig, TeacherConfig
-from spd_ray.data import EncodedTask, collate, encode_task
-from spd_ray.errors import UserError
-from spd_ray.tasks import load_task
-from spd_ray.teacher import Teacher, evaluate, load_teacher, predict
+from spd_ray.base.errors import UserError
+from spd_ray.config.trial import ModelConfig, TaskConfig, TeacherConfig
+from spd_ray.data.batches import EncodedTask, collate, encode_task
+from spd_ray.data.tasks import load_task
+from spd_ray.training import teacher as teachers
+from spd_ray.training.teacher import Teacher, evaluate, load_teacher, predict
 
 TEACHER = TeacherConfig(epochs=15, batch_size=8, learning_rates=(1e-3,))
 
@@ -266,9 +266,9 @@ def test_a_broken_model_is_refused_in_words(case: str, task: TaskConfig, tiny_be
 
 ASK = """
 import sys
-from spd_ray.config import ModelConfig, TaskConfig, TeacherConfig
-from spd_ray.errors import run_main
-from spd_ray.teacher import load_teacher
+from spd_ray.config.trial import ModelConfig, TaskConfig, TeacherConfig
+from spd_ray.base.errors import run_main
+from spd_ray.training.teacher import load_teacher
 
 def main():
     task = TaskConfig(name="sst2", path=sys.argv[1], max_length=16)

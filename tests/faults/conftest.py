@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from spd_ray.records import read_trials
+from spd_ray.records.trials import read_trials
 from tests.sweeps import SPACE, Sweeps, curves, scores, steps_of, study_states
 
 # A trial of some seconds, so that a fault finds it at work.

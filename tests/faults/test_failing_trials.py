@@ -6,7 +6,7 @@ import time
 import psutil
 import pytest
 
-from spd_ray.records import read_trials
+from spd_ray.records.trials import read_trials
 from tests.conftest import save_bert
 from tests.faults.conftest import TRIAL
 from tests.sweeps import SPACE, states, study_states, trial_processes, wait_for

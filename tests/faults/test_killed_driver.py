@@ -8,8 +8,8 @@ import time
 import psutil
 import pytest
 
-from spd_ray.errors import UserError
-from spd_ray.records import read_trials
+from spd_ray.base.errors import UserError
+from spd_ray.records.trials import read_trials
 from spd_ray.sweep import main
 from tests.sweeps import trial_processes, wait_for, wait_for_saves
 

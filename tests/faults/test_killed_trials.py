@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from spd_ray.records import read_trials
+from spd_ray.records.trials import read_trials
 from tests.sweeps import trial_processes, wait_for, wait_for_saves
 
 SAVES = 24  # of a trial: one an epoch

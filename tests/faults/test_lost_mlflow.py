@@ -6,15 +6,15 @@ import time
 
 import pytest
 
-from spd_ray.backfill import fill_in
-from spd_ray.errors import UserError
-from spd_ray.ledger import Ledger
-from spd_ray.records import read_trials
-from spd_ray.space import load_spec
-from spd_ray.storage import SweepStorage
-from spd_ray.study import create_study
+from spd_ray.base.errors import UserError
+from spd_ray.config.load import load_spec
+from spd_ray.driver.missed_points import fill_in
+from spd_ray.driver.tracking import Tracker
+from spd_ray.records.storage import SweepStorage
+from spd_ray.records.trials import read_trials
+from spd_ray.study.ledger import Ledger
+from spd_ray.study.study import create_study
 from spd_ray.sweep import main
-from spd_ray.tracking import Tracker
 from tests.integration.test_tracking import server, stop, template  # noqa: F401
 from tests.sweeps import curves, mlflow_runs, wait_for
 

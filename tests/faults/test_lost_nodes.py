@@ -6,7 +6,7 @@ import psutil
 import pytest
 from ray.cluster_utils import Cluster
 
-from spd_ray.records import read_trials
+from spd_ray.records.trials import read_trials
 from tests.sweeps import SPACE, trial_processes, wait_for, wait_for_saves
 
 GONE_SECONDS = 20

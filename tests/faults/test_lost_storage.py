@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from spd_ray.errors import UserError
+from spd_ray.base.errors import UserError
 from spd_ray.sweep import main
 from tests.sweeps import wait_for, wait_for_saves
 

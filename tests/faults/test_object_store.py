@@ -15,8 +15,8 @@ import pytest
 from botocore.exceptions import BotoCoreError
 from pyarrow import fs
 
-from spd_ray.network import below, free_port
-from spd_ray.storage import SweepStorage
+from spd_ray.base.network import below, free_port
+from spd_ray.records.storage import SweepStorage
 from tests.sweeps import Sweeps, trial_processes, wait_for, wait_for_more
 
 REGION = "us-west-2"

@@ -10,8 +10,8 @@ import yaml
 from safetensors.torch import save_file
 
 from spd_ray import pretrain, sweep
-from spd_ray.errors import run_main
-from spd_ray.network import free_port
+from spd_ray.base.errors import run_main
+from spd_ray.base.network import free_port
 
 SPACE = """\
 task: {name: sst2, path: TASK, max_length: 32}

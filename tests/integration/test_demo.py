@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from spd_ray.records import read_trials
+from spd_ray.records.trials import read_trials
 
 DEMO = Path(__file__).parents[2] / "search_spaces" / "demo.yaml"
 

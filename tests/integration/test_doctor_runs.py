@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from spd_ray.network import free_port
+from spd_ray.base.network import free_port
 
 TOKEN, OTHER = "a-token-of-a-test-0123456789", "another-token-of-a-test-9876543210"
 
@@ -94,7 +94,7 @@ def test_a_cluster_that_is_not_there_and_a_bad_storage_are_two_lines(environment
 def test_what_this_machine_starts_for_itself_listens_on_loopback_only():
     script = """
 import psutil
-from spd_ray.nodes import joined
+from spd_ray.checks.nodes import joined
 
 with joined(None):
     me = psutil.Process()

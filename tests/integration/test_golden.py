@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from spd_ray.config import EngineConfig, MethodConfig, ObjectiveConfig, TrialConfig
-from spd_ray.trainer import prepare, train_spd
+from spd_ray.config.method import MethodConfig, ObjectiveConfig
+from spd_ray.config.trial import EngineConfig, TrialConfig
+from spd_ray.training.trainer import prepare, train_spd
 
 CURVE = Path(__file__).with_name("golden_curve.json")
 # with the labels: a student that starts as its teacher has gradients of rounding noise, and AdamW steps along them

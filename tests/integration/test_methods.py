@@ -7,16 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-from spd_ray import activations, surgery
-from spd_ray.activations import LiveTeacher, RecordedTeacher, in_memory, record
-from spd_ray.checkpoint import count_zeros, export_student, load_checkpoint, verify_checkpoint
-from spd_ray.config import EngineConfig, MethodConfig, TrialConfig
-from spd_ray.data import make_batch
-from spd_ray.engine_state import load_state, save_state
-from spd_ray.methods import METHODS, filled, load_method
-from spd_ray.objective import Needs
-from spd_ray.teacher import evaluate, pretrained_classifier
-from spd_ray.trainer import loss_terms, prepare, train_spd
+from spd_ray.config.method import MethodConfig
+from spd_ray.config.methods import METHODS, filled, load_method
+from spd_ray.config.trial import EngineConfig, TrialConfig
+from spd_ray.data.batches import make_batch
+from spd_ray.model import surgery
+from spd_ray.model.objective import Needs
+from spd_ray.training import teacher_outputs as activations
+from spd_ray.training.checkpoint import count_zeros, export_student, load_checkpoint, verify_checkpoint
+from spd_ray.training.engine_state import load_state, save_state
+from spd_ray.training.teacher import evaluate, pretrained_classifier
+from spd_ray.training.teacher_outputs import LiveTeacher, RecordedTeacher, in_memory, record
+from spd_ray.training.trainer import loss_terms, prepare, train_spd
 
 BUDGET = dict(
     total_epochs=4, stage1_epochs=2, stage2_epochs=1, stage1_lr=2e-3, batch_size=8, target_sparsity=0.5,

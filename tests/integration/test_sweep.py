@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from spd_ray.records import read_trials
+from spd_ray.records.trials import read_trials
 from tests.sweeps import SPACE, Sweeps, mlflow_runs, scores, steps_of, study_states
 
 

@@ -5,8 +5,8 @@ import json
 import pytest
 import yaml
 
-from spd_ray.checkpoint import count_zeros, load_checkpoint
-from spd_ray.records import read_trials
+from spd_ray.records.trials import read_trials
+from spd_ray.training.checkpoint import count_zeros, load_checkpoint
 from tests.integration.test_sweep import sweep_of  # noqa: F401
 from tests.sweeps import SPACE, steps_of
 

@@ -14,12 +14,12 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
-from spd_ray import tracking
-from spd_ray.errors import UserError
-from spd_ray.network import free_port
-from spd_ray.space import load_spec
-from spd_ray.spec import SweepSpec
-from spd_ray.tracking import Tracker
+from spd_ray.base.errors import UserError
+from spd_ray.base.network import free_port
+from spd_ray.config.load import load_spec
+from spd_ray.config.sweep import SweepSpec
+from spd_ray.driver import tracking
+from spd_ray.driver.tracking import Tracker
 
 PARAMS = {"method": {"p0": 0.6, "objective": {"temperature": 1.0}}, "seed": 0, "gate": True}
 

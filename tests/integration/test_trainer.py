@@ -9,13 +9,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from spd_ray import surgery
-from spd_ray.checkpoint import count_zeros, export_student, load_checkpoint, verify_checkpoint
-from spd_ray.config import EngineConfig, MethodConfig, ObjectiveConfig, TrialConfig
-from spd_ray.data import collate, epoch_batches
-from spd_ray.engine_state import load_state, save_state, whole_parameters
-from spd_ray.masks import zeros_asked
-from spd_ray.trainer import TrainingError, prepare, train_spd
+from spd_ray.config.method import MethodConfig, ObjectiveConfig
+from spd_ray.config.trial import EngineConfig, TrialConfig
+from spd_ray.data.batches import collate, epoch_batches
+from spd_ray.equations.masks import zeros_asked
+from spd_ray.model import surgery
+from spd_ray.training.checkpoint import count_zeros, export_student, load_checkpoint, verify_checkpoint
+from spd_ray.training.engine_state import load_state, save_state, whole_parameters
+from spd_ray.training.trainer import TrainingError, prepare, train_spd
 
 SHORT = dict(
     total_epochs=6, stage1_epochs=3, stage2_epochs=1, stage1_lr=2e-3, stage23_lr=1e-3, batch_size=8,
@@ -233,7 +234,7 @@ def test_a_batch_in_parts_gives_the_curve_of_the_whole(run_of, precision, zero_s
 def test_what_a_killed_process_left_while_it_compiled_stops_nobody():
     script = """
 from pathlib import Path
-from spd_ray import engine
+from spd_ray.training import engine
 from torch.utils import cpp_extension
 
 builder = engine.get_accelerator().create_op_builder("ShareMemCommBuilder")

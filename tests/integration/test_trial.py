@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from spd_ray.config import MethodConfig, TrialConfig
-from spd_ray.records import steps_folder
-from spd_ray.trial import TrialOrder, TrialRunner, state_folder
+from spd_ray.config.method import MethodConfig
+from spd_ray.config.trial import TrialConfig
+from spd_ray.records.steps import steps_folder
+from spd_ray.trials.runner import TrialOrder, TrialRunner, state_folder
 from tests.integration.test_trainer import SHORT
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from spd_ray.network import free_port
-from spd_ray.records import read_trials
+from spd_ray.base.network import free_port
+from spd_ray.records.trials import read_trials
 from tests.integration.test_sweep import sweep_of  # noqa: F401
 from tests.integration.two_ranks import measure, resumed
 from tests.sweeps import SPACE, scores, steps_of

@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 
-from spd_ray import engine
-from spd_ray.config import EngineConfig, MethodConfig, ModelConfig, TaskConfig, TeacherConfig, TrialConfig
-from spd_ray.engine_state import load_state, save_state, whole_parameters
-from spd_ray.surgery import extract_student, masked_linears
-from spd_ray.teacher import load_teacher
-from spd_ray.trainer import SpdRun, prepare, train_spd
+from spd_ray.config.method import MethodConfig
+from spd_ray.config.trial import EngineConfig, ModelConfig, TaskConfig, TeacherConfig, TrialConfig
+from spd_ray.model.surgery import extract_student, masked_linears
+from spd_ray.training import engine
+from spd_ray.training.engine_state import load_state, save_state, whole_parameters
+from spd_ray.training.teacher import load_teacher
+from spd_ray.training.trainer import SpdRun, prepare, train_spd
 
 
 def run_of(settings: dict[str, Any], precision: str, zero_stage: int) -> SpdRun:

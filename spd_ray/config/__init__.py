@@ -1,0 +1,6 @@
+"""What a person writes, checked once: from YAML to a `SweepSpec`, from a point of its space to a `TrialConfig`.
+
+May import equations (for the names of schedules) and base. Hands out `load_spec`, `SweepSpec`, `TrialConfig`, the
+`Timeline` in which everything is in steps, and the methods and presets that YAML files beside the code compose.
+An error names file, line, key and value.
+"""

@@ -1,0 +1,144 @@
+"""Reading a search space: its file, method, preset and overrides, and what is wrong with them."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from spd_ray.base.errors import UserError, nearest, plain
+from spd_ray.config.methods import METHODS, filled, load_method
+from spd_ray.config.presets import Preset, lay_mini, load_preset
+from spd_ray.config.sweep import SECTIONS, SweepSpec
+from spd_ray.config.yaml_source import KeyPath, Source, key_name, override, read_yaml
+
+TUNED_BY_ALL = ("stage1_lr", "batch_size", "weight_decay", "dropout", "total_epochs")  # dimensions of any method
+
+
+def load_spec(
+    path: str | Path, overrides: Sequence[str] = (), method: str | None = None, profile: Literal["mini"] | None = None
+) -> SweepSpec:
+    """Read and check the search space in the file `path`, with `overrides` of the form `key=value` applied.
+
+    What the file does not say comes from its method, then from its preset. `method` replaces the file's: its own
+    dimensions are searched, and those of the file that mean something to it. The profile goes over the file, the
+    overrides over the profile. Raises UserError, one line: file, line number (or `--set key=value`), key, value, what
+    would be right.
+    """
+    source = read_yaml(path)
+    source.data.setdefault("name", re.sub(r"[^A-Za-z0-9_-]", "-", Path(path).stem))
+    if profile == "mini" and isinstance(source.data.get("task"), dict):
+        _fill_in(source.data)
+        source.data.update(lay_mini(source.data), preset=None)
+    override(source, overrides, _split_key)
+    if method is not None:
+        _take_method(source.data, method)
+    _fill_in(source.data)
+    try:
+        return SweepSpec.model_validate_json(json.dumps(source.data), strict=True)
+    except ValidationError as error:
+        errors = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")  # a misspelt key also misses
+        raise UserError(_explain(source, errors[0])) from None
+
+
+def _take_method(data: dict[str, Any], name: str) -> None:
+    own = load_method(name)
+    meaningful = {*own.search, *own.tunes, *TUNED_BY_ALL}
+    kept = {key: dimension for key, dimension in data.get("search", {}).items() if key in meaningful}
+    data.update(method=name, search={**own.search, **kept}, warm_start=[])
+
+
+def _fill_in(data: dict[str, Any]) -> None:
+    """Put what the method and the preset say where `data` says nothing; what is malformed is left to the checks."""
+    task, search = data.get("task"), data.setdefault("search", {})
+    if not isinstance(task, dict) or not isinstance(data.get("trial", {}), dict) or not isinstance(search, dict):
+        return
+    if data.get("method") in METHODS and "method" not in search:
+        data.update(filled(data, {"trial": load_method(data["method"]).trial}))
+    if data.get("preset") in get_args(Preset):
+        data.update(filled(data, load_preset(data["preset"], str(task.get("name")))))
+
+
+def _split_key(key: str) -> KeyPath:
+    """`trial.p0` -> ("trial", "p0"); a dimension's own dot stays: ("search", "objective.task", "low")."""
+    path = tuple(key.split("."))
+    if path[0] == "search" and len(path) > 2 and path[1] in SECTIONS:
+        path = ("search", f"{path[1]}.{path[2]}", *path[3:])
+    model: Any = SweepSpec
+    for part in path:
+        model = _field(model, part)
+    if _is_section(model):
+        raise UserError(f"--set {key}=...: {key} is a section; set one of its keys: {', '.join(model.model_fields)}")
+    return path
+
+
+def _explain(source: Source, error: Any) -> str:
+    """One line for a pydantic error in `source`."""
+    path: KeyPath = tuple(error["loc"])
+    message = plain(error["msg"])
+    if error["type"] == "refused":
+        path, message = tuple(error["ctx"]["path"]), error["msg"]
+    elif path[:1] == ("search",) and len(path) > 2:
+        path = (*path[:2], *path[3:])  # pydantic puts the kind of dimension there
+    if error["type"] == "missing":
+        return f"{source.place(path[:-1])}: {key_name(path)} is missing"
+    if error["type"] == "extra_forbidden":
+        return f"{source.place(path)}: unknown key {key_name(path)}; {_nearest_key(path)}"
+    if path[-1:] in (("bool",), ("int",)):  # the first branch of a union
+        message = "must be a number" + (", text, true or false" if path[-1] == "bool" else "")
+    if error["type"] == "value_error":
+        path = _blamed(source, path, message)
+    while path and not source.has(path):
+        path = path[:-1]
+    return f"{source.place(path)}: {_key_and_value(source, path)}{message}"
+
+
+def _blamed(source: Source, path: KeyPath, message: str) -> KeyPath:
+    """The key under `path` that `message` names, one that an override has set before one of the file."""
+    named = [(*path, word.strip(":,")) for word in message.split()]
+    written = [one for one in named if source.has(one)]
+    overridden = [one for one in written if source.place(one).startswith("--set")]
+    return next(iter(overridden + written), path)
+
+
+def _nearest_key(path: KeyPath) -> str:
+    """What may have been meant by the unknown key at the end of `path`."""
+    sections: list[Any] = [SweepSpec]
+    for part in path[:-1]:
+        sections.append(_section(_field(sections[-1], part)))
+    fields = {name: field.annotation for name, field in SweepSpec.model_fields.items()}
+    inner = [name for name, annotation in fields.items() if path[-1] in getattr(annotation, "model_fields", ())]
+    if len(path) == 1 and inner:
+        return f"did you mean {inner[0]}.{path[0]}?"
+    if path[0] == "search":
+        return nearest(str(path[-1]), ["low", "high", "log", "step", "choices"])
+    return nearest(str(path[-1]), sections[-1].model_fields)
+
+
+def _section(annotation: Any) -> Any:
+    """The section of an annotation, also of one that may be null; None where there is none."""
+    return next((one for one in (annotation, *get_args(annotation)) if _is_section(one)), None)
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _field(annotation: Any, key: str | int) -> Any:
+    """The annotation of `key` in a section; None where there is none."""
+    section = _section(annotation)
+    field = section.model_fields.get(str(key)) if section else None
+    return field.annotation if field else None
+
+
+def _key_and_value(source: Source, path: KeyPath) -> str:
+    if not path or source.place(path).startswith(f"--set {key_name(path)}="):
+        return ""
+    value: Any = source.data
+    for part in path:
+        value = value[part]
+    if isinstance(value, dict | list) and len(str(value)) > 60:
+        return f"{key_name(path)}: "
+    return f"{key_name(path)} = {json.dumps(value)}: "

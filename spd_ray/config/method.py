@@ -1,0 +1,184 @@
+"""What a method is composed of: the student, grafting, pruning, the objective, what is trained, the rates."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from spd_ray.config.section import NonNegativeFloat, PositiveFloat, PositiveInt, Probability, Section
+from spd_ray.equations import schedules
+
+LOSS_TERMS = (
+    "hidden",
+    "attention",
+    "prediction",
+    "task",
+    "embedding",
+    "first_token",
+    "cosine",
+    "attention_relation",
+    "value_relation",
+    "consistency",
+)
+
+
+class ObjectiveConfig(Section):
+    """Weights of the loss terms; Eq. (4) is hidden = attention = prediction = 1 and the others 0."""
+
+    hidden: NonNegativeFloat = Field(1.0, description="MSE of hidden states")
+    attention: NonNegativeFloat = Field(1.0, description="MSE of attention maps")
+    prediction: NonNegativeFloat = Field(1.0, description="soft cross-entropy of the logits")
+    task: NonNegativeFloat = Field(0.0, description="cross-entropy, or MSE, with the labels")
+    embedding: NonNegativeFloat = Field(0.0, description="MSE of what the first layer reads (TinyBERT)")
+    first_token: NonNegativeFloat = Field(0.0, description="MSE of normalised first-token states (PKD)")
+    cosine: NonNegativeFloat = Field(0.0, description="1 - cosine of hidden states (DistilBERT)")
+    attention_relation: NonNegativeFloat = Field(0.0, description="KL of attention distributions (MiniLM)")
+    value_relation: NonNegativeFloat = Field(0.0, description="KL of value relations (MiniLM)")
+    consistency: NonNegativeFloat = Field(0.0, description="under mixup; rises with step / t3 (CR-ILD)")
+    layers: Literal["all", "last", "but_last"] = Field("all", description="the student layers that terms compare")
+    temperature: PositiveFloat = 1.0
+    temperature_on: Literal["student", "both"] = Field(
+        "student", description="student: as Eq. (4) prints it; both: also the teacher's logits, times T^2 (Hinton)"
+    )
+    attention_maps: Literal["probabilities", "scores", "dropped"] = Field(
+        "probabilities", description="after the softmax, before it, or after the softmax and dropout"
+    )
+    tokens: Literal["real", "all"] = Field("real", description="all: padding positions enter the means")
+    average_classes: bool = Field(False, description="the soft cross-entropy is divided by the number of classes")
+    regression_target: Literal["teacher", "labels"] = Field("teacher", description="of the prediction term")
+
+    @model_validator(mode="after")
+    def _some_term(self) -> "ObjectiveConfig":
+        if not self.weights():
+            raise ValueError(f"at least one of {', '.join(LOSS_TERMS[:-1])} and {LOSS_TERMS[-1]} must be above 0")
+        if self.attention_relation and self.attention_maps != "scores":
+            raise ValueError("attention_relation needs attention_maps: scores")
+        return self
+
+    def weights(self) -> dict[str, float]:
+        """The terms above 0 with their weights."""
+        return {name: weight for name in LOSS_TERMS if (weight := getattr(self, name)) > 0}
+
+    @property
+    def distils(self) -> bool:
+        """Whether any term needs the teacher."""
+        return bool(set(self.weights()) - {"task", "consistency"})
+
+
+class PhaseConfig(Section):
+    """An objective of its own for the beginning of the training."""
+
+    until: float = Field(gt=0, lt=1, description="the budget (step / t3) at which the phase ends")
+    objective: ObjectiveConfig
+
+
+class StudentConfig(Section):
+    """What the student is before its first step."""
+
+    depth: float = Field(1.0, gt=0, le=1, description="share of the teacher's layers; 0.5: each stands for two of them")
+    pick: Literal["first", "spaced"] = Field(
+        "first", description="the layers it starts from: the first ones, or the first that each stands for"
+    )
+    init: Literal["teacher", "pretrained"] = Field("teacher", description="the weights that it starts from")
+
+
+class MethodConfig(Section):
+    """What a trial does: the section `trial` of a search space. Any of it can be searched.
+
+    The defaults are SPD at the paper's RTE setting; the files of `spd_ray/methods` compose the same parts otherwise.
+    """
+
+    student: StudentConfig = StudentConfig()
+    trained: Literal["layers", "all"] = Field("layers", description="all: also embeddings, pooler and classifier")
+    grafting: schedules.Grafting = "three_stage"
+    p0: Probability = Field(0.6, description="replacing probability in Stage I, Eq. (5)")
+    total_epochs: PositiveFloat = Field(60.0, description="t3, in epochs")
+    stage1_epochs: PositiveFloat = Field(30.0, description="t1, in epochs")
+    stage2_epochs: NonNegativeFloat = Field(10.0, description="t2 - t1, in epochs")
+    lr_schedule: schedules.LearningRateSchedule = Field(
+        "two_decays", description="Eq. (6); one_decay: stage1_lr falls to 0 at t3; rounds: at every pruning event"
+    )
+    stage1_lr: PositiveFloat = Field(3e-5, description="lambda_0 of Eq. (6), the initial rate of Stage I")
+    stage23_lr: PositiveFloat | None = Field(
+        None, description="lambda_1 of Eq. (6), the initial rate of Stages II and III; null: as stage1_lr"
+    )
+    pruning: Literal["none", "magnitude", "global_magnitude", "lottery", "reweighted_l1"] = "magnitude"
+    target_sparsity: float = Field(0.9, ge=0, lt=1, description="fraction of zeros in the pruned matrices")
+    ladder: tuple[Probability, ...] = Field((), description="lower sparsities, rising: a student is kept at each")
+    pruning_end: PositiveFloat = Field(1.0, description="end of pruning as a multiple of t1 (Figure 10); at most t2")
+    pruning_events: PositiveInt = 12
+    pruning_schedule: schedules.PruningSchedule = "cubic"
+    drop_last_event: bool = Field(
+        False, description="where the events divide the steps exactly, as the public code does"
+    )
+    l1: NonNegativeFloat = Field(0.0, description="strength of the reweighted L1 norm, with `pruning: reweighted_l1`")
+    objective: ObjectiveConfig = ObjectiveConfig()
+    phases: tuple[PhaseConfig, ...] = Field((), description="objectives before that one")
+    batch_size: PositiveInt = 32
+    weight_decay: NonNegativeFloat = 0.0
+    clip_norm: PositiveFloat = Field(1.0, description="largest global gradient norm")
+    clip_over: Literal["trained", "all"] = Field(
+        "trained", description="all: frozen parts' gradients count in the norm"
+    )
+    dropout: Probability = Field(0.1, description="in what is trained")
+    teacher_dropout: Probability = Field(0.0, description="in grafted teacher layers")
+    eval_every_epochs: PositiveFloat = 1.0
+    eval_train_examples: PositiveInt = Field(1000, description="training examples scored beside dev, at most")
+
+    @model_validator(mode="after")
+    def _stages_fit(self) -> "MethodConfig":
+        stage12 = self.stage1_epochs + self.stage2_epochs
+        if stage12 > self.total_epochs * (1 + 1e-9):
+            raise ValueError(
+                f"stage1_epochs + stage2_epochs <= total_epochs must hold, but got "
+                f"{self.stage1_epochs:g} + {self.stage2_epochs:g} > {self.total_epochs:g}"
+            )
+        if self.pruning_end * self.stage1_epochs > stage12 * (1 + 1e-9):
+            raise ValueError(
+                f"pruning must end at or before t2: pruning_end <= {stage12 / self.stage1_epochs:g} "
+                f"(stage1_epochs + stage2_epochs over stage1_epochs) must hold, but got {self.pruning_end:g}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "MethodConfig":
+        if self.grafts and self.trained == "all":
+            raise ValueError("trained: all needs grafting: none, for grafted teacher layers read frozen embeddings")
+        if self.student.init == "pretrained" and self.trained == "layers":
+            raise ValueError("student.init: pretrained needs trained: all, for its classifier is new")
+        if any(self.ladder[i] >= self.ladder[i + 1] for i in range(len(self.ladder) - 1)):
+            raise ValueError("ladder must rise")
+        if self.ladder and not self.ladder[-1] < self.final_sparsity:
+            raise ValueError(f"ladder must stay below the sparsity at the end, {self.final_sparsity:g}")
+        untils = [phase.until for phase in self.phases]
+        if untils != sorted(set(untils)):
+            raise ValueError("phases must end one after the other: until must rise")
+        if any(phase.objective.attention_maps != self.objective.attention_maps for phase in self.phases):
+            raise ValueError("phases and objective must have the same attention_maps")
+        self.event_rates()
+        return self
+
+    @property
+    def grafts(self) -> bool:
+        """Whether teacher layers are grafted at any step."""
+        return self.grafting != "none" and self.p0 < 1
+
+    @property
+    def final_sparsity(self) -> float:
+        """The sparsity after the last pruning event."""
+        return 0.0 if self.pruning == "none" else self.target_sparsity
+
+    @property
+    def later_lr(self) -> float:
+        """lambda_1 of Eq. (6)."""
+        return self.stage1_lr if self.stage23_lr is None else self.stage23_lr
+
+    @property
+    def objectives(self) -> tuple[ObjectiveConfig, ...]:
+        """Every objective of the training, in order."""
+        return (*(phase.objective for phase in self.phases), self.objective)
+
+    def event_rates(self) -> list[float]:
+        """theta_1 ... theta_n, with the ladder's rungs. Raises ValueError where the events are too few for them."""
+        events, target = self.pruning_events, self.final_sparsity
+        rates = [schedules.event_rate(event, events, target, self.pruning_schedule) for event in range(1, events + 1)]
+        return schedules.with_ladder(rates, self.ladder)

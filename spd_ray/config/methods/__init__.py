@@ -1,0 +1,50 @@
+"""What SPD is compared with, by name: each file of this folder composes the parts of `MethodConfig`.
+
+A file sets parts, never budgets or rates: those are the search space's. `source`, `parts` and `leaves_out` say where
+each part comes from and what is missing; `search` are dimensions of the method's own, and `tunes` names those whose
+ranges only a search space can know.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from spd_ray.base.errors import UserError, nearest
+from spd_ray.config.section import Section
+
+FOLDER = Path(__file__).parent
+METHODS = tuple(sorted(file.stem for file in FOLDER.glob("*.yaml")))
+
+
+class Method(Section):
+    """One file of this folder."""
+
+    source: str
+    parts: dict[str, str]
+    leaves_out: str
+    trial: dict[str, Any]
+    search: dict[str, Any]
+    tunes: tuple[str, ...]
+
+
+@cache
+def load_method(name: str) -> Method:
+    """The method `name`. Raises UserError if there is none."""
+    if name not in METHODS:
+        raise UserError(f"method: {name!r} is unknown; {nearest(name, METHODS)}")
+    return Method.model_validate(yaml.safe_load((FOLDER / f"{name}.yaml").read_text()))
+
+
+def filled(given: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """`given` with what it does not say taken from `defaults`, section by section.
+
+    >>> filled({"a": {"b": 1}}, {"a": {"b": 2, "c": 3}, "d": 4})
+    {'a': {'b': 1, 'c': 3}, 'd': 4}
+    """
+    result = {**defaults, **given}
+    for name in given.keys() & defaults.keys():
+        if isinstance(given[name], dict) and isinstance(defaults[name], dict):
+            result[name] = filled(given[name], defaults[name])
+    return result

@@ -1,0 +1,66 @@
+"""Settings by name: `paper`, what Huang et al. 2022 print for each task; `reference`, what their public code does.
+
+A preset fills in what a search space does not say; the profile `mini` goes over what it says.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from spd_ray.base.errors import UserError
+from spd_ray.config.methods import filled
+
+EPOCHS = ("total_epochs", "stage1_epochs", "stage2_epochs", "eval_every_epochs")
+RATES = ("stage1_lr", "stage23_lr")
+FOLDER = Path(__file__).parent
+Preset = Literal["paper", "reference"]
+
+
+def load_preset(name: Preset, task: str) -> dict[str, Any]:
+    """The sections that preset `name` sets for `task`. Raises UserError for a task that the paper does not have."""
+    paper = _read("paper")
+    if task not in paper["tasks"]:
+        raise UserError(f"preset: {name}: the paper has no task {task!r}; it has {', '.join(paper['tasks'])}")
+    settings = filled(paper["tasks"][task], paper["settings"])
+    return filled(_read(name)["settings"], settings) if name == "reference" else settings
+
+
+def lay_mini(space: dict[str, Any]) -> dict[str, Any]:
+    """The `space` (as YAML has it, presets filled in) with the miniature's task, model and budget in its place.
+
+    Raises UserError for a task for which nothing of the miniature stands.
+    """
+    mini = _read("mini")
+    task = space["task"].get("name")
+    if task not in mini["stands_for"]:
+        raise UserError(
+            f"--profile mini: nothing stands for the task {task!r}; it knows {', '.join(mini['stands_for'])}"
+        )
+    name = mini["stands_for"][task]
+    own = dict(mini["tasks"][name])
+    epochs_times = own.pop("epochs_times")
+
+    def scaled(key: str, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {part: inner if part == "log" else scaled(key, inner) for part, inner in value.items()}
+        if isinstance(value, list):
+            return [scaled(key, one) for one in value]
+        times = epochs_times if key in EPOCHS else mini["rates_times"] if key in RATES else None
+        return value if times is None or isinstance(value, bool) else float(f"{value * times:.6g}")
+
+    def scaled_section(section: dict[str, Any]) -> dict[str, Any]:
+        return {key: scaled(key, value) for key, value in section.items()}
+
+    result = {**space, "task": {"name": name}, "model": {}, "teacher": {}}
+    result["trial"] = scaled_section(space.get("trial", {}))
+    result["search"] = scaled_section(space.get("search", {}))
+    result["warm_start"] = [scaled_section(point) for point in space.get("warm_start", [])]
+    result.pop("preset", None)
+    start = space.get("trial", {}).get("student", {}).get("init")
+    over = mini["fine_tuned"] if start == "pretrained" else {}
+    return filled(filled(filled(over, own), mini["common"]), result)
+
+
+def _read(name: str) -> dict[str, Any]:
+    return yaml.safe_load((FOLDER / f"{name}.yaml").read_text())

@@ -1,0 +1,76 @@
+"""What one trial is: everything that decides its result, frozen, validated, every unit in its name."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from spd_ray.config.method import MethodConfig
+from spd_ray.config.section import LocalPath, NonNegativeFloat, PositiveFloat, PositiveInt, Probability, Section, Seed
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+class TaskConfig(Section):
+    """Which data. `name` is a key of `spd_ray.data.tasks.TASKS`."""
+
+    name: str
+    path: LocalPath | None = Field(
+        None, description="a folder of GLUE TSV files or a saved `datasets` directory; null: hub"
+    )
+    max_length: int = Field(128, ge=8, description="tokens; longer inputs are truncated")
+    train_examples: PositiveInt | None = Field(None, description="a seeded subset of the training set; null: all")
+    padding: Literal["longest", "max_length"] = Field("longest", description="training batches are padded to this")
+    selection: Literal["dev", "holdout"] = Field(
+        "dev",
+        description="what everything is chosen on: dev (the paper's way), or a share of train; dev is then used once",
+    )
+    holdout_fraction: float = Field(0.1, gt=0, lt=1, description="of the training set, with `selection: holdout`")
+
+
+class ModelConfig(Section):
+    """Which pretrained encoder."""
+
+    name: str = Field("bert-base-uncased", description="a hub name, or the embedded `miniature` (-8, -12: layers)")
+    path: LocalPath | None = Field(None, description="a local transformers directory; it wins over `name`")
+    seed: Seed = Field(0, description="the miniature's pretraining seed; nothing else uses it")
+
+
+class TeacherConfig(Section):
+    """Fine-tuning of the teacher (Section 4.2): the best of `learning_rates` on the dev set is kept."""
+
+    epochs: PositiveInt = 4
+    batch_size: PositiveInt = 32
+    learning_rates: tuple[PositiveFloat, ...] = Field((2e-5, 3e-5, 4e-5, 5e-5), min_length=1)
+    warmup_fraction: Probability = Field(0.1, description="fraction of the steps with a rising learning rate")
+    weight_decay: NonNegativeFloat = 0.01
+    dropout: Probability = 0.1
+    seed: Seed = 0
+    gate: bool = Field(True, description="refuse a teacher that is no better than the majority class")
+
+
+class EngineConfig(Section):
+    """How DeepSpeed runs the training steps."""
+
+    precision: Precision = "fp32"
+    zero_stage: Literal[0, 1, 2, 3] = 0
+    gradient_accumulation_steps: PositiveInt = Field(1, description="parts of a batch, one after the other on a rank")
+    initial_scale_power: int = Field(16, ge=0, le=32, description="fp16: the loss scale starts at 2 to this power")
+    loss_scale_window: PositiveInt = Field(1000, description="fp16: steps without overflow before the scale doubles")
+
+
+class TrialConfig(Section):
+    """One trial: a configuration under one seed. Everything that decides its result, and nothing else."""
+
+    task: TaskConfig
+    model: ModelConfig
+    teacher: TeacherConfig
+    method_name: str = "spd"
+    method: MethodConfig
+    engine: EngineConfig = EngineConfig()
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _clipping_is_possible(self) -> "TrialConfig":
+        if self.method.clip_over == "all" and (self.engine.precision, self.engine.zero_stage) != ("fp32", 0):
+            raise ValueError("clip_over: all needs engine.precision fp32 and engine.zero_stage 0")
+        return self

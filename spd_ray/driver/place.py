@@ -1,0 +1,80 @@
+"""The sweep's place before its first trial: new, to be continued, or moved aside; and the command that goes on."""
+
+import shlex
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from spd_ray.base.errors import UserError
+from spd_ray.base.network import below, is_uri
+from spd_ray.config.sweep import SweepSpec
+from spd_ray.records.provenance import space_hash_of
+from spd_ray.records.storage import SweepStorage
+from spd_ray.records.trials import read_trials
+
+
+def place_of(storage: str, spec: SweepSpec) -> SweepStorage:
+    """Where the sweep lies. Raises UserError for a URI that cannot be used."""
+    if not is_uri(storage):
+        return SweepStorage(below(str(Path(storage).resolve()), spec.name), "driver")
+    if spec.tracking.uri is None:
+        raise UserError(f"--storage {storage}: no database lies there; give --set tracking.uri=http://HOST:5000 too")
+    return SweepStorage(below(storage, spec.name), "driver")
+
+
+@contextmanager
+def open_sweep(storage: SweepStorage, spec: SweepSpec, resume: bool, replace: bool) -> Iterator[None]:
+    """Make or find the sweep's folder, locked against a second driver of this machine within the block."""
+    folder = storage.folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        lock = FileLock(folder.parent / f".{folder.name}.lock", timeout=1)
+        lock.acquire()
+    except Timeout:
+        raise UserError(f"{folder}: another sweep of this name is running; wait for it or give --name") from None
+    except OSError as error:
+        raise UserError(f"--storage {folder.parent}: cannot be written ({error.strerror})") from None
+    try:
+        storage.clear_copy()
+        storage.fetch_files()
+        begin_or_continue(storage, spec, resume, replace)
+        yield
+    finally:
+        lock.release()
+
+
+def begin_or_continue(storage: SweepStorage, spec: SweepSpec, resume: bool, replace: bool) -> None:
+    """Check that what the folder holds is what was asked for, and move an earlier sweep aside if that was."""
+    folder, place = storage.folder, storage.place
+    for unfinished in folder.glob(".*.tmp"):  # of a driver that was killed
+        unfinished.unlink()
+    trials = read_trials(folder)
+    if trials and replace and storage.is_remote:
+        raise UserError(f"--replace: {place} cannot be moved aside in an object store; give another --name")
+    if trials and replace:
+        aside = next(p for n in range(1, 10**6) if not (p := folder.with_name(f"{folder.name}.{n}")).exists())
+        folder.rename(aside)
+        folder.mkdir()
+        print(f"the earlier sweep of {len(trials)} trials is now {aside}")
+    elif trials and not resume:
+        raise UserError(f"{place} holds a sweep of {len(trials)} trials: add --resume, --replace or another --name")
+    elif resume and not trials:
+        raise UserError(f"--resume: {place} holds no sweep yet; leave --resume out")
+    elif resume and space_hash_of(folder) != spec.space_hash():
+        raise UserError(f"--resume: {place} was swept with another space or other --set; see its sweep.yaml")
+
+
+def go_on_command(folder: Path, command: str) -> str:
+    """The command that continues what `command` began, or begins it again if it has not come to a trial."""
+    return resume_command(command) if read_trials(folder) else command
+
+
+def resume_command(command: str) -> str:
+    """The command that continues what `command` began."""
+    words = [word for word in shlex.split(command) if word not in ("--replace", "--resume")]
+    return shlex.join([*words, "--resume"])

@@ -1,0 +1,166 @@
+"""A sweep from its teacher to its summary."""
+
+import logging
+import os
+from typing import Any
+
+import ray
+from ray import tune
+from rich.console import Console
+
+from spd_ray.base.errors import INTERRUPTED, UserError
+from spd_ray.base.ray_cluster import join_ray
+from spd_ray.config.sweep import SweepSpec
+from spd_ray.config.timeline import Timeline
+from spd_ray.config.trial import TrialConfig
+from spd_ray.driver import summary as report
+from spd_ray.driver.callbacks import SweepWatcher
+from spd_ray.driver.display import SweepDisplay
+from spd_ray.driver.early_stopping import StageAwareAsha
+from spd_ray.driver.missed_points import fill_in
+from spd_ray.driver.place import resume_command
+from spd_ray.driver.searcher import LedgerSearcher
+from spd_ray.driver.storage_guard import StorageGuard
+from spd_ray.driver.tracking import Tracker
+from spd_ray.records.provenance import write_sweep_yaml
+from spd_ray.records.storage import SweepStorage
+from spd_ray.study.ledger import Ledger
+from spd_ray.study.study import create_study
+from spd_ray.training.checkpoint import Verification, verify_checkpoint
+from spd_ray.training.teacher import Teacher, load_teacher
+from spd_ray.trials.ranks import SpdTrainable
+
+RESCORE_TOLERANCE = 0.02  # fp16 and bf16 students are read back in fp32
+
+
+def run_sweep(spec: SweepSpec, storage: SweepStorage, command: str, address: str | None, console: Console) -> int:
+    """Teacher, study, trials, verification, MLflow, summary. Returns the exit code."""
+    folder = storage.folder
+    write_sweep_yaml(spec, folder, command)
+    teacher = load_teacher(spec.task, spec.model, spec.teacher)
+    console.print(report.teacher_line(teacher))
+    study = create_study(spec, folder / "study.journal")
+    ledger = Ledger(spec, study, folder)
+    tracker = Tracker.open(spec, folder)
+    storage.send_files()  # the parent run's id, before it has a child
+    fill_in(ledger, tracker, storage, len(teacher.data.train))
+    start_ray(address)
+    try:
+        with SweepDisplay(ledger, console) as display:
+            watcher = SweepWatcher(ledger, tracker, display, storage)
+            run_trials(spec, ledger, storage, command, watcher)
+        ledger.fold()
+        watcher.settle(at_once=True)
+        if ledger.ended_count < ledger.total:
+            console.print(f"stopped; go on with: {resume_command(command)}", soft_wrap=True)
+            tracker.finish("KILLED")
+            return INTERRUPTED
+        verified = verify_retained(spec, ledger, teacher, storage)
+        report.publish(spec, ledger, tracker, storage, verified)
+        tracker.finish("FINISHED")
+        report.print_summary(spec, ledger, teacher, storage, verified, tracker, console)
+        return 0 if ledger.best() else 1
+    finally:
+        ray.shutdown()
+        ledger.fold()  # last: a storage that is full refuses it
+        storage.send_files()
+
+
+def start_ray(address: str | None) -> None:
+    """Join the cluster at `address`, or start one of this machine alone, with the sweep's own display."""
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    join_ray(address, "ERROR")
+
+
+def concurrent_trials(spec: SweepSpec) -> int:
+    """As many trials at once as the file says, or as the cluster's resources hold."""
+    if spec.resources.concurrent is not None:
+        return spec.resources.concurrent
+    have, asked = ray.cluster_resources(), spec.resources
+    cpus, gpus = asked.workers * asked.cpus_per_worker, asked.workers * asked.gpus_per_worker
+    slots = have.get("CPU", 0) // cpus
+    if gpus:
+        slots = min(slots, have.get("GPU", 0) // gpus)
+    if slots < 1:
+        raise UserError(
+            f"resources: a trial wants {cpus:g} CPUs and {gpus:g} GPUs, "
+            f"but there are {have.get('CPU', 0):g} and {have.get('GPU', 0):g}"
+        )
+    return int(slots)
+
+
+def run_trials(spec: SweepSpec, ledger: Ledger, storage: SweepStorage, command: str, watcher: SweepWatcher) -> None:
+    """Let Tune run every trial that the ledger has due, until none is left or the user interrupts."""
+    bundle = {"CPU": spec.resources.cpus_per_worker, "GPU": spec.resources.gpus_per_worker}
+
+    def order(trial_id: str) -> dict[str, Any]:
+        return {
+            "bundle": bundle,
+            "workers": spec.resources.workers,
+            "order": {
+                "trial_id": trial_id,
+                "config": ledger.config(trial_id).model_dump(mode="json"),
+                "place": storage.place,
+                "command": command,
+                "state_every_evaluations": spec.checkpoints.state_every_evaluations,
+            },
+        }
+
+    stopping = spec.early_stopping
+    scheduler = (
+        StageAwareAsha(stopping.rungs, stopping.reduction_factor, storage.folder / "rungs.jsonl") if stopping else None
+    )
+    bundles = tune.PlacementGroupFactory([bundle] * spec.resources.workers)
+    tuner = tune.Tuner(
+        tune.with_resources(SpdTrainable, bundles),
+        tune_config=tune.TuneConfig(
+            search_alg=LedgerSearcher(ledger, order),
+            scheduler=scheduler,
+            num_samples=-1,
+            max_concurrent_trials=concurrent_trials(spec),
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: trial.config["order"]["trial_id"],
+        ),
+        run_config=tune.RunConfig(
+            name="ray",
+            storage_path=str(storage.folder),
+            verbose=0,
+            callbacks=[StorageGuard(watcher)],
+            failure_config=tune.FailureConfig(max_failures=spec.retries),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+        ),
+    )
+    tuner.fit()
+
+
+def verify_retained(
+    spec: SweepSpec, ledger: Ledger, teacher: Teacher, storage: SweepStorage
+) -> dict[str, Verification]:
+    """Read every retained student back, count its zeros and score it again, before any is called best.
+
+    One that is not what its trial said is marked failed, with the reason.
+    """
+    verified = {}
+    for trial in ledger.best_first()[: spec.checkpoints.keep]:
+        try:
+            final, per_matrix = final_sparsity(ledger.config(trial.trial_id), teacher)
+            student = storage.folder / str(trial.checkpoint)
+            storage.fetch(student)
+            found = verify_checkpoint(student, final, per_matrix, teacher)
+            if abs(found.score - (trial.best_score or 0.0)) > RESCORE_TOLERANCE:
+                raise ValueError(
+                    f"{trial.checkpoint}: scores {found.score:.4f} after reading, {trial.best_score} before"
+                )
+            verified[trial.trial_id] = found
+            ledger.update(trial.trial_id, dev_score=found.dev_score)
+        except ValueError as error:
+            ledger.update(trial.trial_id, status="failed", error=str(error))
+    return verified
+
+
+def final_sparsity(config: TrialConfig, teacher: Teacher) -> tuple[float, bool]:
+    """What the best student's zeros are counted against, and whether in each matrix or in all of them together."""
+    timeline = Timeline.of(config.method, len(teacher.data.train))
+    return timeline.final_sparsity, config.method.pruning not in ("global_magnitude", "lottery")

@@ -1,0 +1,36 @@
+"""What Tune runs next: the trials that the ledger has due."""
+
+from collections.abc import Callable
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from spd_ray.study.ledger import Ledger
+
+
+class LedgerSearcher(Searcher):
+    """A Tune searcher that hands out the ledger's trials; `order` makes a Tune configuration of a trial id."""
+
+    def __init__(self, ledger: Ledger, order: Callable[[str], dict[str, Any]]) -> None:
+        super().__init__(metric="score", mode="max")
+        self.ledger = ledger
+        self.order = order
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        due = self.ledger.next_due()
+        if due is not None:
+            return self.order(due)
+        return None if self.ledger.running else Searcher.FINISHED  # one that runs may become due again
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """The callback that knows the trial's fate tells the ledger."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing for Tune's own snapshot: a sweep is resumed from the ledger."""
+        return {}
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the ledger is on disk already."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore."""

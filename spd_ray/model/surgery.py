@@ -1,0 +1,303 @@
+"""Models changed by functions before they are wrapped: masked linears and grafted layers.
+
+One model is the teacher, the student and the grafted model at once: the encoder is cut into blocks of teacher
+layers, and each `GraftedLayer` holds a frozen block and the student layer that stands for it. The draw r of Eq. (1)
+says which of them runs: r = 0...0 is f^T, r = 1...1 is f^S. In SPD a block is one layer.
+
+Shapes: M teacher layers in K blocks, B examples, L positions, H hidden size, A heads, d = H / A.
+"""
+
+import copy
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from spd_ray.base.errors import UserError
+from spd_ray.config.method import StudentConfig
+from spd_ray.equations.masks import global_magnitude_masks, magnitude_mask
+from spd_ray.model.attention import ATTENTION_MAPS, LayerOutputs, ModelOutputs
+from spd_ray.model.dropout import Dropout
+
+Draw = tuple[bool, ...]  # r_1 ... r_K of Eq. (1): True where the student layer is grafted
+DROPOUT_ATTRIBUTES = ("attention_dropout",)  # where a module keeps its dropout as a number (ModernBERT)
+
+
+class MaskedLinear(nn.Linear):
+    """F.linear(x, weight * mask): pruned weights get no gradient and cannot come back through the optimizer."""
+
+    mask: Tensor
+
+    @classmethod
+    def of(cls, linear: nn.Linear) -> "MaskedLinear":
+        """A masked layer over the same parameters, nothing pruned yet."""
+        masked = cls(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
+        masked.weight, masked.bias = linear.weight, linear.bias
+        masked.register_buffer("mask", torch.ones_like(linear.weight, dtype=torch.bool))
+        return masked
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(..., in_features) -> (..., out_features)."""
+        return F.linear(input, self.weight * self.mask, self.bias)
+
+
+class GraftedLayer(nn.Module):
+    """Eq. (1), Huang et al. 2022: f^G_i(x) = r_i f^S_i(x) + (1 - r_i) f^T_i(x), one of them computed.
+
+    `teacher` is a block of one layer or more. Either side may be absent: a model of students alone has no teacher.
+    """
+
+    def __init__(self, student: nn.Module | None, teacher: Sequence[nn.Module], attention_type: str | None) -> None:
+        super().__init__()
+        self.student = student
+        self.teacher = nn.ModuleList(teacher)
+        self.attention_type = attention_type  # encoders with several kinds of layer (ModernBERT) read it
+        self.grafted = student is not None
+        self.known_output: Tensor | None = None
+        self.recording = False
+        self.input: Tensor | None = None
+        self.outputs: LayerOutputs | None = None
+
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """(B, L, H) -> (B, L, H); `known_output` where it was computed before."""
+        if self.recording:
+            self.input = hidden_states
+        if self.known_output is not None:
+            return self.known_output
+        seen: list[tuple[Tensor, Tensor]] = []
+        layers = self.teacher if self.student is None or not self.grafted else (self.student,)
+        for layer in layers:
+            hidden_states = layer(hidden_states, *args, spd_seen=seen, **kwargs)
+        if self.recording:
+            self.outputs = LayerOutputs(hidden_states, *seen[-1])
+        return hidden_states
+
+
+def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
+    """The encoder's layers, found by structure: the one ModuleList as long as the configuration says.
+
+    Raises ValueError if there is none, or more than one.
+    """
+    depth = model.config.num_hidden_layers
+    found = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == depth]
+    found = [layers for layers in found if len({type(layer) for layer in layers}) == 1]
+    if len(found) != 1:
+        raise ValueError(f"{type(model).__name__}: expected one list of {depth} equal layers, found {len(found)}")
+    return found[0]
+
+
+def blocks_of(layers: int, depth: float) -> list[range]:
+    """The teacher's `layers` cut into round(depth * layers) blocks, at least one, as equal as they can be.
+
+    >>> blocks_of(4, 0.5), blocks_of(5, 0.6)
+    ([range(0, 2), range(2, 4)], [range(0, 2), range(2, 4), range(4, 5)])
+    """
+    count = max(1, round(depth * layers))
+    size, longer = divmod(layers, count)
+    ends = [0]
+    for block in range(count):
+        ends.append(ends[-1] + size + (block < longer))
+    return [range(first, end) for first, end in itertools.pairwise(ends)]
+
+
+def picked_layers(layers: int, student: StudentConfig) -> list[int]:
+    """The layers that the student starts from: the first K, or the first of each block.
+
+    >>> picked_layers(4, StudentConfig(depth=0.5)), picked_layers(4, StudentConfig(depth=0.5, pick="spaced"))
+    ([0, 1], [0, 2])
+    """
+    blocks = blocks_of(layers, student.depth)
+    return [block[0] if student.pick == "spaced" else index for index, block in enumerate(blocks)]
+
+
+def graft(
+    teacher: PreTrainedModel,
+    student: StudentConfig,
+    attention_maps: str,
+    *,
+    dropout: float,
+    teacher_dropout: float = 0.0,
+    source: PreTrainedModel | None = None,
+    shares_frozen: bool = False,
+) -> PreTrainedModel:
+    """A copy of the fine-tuned `teacher` in which every block of encoder layers is a `GraftedLayer`.
+
+    The student layers start as copies of the teacher's (of `source`'s, if given: then all around them is `source`'s
+    too, and no teacher layers are kept). Their linear layers are masked. Nothing requires a gradient yet. With
+    `shares_frozen` all other parameters are the teacher's own: they must keep type and values, and get no gradient.
+    Raises UserError where a block mixes kinds of attention (ModernBERT's global and local layers).
+    """
+    shared = {id(parameter): parameter for parameter in teacher.parameters()} if shares_frozen else {}
+    model = copy.deepcopy(teacher if source is None else source, shared).requires_grad_(False)
+    model.config._attn_implementation = ATTENTION_MAPS[attention_maps]
+    if source is not None:
+        _set_dropout(model, dropout)
+    layers = encoder_layers(model)
+    blocks, picked = blocks_of(len(layers), student.depth), picked_layers(len(layers), student)
+    grafted = []
+    for block, pick in zip(blocks, picked, strict=True):
+        copied = copy.deepcopy(layers[pick], {id(model.config): model.config})
+        _set_dropout(copied, dropout)
+        for name, linear in list(copied.named_modules()):
+            if isinstance(linear, nn.Linear):
+                copied.set_submodule(name, MaskedLinear.of(linear))
+        kept = [layers[index] for index in block] if source is None else []
+        for layer in kept:
+            _set_dropout(layer, teacher_dropout)
+        grafted.append(GraftedLayer(copied, kept, _attention_type([layers[pick], *kept])))
+    for index, layer in enumerate(grafted):
+        layers[index] = layer
+    del layers[len(grafted) :]
+    return model.eval()
+
+
+def _attention_type(layers: Sequence[nn.Module]) -> str | None:
+    """The kind of attention that all of `layers` have, where the encoder knows kinds."""
+    kinds = {getattr(layer, "attention_type", None) for layer in layers}
+    if len(kinds) > 1:
+        raise UserError(
+            f"trial.student.depth: this encoder alternates {' and '.join(sorted(map(str, kinds)))}, and no layer can "
+            f"stand for layers of both; depth must be 1"
+        )
+    return kinds.pop()
+
+
+def teacher_in_blocks(teacher: PreTrainedModel, student: StudentConfig, attention_maps: str) -> PreTrainedModel:
+    """A frozen copy of `teacher` alone, cut into the student's blocks, so that its outputs can be recorded."""
+    model = graft(teacher, student, attention_maps, dropout=0.0)
+    for layer in grafted_layers(model):
+        layer.student = None
+    return model
+
+
+def _set_dropout(layer: nn.Module, dropout: float) -> None:
+    for path, module in list(layer.named_modules(remove_duplicate=False)):
+        if isinstance(module, nn.Dropout):
+            layer.set_submodule(path, Dropout(dropout))
+        for name in DROPOUT_ATTRIBUTES:
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, dropout)
+
+
+def grafted_layers(model: PreTrainedModel) -> list[GraftedLayer]:
+    """The K grafted layers of a model made by `graft`, in order."""
+    return [module for module in model.modules() if isinstance(module, GraftedLayer)]
+
+
+def student_modules(model: PreTrainedModel, trained: str) -> list[nn.Module]:
+    """The modules that have dropout in training: those of the student layers, or all but the teacher's blocks."""
+    layers = grafted_layers(model)
+    if trained == "layers":
+        return [module for layer in layers for module in (layer.student or nn.Identity()).modules()]
+    teacher = set(teacher_modules(model))
+    return [module for module in model.modules() if module not in teacher]
+
+
+def teacher_modules(model: PreTrainedModel) -> list[nn.Module]:
+    """The modules of the teacher's blocks."""
+    return [module for layer in grafted_layers(model) for module in layer.teacher.modules()]
+
+
+def set_training(modules: Sequence[nn.Module], training: bool) -> None:
+    """Dropout on or off in `modules`; everything else stays as it is."""
+    for module in modules:
+        module.training = training
+
+
+def leading_teachers(draw: Draw) -> int:
+    """How many layers come before the first grafted student layer: they compute what the teacher computes."""
+    return draw.index(True) if any(draw) else len(draw)
+
+
+def set_draw(layers: Sequence[GraftedLayer], draw: Draw, known: Sequence[Tensor] = ()) -> None:
+    """Graft the student layers that `draw` names.
+
+    `known` are the teacher's outputs of its blocks 1 ... K for the batch at hand: the leading teacher blocks
+    return them instead of computing them. `known` empty: every layer computes.
+    """
+    leading = leading_teachers(draw) if known else 0
+    for index, (layer, grafted) in enumerate(zip(layers, draw, strict=True)):
+        layer.grafted = grafted
+        layer.known_output = known[index] if index < leading else None
+
+
+def run_model(model: Any, layers: Sequence[GraftedLayer], inputs: dict[str, Tensor]) -> ModelOutputs:
+    """One forward pass of `model`, or of the engine around it, under the draw that is set; nothing is kept of it."""
+    for layer in layers:
+        layer.recording = True
+    logits = model(**inputs).logits
+    embeddings = layers[0].input
+    assert embeddings is not None
+    outputs = ModelOutputs(logits, embeddings, tuple(layer.outputs for layer in layers))
+    for layer in layers:
+        layer.recording, layer.input, layer.outputs, layer.known_output = False, None, None, None
+    return outputs
+
+
+def masked_linears(model: nn.Module) -> Iterator[tuple[str, MaskedLinear]]:
+    """The prunable matrices by name: for BERT the six of every encoder layer."""
+    return ((name, module) for name, module in model.named_modules() if isinstance(module, MaskedLinear))
+
+
+def prune(model: nn.Module, sparsity: float, globally: bool = False) -> None:
+    """One pruning event by magnitude, in place: every prunable matrix to `sparsity`, or all of them together."""
+    linears = [linear for _, linear in masked_linears(model)]
+    if globally:
+        masks = global_magnitude_masks([one.weight for one in linears], [one.mask for one in linears], sparsity)
+    else:
+        masks = [magnitude_mask(linear.weight, linear.mask, sparsity) for linear in linears]
+    for linear, mask in zip(linears, masks, strict=True):
+        linear.mask.copy_(mask)
+
+
+def sparsity(model: nn.Module) -> float:
+    """The achieved fraction of zeros over all prunable matrices, by their masks."""
+    masks = [linear.mask for _, linear in masked_linears(model)]
+    kept = torch.stack([mask.sum() for mask in masks]).sum().item()
+    return 1.0 - kept / sum(mask.numel() for mask in masks)
+
+
+def remaining_parameters(model: PreTrainedModel) -> tuple[int, int]:
+    """What is left of the student without its zeros: parameters of its encoder layers, and of the whole model."""
+    pruned = sum(int((~linear.mask).sum()) for _, linear in masked_linears(model))
+    layers = grafted_layers(model)
+    of_layers = sum(p.numel() for layer in layers for p in (layer.student or nn.Identity()).parameters())
+    of_blocks = sum(p.numel() for layer in layers for p in layer.teacher.parameters())
+    return of_layers - pruned, sum(p.numel() for p in model.parameters()) - of_blocks - pruned
+
+
+def student_config(model: PreTrainedModel, student: StudentConfig) -> Any:
+    """The configuration of the extracted student: the teacher's, with as many layers as the student has."""
+    config = copy.deepcopy(model.config)
+    picked = picked_layers(config.num_hidden_layers, student)
+    if getattr(config, "layer_types", None):
+        config.layer_types = [config.layer_types[index] for index in picked]
+    config.num_hidden_layers = len(picked)
+    config._attn_implementation = None
+    return config
+
+
+def extract_student(model: PreTrainedModel) -> dict[str, Tensor]:
+    """The student's state dict on CPU in fp32, zeros baked in, with the keys of the stock model.
+
+    Its zeros are the pruned weights and no others: a kept weight that fp16 rounded to zero is written as the
+    smallest number that its type can hold.
+    """
+    masks = {f"{name}.weight": linear.mask for name, linear in masked_linears(model)}
+    state = {}
+    for name, tensor in model.state_dict().items():
+        if ".teacher." in name or name.endswith(".mask"):
+            continue
+        value = _bake_zeros(tensor, masks[name]) if name in masks else tensor
+        dtype = torch.float32 if value.is_floating_point() else value.dtype
+        state[name.replace(".student.", ".")] = value.detach().to("cpu", dtype, copy=True)
+    return state
+
+
+def _bake_zeros(weight: Tensor, mask: Tensor) -> Tensor:
+    smallest = torch.finfo(weight.dtype).smallest_normal * torch.finfo(weight.dtype).eps
+    return torch.where(weight == 0, smallest, weight) * mask

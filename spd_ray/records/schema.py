@@ -1,0 +1,149 @@
+"""The records of a sweep and their Parquet schemas: the documented interface of a sweep's folder.
+
+Steps (`steps/trial=<id>/<first>-<last>.parquet`) are in long form. A row is one training step
+(`split = "batch"`, `metric = "loss"`, the schedule and loss columns filled), or one score of one
+evaluation (`split` "train" or the selection split, `metric` the task's metric or "loss"). `step` of a training step is
+its index t in [0, t3); `step` of an evaluation is the number of applied steps before it, in [1, t3].
+
+A trial writes a part an evaluation; one that has ended has all in one, named by the whole range. For the moment between
+the appearance of the whole and the removal of its parts a row is there twice: a reader takes each (step, split, metric)
+once, and lists a trial's parts again if one vanishes.
+
+Trials (`trials.parquet`) hold one row a trial, that is, a configuration under one seed. While a sweep runs, what has
+changed in the last seconds is in `trials.journal` alone, a line of JSON a change: a whole record, the last one counts.
+"""
+
+from dataclasses import dataclass, fields
+from typing import get_args
+
+import pyarrow as pa
+
+SCHEMA_VERSION = "2"
+_METADATA = {"spd_ray.schema_version": SCHEMA_VERSION}
+ENDED = ("finished", "stopped", "failed")  # the status of a trial that runs no more
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepRecord:
+    """One training step, or one score of one evaluation (then the fields that default to None are None)."""
+
+    step: int
+    epoch: float
+    stage: int  # 1, 2 or 3
+    split: str  # "batch", "train", and what students are chosen on: "dev" or "holdout"
+    metric: str  # "loss", or the task's metric: "accuracy", "f1", "matthews", "spearman"
+    value: float
+    sparsity: float  # achieved fraction of zeros over the prunable matrices, in [0, 1]
+    seconds: float  # wall seconds of the step, or of the evaluation
+    loss_hidden: float | None = None
+    loss_attention: float | None = None
+    loss_prediction: float | None = None
+    loss_task: float | None = None
+    loss_embedding: float | None = None
+    loss_first_token: float | None = None
+    loss_cosine: float | None = None
+    loss_attention_relation: float | None = None
+    loss_value_relation: float | None = None
+    loss_consistency: float | None = None
+    p: float | None = None  # replacing probability, Eq. (5)
+    learning_rate: float | None = None  # Eq. (6)
+    draw: str | None = None  # r_1 ... r_M of Eq. (1), "1" for a grafted student layer: "1011"
+    tokens: int | None = None  # real tokens in the batch, padding not counted
+    loss_scale: float | None = None
+    skipped: int | None = None  # attempts at this step that overflowed before it was applied
+
+
+STEP_SCHEMA = pa.schema(
+    [
+        pa.field("step", pa.int32(), nullable=False),
+        pa.field("epoch", pa.float32(), nullable=False),
+        pa.field("stage", pa.int8(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("metric", pa.string(), nullable=False),
+        pa.field("value", pa.float64(), nullable=False),
+        pa.field("sparsity", pa.float64(), nullable=False),
+        pa.field("seconds", pa.float32(), nullable=False),
+        pa.field("loss_hidden", pa.float32()),
+        pa.field("loss_attention", pa.float32()),
+        pa.field("loss_prediction", pa.float32()),
+        pa.field("loss_task", pa.float32()),
+        pa.field("loss_embedding", pa.float32()),
+        pa.field("loss_first_token", pa.float32()),
+        pa.field("loss_cosine", pa.float32()),
+        pa.field("loss_attention_relation", pa.float32()),
+        pa.field("loss_value_relation", pa.float32()),
+        pa.field("loss_consistency", pa.float32()),
+        pa.field("p", pa.float32()),
+        pa.field("learning_rate", pa.float32()),
+        pa.field("draw", pa.string()),
+        pa.field("tokens", pa.int32()),
+        pa.field("loss_scale", pa.float32()),
+        pa.field("skipped", pa.int32()),
+    ],
+    metadata=_METADATA,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrialRecord:
+    """One trial as the sweep knows it; what is not known yet is None."""
+
+    trial_id: str  # "<configuration>-s<seed>", also the partition of the steps and the MLflow tag
+    configuration: int  # the Optuna trial's number
+    seed: int
+    status: str  # "waiting", "running", "finished", "stopped" (early) or "failed"
+    method: str  # "spd", or what it is compared with: a file of spd_ray/methods
+    grafting: str  # "none", "three_stage", "constant" or "linear"
+    pruning: str  # "none", "magnitude", "global_magnitude", "lottery" or "reweighted_l1"
+    task: str
+    model: str
+    metric: str
+    selection: str  # the split that students are chosen on: "dev" or "holdout"
+    layers: int | None = None  # of the teacher's encoder
+    student_layers: int | None = None
+    prunable_parameters: int | None = None  # of the teacher
+    encoder_parameters: int | None = None  # of the teacher's encoder layers, biases and LayerNorm counted
+    parameters: int | None = None  # of the whole teacher
+    remaining_encoder_parameters: int | None = None  # of the best student, its zeros not counted
+    remaining_parameters: int | None = None
+    p0: float
+    total_epochs: float
+    stage1_epochs: float
+    stage2_epochs: float
+    stage1_lr: float
+    stage23_lr: float
+    lr_schedule: str  # "two_decays" (Eq. 6), "one_decay" or "rounds"
+    target_sparsity: float  # 0 where nothing is pruned
+    pruning_end: float  # multiple of t1
+    batch_size: int
+    precision: str
+    zero_stage: int
+    t1: int | None = None
+    t2: int | None = None
+    t3: int | None = None
+    pruning_end_step: int | None = None
+    feasible: bool | None = None  # whether a student at its target sparsity was scored
+    best_score: float | None = None  # on the selection split, of the best feasible evaluation
+    best_step: int | None = None
+    train_score: float | None = None  # at best_step
+    final_score: float | None = None  # on the selection split, at the last evaluation
+    dev_score: float | None = None  # of the retained student, read back from disk: with a holdout, dev's only use
+    ladder: str | None = None  # JSON: one {"sparsity", "score", "train_score", "step", "checkpoint"} a rung
+    achieved_sparsity: float | None = None  # of the student at best_step
+    teacher_score: float | None = None  # dev, of the dense teacher
+    majority_score: float | None = None  # dev, of always answering the majority class (0 for correlations)
+    wall_seconds: float | None = None
+    device_seconds: float | None = None  # seconds inside training steps times the trial's workers
+    peak_memory_bytes: int | None = None
+    checkpoint: str | None = None  # URI or path, relative to the sweep's folder
+    mlflow_run_id: str | None = None
+    error: str | None = None
+    config: str  # the whole TrialConfig as JSON
+
+
+_ARROW_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+
+TRIAL_SCHEMA = pa.schema(
+    [pa.field(f.name, _ARROW_TYPES[(get_args(f.type) or (f.type,))[0]]) for f in fields(TrialRecord)],
+    metadata=_METADATA,
+)

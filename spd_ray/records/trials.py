@@ -1,0 +1,69 @@
+"""The trials of a sweep on disk: `trials.parquet`, and a journal of what has changed since it was written."""
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from spd_ray.base.journal import append_lines, read_lines
+from spd_ray.records.parquet import write_parquet
+from spd_ray.records.schema import ENDED, TRIAL_SCHEMA, TrialRecord
+
+_FOLD_SECONDS = 5.0  # between two writings of trials.parquet, at least
+_FOLD_SHARE = 0.05  # of the time goes into them, at most
+
+
+def read_trials(sweep_folder: Path) -> list[TrialRecord]:
+    """All trials of a sweep that no driver is writing to; of one that runs, as they were seconds ago."""
+    path = sweep_folder / "trials.parquet"
+    rows = pq.read_table(path, schema=TRIAL_SCHEMA).to_pylist() if path.exists() else []
+    rows += read_lines(sweep_folder / "trials.journal")
+    newest = {row["trial_id"]: row for row in rows}
+    return [TrialRecord(**newest[trial_id]) for trial_id in sorted(newest)]
+
+
+def write_trials(sweep_folder: Path, trials: Iterable[TrialRecord]) -> None:
+    """Rewrite `trials.parquet`."""
+    write_parquet(sorted(trials, key=lambda trial: trial.trial_id), TRIAL_SCHEMA, sweep_folder / "trials.parquet")
+
+
+class TrialStore:
+    """The trials of a sweep by id, and on disk: what a change costs does not grow with their number.
+
+    A change is in the journal when `put` returns. `trials.parquet` is written anew when it is time again, and the
+    journal begins afresh; a kill in between repeats in the journal what the table has already.
+    """
+
+    def __init__(self, sweep_folder: Path) -> None:
+        self.folder = sweep_folder
+        self.trials = {trial.trial_id: trial for trial in read_trials(sweep_folder)}
+        self._journal = sweep_folder / "trials.journal"
+        self._due_at = 0.0
+        self.fold()
+
+    def put(self, *trials: TrialRecord) -> None:
+        """Take up new trials, or what has become known of old ones.
+
+        An end outlives a power cut: the study is told next, and what the study knows must be known here.
+        """
+        self.trials.update((trial.trial_id, trial) for trial in trials)
+        rows = [{name: getattr(trial, name) for name in TRIAL_SCHEMA.names} for trial in trials]
+        append_lines(self._journal, rows, outlives_power_cut=any(trial.status in ENDED for trial in trials))
+        self.fold_if_due()
+
+    def fold_if_due(self) -> None:
+        """Write `trials.parquet` if there is news and the last time is long enough ago."""
+        if time.monotonic() >= self._due_at:
+            self.fold()
+
+    def fold(self) -> None:
+        """Write `trials.parquet` if there is news."""
+        if not self._journal.exists():
+            return
+        started = time.monotonic()
+        if self.trials:
+            write_trials(self.folder, self.trials.values())
+        self._journal.unlink()
+        ended = time.monotonic()
+        self._due_at = ended + max(_FOLD_SECONDS, (ended - started) / _FOLD_SHARE)

@@ -1,0 +1,121 @@
+"""Sparse students on disk: plain transformers directories, reloaded, counted and scored before they are believed."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
+
+from spd_ray.base.cache import check_sums, whole_folder, write_sums
+from spd_ray.base.errors import UserError
+from spd_ray.config.methods import load_method
+from spd_ray.equations.masks import zeros_asked
+from spd_ray.model.surgery import encoder_layers, extract_student, student_config
+from spd_ray.training.teacher import Teacher, evaluate, quiet_transformers
+from spd_ray.training.trainer import SpdRun
+
+
+class LayerZeros(NamedTuple):
+    """Zeros of one prunable matrix of a checkpoint."""
+
+    name: str
+    numel: int
+    zeros: int
+
+
+class Verification(NamedTuple):
+    """What a checkpoint is after it was read back from disk."""
+
+    score: float  # on the split that students are chosen on
+    dev_score: float
+    sparsity: float
+    layers: list[LayerZeros]
+
+
+def export_student(run: SpdRun, folder: Path, command: str) -> None:
+    """Write the run's student to `folder`: config, safetensors, tokenizer, `spd_ray.json`, model card, SHA256SUMS.
+
+    `folder` appears, or replaces an earlier one, complete. `command` is what reproduces the student.
+    """
+    with whole_folder(folder) as building:
+        with quiet_transformers():
+            config = student_config(run.teacher.model, run.config.method.student)
+            student = AutoModelForSequenceClassification.from_config(config)
+            student.load_state_dict(extract_student(run.model))
+            student.save_pretrained(building)
+            run.teacher.tokenizer.save_pretrained(building)
+        (building / "spd_ray.json").write_text(run.config.model_dump_json(indent=2))
+        (building / "README.md").write_text(_model_card(run, command))
+        write_sums(building)
+
+
+def load_checkpoint(folder: Path) -> PreTrainedModel:
+    """Load a student as any user would. Raises UserError if the directory is absent or broken."""
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder}: no checkpoint here; a transformers directory with config.json is expected")
+    try:
+        with quiet_transformers():
+            return AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    except Exception as error:
+        raise UserError(f"{folder}: the checkpoint cannot be read ({error})") from error
+
+
+def count_zeros(model: PreTrainedModel) -> list[LayerZeros]:
+    """The zeros of every linear matrix of every encoder layer, from the weights themselves."""
+    counts = []
+    for index, layer in enumerate(encoder_layers(model)):
+        for name, module in layer.named_modules():
+            if isinstance(module, torch.nn.Linear):
+                zeros = int((module.weight == 0).sum())
+                counts.append(LayerZeros(f"{index}.{name}", module.weight.numel(), zeros))
+    return counts
+
+
+def verify_checkpoint(folder: Path, sparsity: float, per_matrix: bool, teacher: Teacher) -> Verification:
+    """Read `folder` back, count its zeros and score it again, on what students are chosen on and on dev.
+
+    Raises ValueError if a file is not as it was written, or if a matrix (unless `per_matrix`, all of them together)
+    has not exactly the zeros that `sparsity` asks for.
+    """
+    check_sums(folder)
+    model = load_checkpoint(folder)
+    layers = count_zeros(model)
+    total = LayerZeros("the encoder", sum(one.numel for one in layers), sum(one.zeros for one in layers))
+    for counted in layers if per_matrix else [total]:
+        asked = zeros_asked(counted.numel, sparsity)
+        if counted.zeros != asked:
+            raise ValueError(
+                f"{folder}: {counted.name} has {counted.zeros} zeros, sparsity {sparsity:g} asks for {asked}"
+            )
+    data = teacher.data
+    score = evaluate(model, data.chooser, data.task).score
+    dev_score = score if data.holdout is None else evaluate(model, data.dev, data.task).score
+    return Verification(score, dev_score, total.zeros / total.numel, layers)
+
+
+def _model_card(run: SpdRun, command: str) -> str:
+    config = run.config
+    task = run.teacher.data.task
+    synthetic = "\nThe task is synthetic: its scores are not GLUE's.\n" if config.task.name.startswith("mini_") else ""
+    return f"""---
+library_name: transformers
+pipeline_tag: text-classification
+---
+# {config.task.name}, {run.timeline.pruning_rate(run.step):.0%} of the encoder weights are zero
+
+Made by the method `{config.method_name}` ({load_method(config.method_name).source}) with spd_ray.
+{synthetic}
+Dense teacher, {config.task.selection} {task.metric}: {run.teacher.score:.4f}.
+Student at step {run.step} of {run.timeline.t3}.
+
+Reproduce:
+
+    {command}
+
+with this trial's configuration:
+
+```json
+{json.dumps(config.model_dump(mode="json"), indent=2)}
+```
+"""

@@ -1,0 +1,242 @@
+"""The DeepSpeed engine that takes the training steps. The only importer of deepspeed.
+
+A step that overflows in fp16 is skipped by DeepSpeed: `applied_steps` counts the steps that were applied.
+"""
+
+import gc
+import io
+import logging
+import math
+import os
+import resource
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from torch import nn
+from torch.utils import cpp_extension
+
+os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
+os.environ.setdefault("DEEPSPEED_LOG_LEVEL", "ERROR")
+
+import deepspeed
+from deepspeed.accelerator import get_accelerator
+from deepspeed.comm.torch import build_shm_op
+
+from spd_ray.base.network import free_port, interface_of
+from spd_ray.config.trial import EngineConfig
+from spd_ray.model.surgery import masked_linears
+
+logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+BUCKET_ELEMENTS = 2**24  # of ZeRO's buffer for gradients; DeepSpeed's own of 5e8 is larger than the models here
+ZERO_3 = {  # each draw is another graph; weights that were gathered go when their layer has run
+    "stage3_param_persistence_threshold": 0,
+    "stage3_prefetch_bucket_size": 0,
+    "stage3_max_live_parameters": 0,
+    "stage3_max_reuse_distance": 0,
+}
+LINEAR = torch.nn.functional.linear
+LOOPBACK = "127.0.0.1"
+ADAM_BETAS = (0.9, 0.999)
+REWEIGHTING_EPSILON = 1e-2  # of the reweighted L1 norm: the penalty of a weight w is l1 / (|w| + this)
+
+
+class ProximalAdamW(torch.optim.AdamW):
+    """AdamW, then the proximal operator of a reweighted L1 norm where a group's `l1` is above 0 (Guo et al. 2019).
+
+    w <- sign(w) max(|w| - lr l1 / (|w| + epsilon), 0), elementwise, so that it holds for ZeRO's flat partitions too.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """One step of AdamW and one of the proximal operator."""
+        loss = super().step(closure)
+        for group in self.param_groups:
+            if group["l1"] > 0:
+                for parameter in group["params"]:
+                    magnitude = parameter.abs()
+                    shrunk = magnitude - group["lr"] * group["l1"] / (magnitude + REWEIGHTING_EPSILON)
+                    parameter.copy_(parameter.sign() * shrunk.clamp_min(0))
+        return loss
+
+
+def device() -> torch.device:
+    """The first visible GPU, else the CPU."""
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def join_group(rank: int, size: int, head: str, port: int, own: str) -> None:
+    """Become `rank` of a process group of `size`; returns when all have joined.
+
+    `head` is the address at which rank 0 listens, `own` this rank's. DeepSpeed would look for MPI if the variables were
+    not set, and Gloo would take the host name's interface, often a loopback.
+    """
+    if torch.distributed.is_initialized():
+        return
+    group = {"RANK": rank, "LOCAL_RANK": 0, "WORLD_SIZE": size, "MASTER_ADDR": head, "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in group.items()})
+    for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+        os.environ.setdefault(name, interface_of(own))
+    _load_shared_memory_op()
+    deepspeed.init_distributed(verbose=False)
+
+
+def _load_shared_memory_op() -> None:
+    """Compile or load what DeepSpeed's ranks on CPUs of one machine talk by, one process at a time.
+
+    torch guards that by a file that a killed process leaves behind, and everybody after it would wait for ever.
+    """
+    builder = get_accelerator().create_op_builder("ShareMemCommBuilder")
+    if builder is None:
+        return
+    folder = Path(cpp_extension._get_build_directory(builder.name, verbose=False))
+    with FileLock(folder / "spd_ray.lock"), redirect_stdout(io.StringIO()):
+        (folder / "lock").unlink(missing_ok=True)
+        build_shm_op()
+
+
+def ensure_group() -> None:
+    """A process group of one, unless this process has joined another."""
+    join_group(0, 1, LOOPBACK, free_port(), LOOPBACK)
+
+
+def rank() -> int:
+    """This process's rank."""
+    return torch.distributed.get_rank()
+
+
+def world_size() -> int:
+    """How many ranks train one trial."""
+    return torch.distributed.get_world_size()
+
+
+def mean_over_ranks(values: torch.Tensor) -> torch.Tensor:
+    """The mean of each element over all ranks, the same on all of them."""
+    if world_size() > 1:
+        torch.distributed.all_reduce(values)
+        values /= world_size()
+    return values
+
+
+def gathered(value: Any) -> list[Any]:
+    """The `value` of each rank, by rank, on all of them."""
+    values = [value] * world_size()
+    if world_size() > 1:
+        torch.distributed.all_gather_object(values, value)
+    return values
+
+
+def _allow_fp16_on_any_cpu() -> None:
+    """DeepSpeed refuses fp16 on CPUs without fp16 instructions, where torch computes it all the same, slowly."""
+    if device().type == "cpu":
+        get_accelerator().is_fp16_supported = lambda: True
+
+
+def make_engine(
+    model: nn.Module,
+    trained: Sequence[nn.Parameter],
+    config: EngineConfig,
+    *,
+    batch_size: int,
+    clip_norm: float,
+    weight_decay: float,
+) -> deepspeed.DeepSpeedEngine:
+    """Wrap `model` with AdamW over `trained`; it is cast to the precision and moved to the device.
+
+    Weight decay applies to matrices only. The learning rate is the trainer's, set before each step.
+    """
+    ensure_group()
+    _allow_fp16_on_any_cpu()
+    prunable = {id(linear.weight) for _, linear in masked_linears(model)}
+    groups = [
+        {"params": [p for p in trained if id(p) in prunable], "weight_decay": weight_decay, "prunable": True},
+        {"params": [p for p in trained if id(p) not in prunable and p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [{"prunable": False, "l1": 0.0, **group} for group in groups if group["params"]]
+    optimizer = ProximalAdamW(groups, lr=0.0, betas=ADAM_BETAS, fused=True)
+    zero = {"stage": config.zero_stage, "reduce_bucket_size": max(BUCKET_ELEMENTS, *(p.numel() for p in trained))}
+    settings: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": math.ceil(batch_size / world_size() / config.gradient_accumulation_steps),
+        "gradient_accumulation_steps": config.gradient_accumulation_steps,
+        "gradient_clipping": clip_norm,
+        "zero_optimization": zero | (ZERO_3 if config.zero_stage == 3 else {}),
+        "zero_allow_untested_optimizer": True,
+        "steps_per_print": 2**31,
+    }
+    if config.precision == "bf16":
+        settings["bf16"] = {"enabled": True}
+    if config.precision == "fp16":
+        settings["fp16"] = {
+            "enabled": True,
+            "loss_scale": 0,
+            "initial_scale_power": config.initial_scale_power,
+            "loss_scale_window": config.loss_scale_window,
+            "hysteresis": 1,
+        }
+    torch.nn.functional.linear = LINEAR  # an earlier engine of ZeRO 3 leaves its own behind: other last bits
+    engine, *_ = deepspeed.initialize(
+        model=model.to(device()), optimizer=optimizer, config=settings, dist_init_required=False
+    )
+    if world_size() == 1 and config.zero_stage == 0 and config.precision == "fp32":
+        engine.enable_backward_allreduce = False  # a sum over one rank costs an eighth of a small model's step
+    return engine
+
+
+def set_rates(engine: deepspeed.DeepSpeedEngine, learning_rate: float, l1: float) -> None:
+    """The learning rate of the next step, for every parameter group, and the L1 strength for the prunable one."""
+    for group in engine.optimizer.param_groups:
+        group["lr"] = learning_rate
+        group["l1"] = l1 if group["prunable"] else 0.0
+
+
+def apply_part(engine: deepspeed.DeepSpeedEngine, loss: torch.Tensor) -> None:
+    """Add the gradient of `loss`, of a part of a batch; with its last part, clip and take one optimizer step.
+
+    The step is skipped where fp16 overflows. What has no gradient (a student layer that the draw leaves out) gets
+    zeros, as DeepSpeed's sum over ranks gives it: AdamW's moments decay there too. In fp16 at ZeRO 0, DeepSpeed 0.19
+    divides the gradients by a loss scale that it has not multiplied with; at ZeRO 3 it takes the last step's gradient
+    of what has none now.
+    """
+    if engine.fp16_enabled() and not engine.zero_optimization():
+        loss = loss * engine.optimizer.loss_scale
+    if engine.zero_optimization_stage() == 3 and engine.micro_steps % engine.gradient_accumulation_steps() == 0:
+        engine.optimizer.grad_partitions_flat_buffer.zero_()
+    engine.backward(loss)
+    if not engine.enable_backward_allreduce and engine.is_gradient_accumulation_boundary():
+        for group in engine.optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+    engine.step()
+
+
+def applied_steps(engine: deepspeed.DeepSpeedEngine) -> int:
+    """Optimizer steps taken; those skipped for overflow are none."""
+    return engine.global_steps - engine.skipped_steps
+
+
+def loss_scale(engine: deepspeed.DeepSpeedEngine) -> float:
+    """The current fp16 loss scale; 1.0 in fp32 and bf16."""
+    return float(getattr(engine.optimizer, "loss_scale", 1.0))
+
+
+def release(engine: deepspeed.DeepSpeedEngine) -> None:
+    """Drop what the engine holds, so that the worker's next trial starts from the same memory."""
+    engine.destroy()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_memory_bytes() -> int:
+    """The largest GPU allocation since `release`, or on CPU the largest resident set of the process so far."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

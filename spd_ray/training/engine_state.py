@@ -1,0 +1,154 @@
+"""What a trial continues from, whatever its ranks and ZeRO stage were: whole fp32 tensors, and numbers as JSON.
+
+DeepSpeed's own checkpoints are pickles, cut by rank. Here nothing is unpickled, and the number of ranks may change.
+"""
+
+import itertools
+import json
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import torch
+from deepspeed.runtime.engine import DeepSpeedEngine
+from deepspeed.utils import (
+    lazy_init_hp_params_optimizer_state,
+    safe_get_full_fp32_param,
+    safe_get_full_optimizer_state,
+    safe_set_full_fp32_param,
+    safe_set_full_optimizer_state,
+)
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from spd_ray.base.cache import check_sums, write_sums
+from spd_ray.model.surgery import masked_linears
+
+MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's
+TENSORS, NUMBERS = "state.safetensors", "state.json"
+COUNTERS = ("global_steps", "global_samples", "micro_steps", "skipped_steps")
+SCALER = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")  # of the fp16 loss scale
+
+
+def whole_parameters(engine: DeepSpeedEngine, change: bool = False) -> AbstractContextManager[Any]:
+    """Every parameter whole inside the block, on all ranks: ZeRO 3 keeps parts. What is changed is kept if asked."""
+    if engine.zero_optimization_stage() < 3:
+        return nullcontext()
+    return deepspeed.zero.GatheredParameters(list(engine.module.parameters()), modifier_rank=0 if change else None)
+
+
+@torch.no_grad()
+def rewind(engine: DeepSpeedEngine, values: dict[str, Tensor]) -> None:
+    """Set the parameters named in `values` and forget the optimizer's moments; the step count goes on."""
+    with whole_parameters(engine, change=True):
+        for name, parameter in engine.module.named_parameters():
+            if name in values:
+                parameter.copy_(values[name])
+    if hasattr(engine.optimizer, "refresh_fp32_params"):
+        engine.optimizer.refresh_fp32_params()
+    for state in _base(engine).state.values():
+        for moment in state.values():
+            if isinstance(moment, torch.Tensor):
+                moment.zero_()
+
+
+def save_state(engine: DeepSpeedEngine, folder: Path | None) -> None:
+    """Gather everything the next step depends on and write it into `folder`; without one, help to gather.
+
+    All ranks call it, one of them with a folder: student, masks, optimizer, loss scaler, counters.
+    """
+    _link_moments(engine)
+    state, stepped = _base(engine).state, _stepped(engine)
+    tensors = {f"mask.{name}": linear.mask for name, linear in masked_linears(engine.module)}
+    for name, parameter, master in stepped:
+        if master is None:
+            tensors[f"weight.{name}"] = safe_get_full_fp32_param(parameter)
+            found = {moment: safe_get_full_optimizer_state(parameter, moment) for moment in MOMENTS}
+        else:
+            tensors[f"weight.{name}"] = master
+            found = state[master]
+        tensors |= {f"{moment}.{name}": found[moment] for moment in MOMENTS}
+    if folder is None:
+        return
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, folder / TENSORS)
+    numbers = {name: getattr(engine, name) for name in COUNTERS}
+    scaler = {name: getattr(_scaler(engine), name) for name in SCALER if hasattr(_scaler(engine), name)}
+    optimizer_steps = float(next(iter(state.values()))["step"])
+    (folder / NUMBERS).write_text(json.dumps({**numbers, "scaler": scaler, "optimizer_steps": optimizer_steps}))
+    write_sums(folder)
+
+
+def load_state(engine: DeepSpeedEngine, folder: Path) -> None:
+    """Continue from `save_state`. Raises ValueError if a file is not as it was written."""
+    check_sums(folder)
+    tensors, numbers = load_file(folder / TENSORS), json.loads((folder / NUMBERS).read_text())
+    for name, linear in masked_linears(engine.module):
+        linear.mask.copy_(tensors[f"mask.{name}"])
+    state = _base(engine).state
+    _make_moments(engine, numbers["optimizer_steps"])
+    _link_moments(engine)
+    with whole_parameters(engine, change=True):
+        for name, parameter, _ in _stepped(engine):
+            parameter.data.copy_(tensors[f"weight.{name}"])
+    for name, parameter, master in _stepped(engine):
+        weight = tensors[f"weight.{name}"].to(parameter.device)
+        if master is None:
+            safe_set_full_fp32_param(parameter, weight)
+            for moment in MOMENTS:
+                safe_set_full_optimizer_state(parameter, tensors[f"{moment}.{name}"].to(parameter.device), moment)
+        else:
+            master.data.copy_(weight)
+            for moment in MOMENTS:
+                state[master][moment].copy_(tensors[f"{moment}.{name}"])
+    for name in COUNTERS:
+        setattr(engine, name, numbers[name])
+    for name, value in numbers["scaler"].items():
+        setattr(_scaler(engine), name, value)
+
+
+def _base(engine: DeepSpeedEngine) -> torch.optim.Optimizer:
+    """The AdamW inside DeepSpeed's wrappers."""
+    return getattr(engine.optimizer, "optimizer", engine.optimizer)
+
+
+def _scaler(engine: DeepSpeedEngine) -> Any:
+    """What holds the loss scale: ZeRO keeps it in one attribute, the unfused optimizer in another, fp32 has none."""
+    wrapped = engine.optimizer
+    return getattr(wrapped, "loss_scaler", None) or getattr(wrapped, "loss_scale_config", None)
+
+
+def _stepped(engine: DeepSpeedEngine) -> list[tuple[str, nn.Parameter, Tensor | None]]:
+    """The trained parameters by name, each with the fp32 tensor that AdamW steps; None where ZeRO partitions it."""
+    names = {id(parameter): name for name, parameter in engine.module.named_parameters()}
+    return [(names[id(parameter)], parameter, master) for parameter, master in _pairs(engine)]
+
+
+def _pairs(engine: DeepSpeedEngine) -> Iterator[tuple[nn.Parameter, Tensor | None]]:
+    wrapped, flat = engine.optimizer, itertools.chain.from_iterable
+    if engine.zero_optimization():
+        groups = wrapped.fp16_groups if engine.zero_optimization_stage() == 3 else wrapped.bit16_groups
+        return ((parameter, None) for parameter in flat(groups))
+    if hasattr(wrapped, "fp32_groups"):  # fp16 and bf16
+        return zip(flat(wrapped.fp16_groups), flat(wrapped.fp32_groups), strict=True)
+    return ((parameter, parameter) for group in wrapped.param_groups for parameter in group["params"])
+
+
+def _make_moments(engine: DeepSpeedEngine, steps: float) -> None:
+    """What AdamW makes at its first step, zeros as yet."""
+    base = _base(engine)
+    stepped = [parameter for group in base.param_groups for parameter in group["params"]]
+    if engine.zero_optimization_stage() == 3:
+        stepped = engine.optimizer.fp32_partitioned_groups_flat
+    for parameter in stepped:
+        moments = {moment: torch.zeros_like(parameter) for moment in MOMENTS}
+        base.state[parameter] = {"step": torch.tensor(steps, device=parameter.device), **moments}
+
+
+def _link_moments(engine: DeepSpeedEngine) -> None:
+    """Tell ZeRO's parameters where their moments are: DeepSpeed 0.19 does it for the first parameter group alone."""
+    if engine.zero_optimization_stage() in (1, 2):
+        wrapped = engine.optimizer
+        for parameters, partition in zip(wrapped.bit16_groups, wrapped.single_partition_of_fp32_groups, strict=True):
+            lazy_init_hp_params_optimizer_state(parameters, partition, _base(engine).state)

@@ -1,0 +1,314 @@
+"""The teacher: a pretrained encoder fine-tuned on the task (Section 4.2), built once and cached by content.
+
+Shapes: N examples, B rows in a batch, C outputs.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import huggingface_hub
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from spd_ray.base import cache
+from spd_ray.base.errors import UserError
+from spd_ray.base.progress import Advance, progress_bar
+from spd_ray.config.trial import ModelConfig, TaskConfig, TeacherConfig
+from spd_ray.data.batches import EncodedSplit, EncodedTask, collate, encode_task, epoch_batches, eval_batches
+from spd_ray.data.tasks import Task, load_task, majority_score, score
+from spd_ray.equations.losses import task_loss
+from spd_ray.training.miniature_encoder import MINIATURES, pretrained_miniature
+
+VERSION = 1  # count it up when fine-tuning changes: the cache cannot see code
+CLIP_NORM = 1.0
+EVAL_BATCH_SIZE = 128
+REPORT = "spd_ray_teacher.json"
+MODEL_FILES = ["*.json", "*.txt", "*.safetensors", "*.model"]
+REQUIRED_FILES = {  # without tokenizer files transformers would load an empty tokenizer
+    "config.json": ("config.json",),
+    "*.safetensors": ("*.safetensors",),
+    "tokenizer (tokenizer.json, vocab.txt, vocab.json or *.model)": ("tokenizer.json", "vocab.*", "*.model"),
+}
+DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")  # those a config has are set
+
+
+class Scores(NamedTuple):
+    """The task's metric, and the mean cross-entropy (regression: mean squared error)."""
+
+    score: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """What fine-tuning gave, as `spd_ray_teacher.json` holds it: scores of the best learning rate."""
+
+    score: float
+    train_score: float
+    majority_score: float
+    learning_rate: float
+    tried: list[tuple[float, float]]  # (learning rate, score)
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A fine-tuned model with its data. `model` is fp32, frozen, in eval mode, with eager attention, on the CPU."""
+
+    model: Any
+    tokenizer: Any
+    data: EncodedTask
+    score: float
+    train_score: float
+    majority_score: float
+    learning_rate: float
+    folder: Path
+
+
+def load_teacher(task: TaskConfig, model: ModelConfig, teacher: TeacherConfig) -> Teacher:
+    """Fine-tune `model` on `task`, or take the teacher from the cache.
+
+    Raises UserError when the task or the model cannot be had, and, unless `teacher.gate` is false, when the teacher
+    scores no better than the majority class.
+    """
+    texts = load_task(task)
+    pretrained = resolve_model(model)
+    tokenizer = load_tokenizer(pretrained, task.max_length)
+    data = encode_task(texts, tokenizer, task)
+    recipe = {
+        "version": VERSION,
+        "task": data.fingerprint,
+        "max_length": task.max_length,
+        "model": cache.files_key(model_files(pretrained)),
+        "teacher": teacher.model_dump(exclude={"gate"}),
+    }
+
+    def build(folder: Path) -> None:
+        best, report = best_of_learning_rates(pretrained, data, teacher)
+        with quiet_transformers():
+            best.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+        (folder / REPORT).write_text(json.dumps(asdict(report), indent=2) + "\n")
+
+    folder = cache.build_once("teachers", cache.content_key(recipe), build)
+    report = Report(**json.loads((folder / REPORT).read_text()))
+    if teacher.gate:
+        check_gate(data, report)
+    with quiet_transformers():
+        fine_tuned = AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation="eager")
+    fine_tuned.eval().requires_grad_(False)
+    scores = (report.score, report.train_score, report.majority_score, report.learning_rate)
+    return Teacher(fine_tuned, tokenizer, data, *scores, folder)
+
+
+def check_gate(data: EncodedTask, report: Report) -> None:
+    """Refuse a teacher that is not strictly better than the majority class."""
+    if report.score > report.majority_score:
+        return
+    rates = ", ".join(f"{learning_rate:g}" for learning_rate, _ in report.tried)
+    raise UserError(
+        f"the teacher of {data.task.name} is no better than the majority class: "
+        f"{data.selection} {data.task.metric} {report.score:.4f} "
+        f"against {report.majority_score:.4f} (learning rates tried: {rates}); change teacher.learning_rates or "
+        f"teacher.epochs, or go on with it by `--set teacher.gate=false`"
+    )
+
+
+def resolve_model(config: ModelConfig) -> Path:
+    """The folder of the pretrained encoder: `path`, the miniature, or a snapshot from the hub."""
+    if config.path is not None:
+        check_model_folder(Path(config.path))
+        return Path(config.path)
+    if config.name in MINIATURES:
+        return pretrained_miniature(config.name, config.seed)
+    try:
+        snapshot = huggingface_hub.snapshot_download(config.name, allow_patterns=MODEL_FILES, ignore_patterns="*/*")
+    except Exception as error:  # whatever the HTTP client of the day raises
+        raise UserError(
+            f"model.name: {config.name} cannot be had from the hub ({type(error).__name__}: {error}); give "
+            f"`--set model.path=FOLDER`, a transformers directory, or use search_spaces/demo.yaml, which needs nothing"
+        ) from error
+    check_model_folder(Path(snapshot))
+    return Path(snapshot)
+
+
+def check_model_folder(folder: Path) -> None:
+    """Refuse what is not a transformers directory with a tokenizer."""
+    if not folder.is_dir():
+        raise UserError(f"model.path: {folder} is not a directory")
+    for what, patterns in REQUIRED_FILES.items():
+        if not any(any(folder.glob(pattern)) for pattern in patterns):
+            raise UserError(f"model.path: {folder} has no {what}; it must be a transformers directory")
+
+
+def model_files(folder: Path) -> list[Path]:
+    """The files that make up a model and its tokenizer."""
+    return [file for pattern in MODEL_FILES for file in folder.glob(pattern)]
+
+
+def load_tokenizer(folder: Path, max_length: int) -> Any:
+    """The tokenizer in `folder`. Raises UserError if `max_length` tokens do not fit the model."""
+    with explained(folder), quiet_transformers():
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder)
+    if len(tokenizer) > config.vocab_size:
+        raise UserError(
+            f"model.path: {folder}: the tokenizer has {len(tokenizer)} tokens, the model's vocabulary "
+            f"{config.vocab_size}; they belong to different models"
+        )
+    longest = min(tokenizer.model_max_length, config.max_position_embeddings)
+    if max_length > longest:
+        raise UserError(f"task.max_length: {max_length} tokens, but the model reads at most {longest}")
+    return tokenizer
+
+
+def new_classifier(folder: Path, task: Task, dropout: float) -> Any:
+    """The encoder in `folder` under a new classifier for `task`. Raises UserError if encoder weights are missing."""
+    with explained(folder), quiet_transformers():
+        config = AutoConfig.from_pretrained(folder, num_labels=task.num_labels, **dict.fromkeys(DROPOUTS, dropout))
+        config.problem_type = "regression" if task.is_regression else "single_label_classification"
+        if task.labels is not None:
+            config.id2label = dict(enumerate(task.labels))
+            config.label2id = {label: index for index, label in enumerate(task.labels)}
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            folder, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
+        )
+    absent = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
+    absent = {key for key in absent if key.startswith(f"{model.base_model_prefix}.") and ".pooler." not in key}
+    if absent:
+        raise UserError(
+            f"model.path: {folder}: {len(absent)} of the encoder's weights are not in its files or have another "
+            f"shape than config.json says, first {min(absent)}"
+        )
+    return model
+
+
+def pretrained_classifier(config: ModelConfig, task: Task, dropout: float, seed: int) -> Any:
+    """The pretrained encoder of `config` under a new classifier drawn from `seed`, with eager attention."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        model = new_classifier(resolve_model(config), task, dropout)
+    model.set_attn_implementation("eager")
+    return model
+
+
+def best_of_learning_rates(folder: Path, data: EncodedTask, config: TeacherConfig) -> tuple[Any, Report]:
+    """Fine-tune under each learning rate, each from the same seed, and keep the best (the first of equals)."""
+    tried: list[tuple[float, float]] = []
+    steps = config.epochs * math.ceil(len(data.train) / config.batch_size)
+    with progress_bar(f"teacher of {data.task.name}", steps * len(config.learning_rates)) as advance:
+        for learning_rate in config.learning_rates:
+            model = fine_tune(folder, data, config, learning_rate, advance)
+            dev_score = evaluate(model, data.chooser, data.task).score
+            if not tried or dev_score > max(known for _, known in tried):
+                best = model
+            tried.append((learning_rate, dev_score))
+    learning_rate, dev_score = max(tried, key=lambda pair: pair[1])
+    train_score = evaluate(best, data.train, data.task).score
+    majority = majority_score(data.task, data.train.labels.numpy(), data.chooser.labels.numpy())
+    return best, Report(dev_score, train_score, majority, learning_rate, tried)
+
+
+def fine_tune(folder: Path, data: EncodedTask, config: TeacherConfig, learning_rate: float, advance: Advance) -> Any:
+    """Train all parameters of a new classifier by AdamW, linear warm-up then linear decay to 0, gradients clipped."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    steps_per_epoch = math.ceil(len(data.train) / config.batch_size)
+    steps = config.epochs * steps_per_epoch
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(config.seed)
+        model = new_classifier(folder, data.task, config.dropout).to(device).train()
+        optimizer = adamw(model, config.weight_decay)
+        for step in range(steps):
+            epoch, index = divmod(step, steps_per_epoch)
+            if index == 0:
+                batches = epoch_batches(data.train.lengths, config.batch_size, config.seed, epoch)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate * rate_factor(step, steps, config.warmup_fraction)
+            batch = collate(data.train, batches[index], device)
+            labels = batch.pop("labels")
+            loss = task_loss(model(**batch).logits, labels)
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
+            optimizer.step()
+            optimizer.zero_grad()
+            advance(note=f"learning rate {learning_rate:g}")
+    model.set_attn_implementation("eager")
+    return model.eval()
+
+
+def rate_factor(step: int, steps: int, warmup_fraction: float) -> float:
+    """The learning rate of `step` in [0, steps) over its peak.
+
+    >>> [rate_factor(step, 6, 1 / 3) for step in range(6)]
+    [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]
+    """
+    warmup = round(warmup_fraction * steps)
+    return (step + 1) / warmup if step < warmup else (steps - step) / (steps - warmup)
+
+
+def adamw(model: nn.Module, weight_decay: float) -> torch.optim.Optimizer:
+    """AdamW on all parameters; biases and LayerNorm do not decay. The caller sets the learning rate."""
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, fused=True)
+
+
+def predict(model: nn.Module, split: EncodedSplit, batch_size: int, device: torch.device | str) -> np.ndarray:
+    """Logits (N, C) in float32, in the split's order. The model evaluates (no dropout) and is left as it was."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    logits: list[Tensor] = []
+    batches = eval_batches(split.lengths, batch_size)
+    with torch.no_grad():
+        for indices in batches:
+            batch = collate(split, indices, device)
+            del batch["labels"]
+            logits.append(model(**batch).logits.float())
+    for module, training in modes.items():
+        module.training = training
+    order = np.argsort(np.concatenate(batches))
+    return torch.cat(logits).cpu().numpy()[order]
+
+
+def evaluate(model: nn.Module, split: EncodedSplit, task: Task) -> Scores:
+    """Score `model` on `split`, on the model's device."""
+    return scores_of(predict(model, split, EVAL_BATCH_SIZE, next(model.parameters()).device), split, task)
+
+
+def scores_of(logits: np.ndarray, split: EncodedSplit, task: Task) -> Scores:
+    """The scores of logits (N, C) for `split`."""
+    loss = task_loss(torch.from_numpy(logits), split.labels)
+    return Scores(score(task.metric, logits, split.labels.numpy()), float(loss))
+
+
+@contextmanager
+def explained(folder: Path) -> Iterator[None]:
+    """Turn what transformers and safetensors raise for a bad model folder into a UserError."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"model.path: {folder} cannot be loaded ({type(error).__name__}: {error})") from error
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """No progress bars and no loading report from transformers meanwhile."""
+    verbosity = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()

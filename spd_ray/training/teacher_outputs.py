@@ -1,0 +1,232 @@
+"""What the teacher computes for the training set: once, into memory or into mapped files, else anew in every step.
+
+Shapes: K blocks of teacher layers, N examples, B of them in a batch, L positions in the batch, l in an example,
+T tokens and P pairs of tokens in all examples, H hidden size, A heads, d = H / A, C classes.
+"""
+
+import math
+import os
+import shutil
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spd_ray.base import cache
+from spd_ray.data.batches import Batch, EncodedSplit, eval_batches, make_batch
+from spd_ray.model import surgery
+from spd_ray.model.attention import LayerOutputs, ModelOutputs
+from spd_ray.model.objective import Needs
+from spd_ray.model.surgery import GraftedLayer
+
+KIND = "activations"
+VERSION = 1  # count it up when a table's layout changes: the cache cannot see code
+MEMORY_LIMIT_BYTES = 4 * 2**30
+SHARE_OF_GPU = 1 / 8
+SHARE_OF_FREE_DISK = 1 / 2
+BATCH_SIZE = 64
+
+_recorded: OrderedDict[Hashable, "RecordedTeacher"] = OrderedDict()  # the least recently used first
+
+Allocate = Callable[[str, tuple[int, ...]], Tensor]
+
+
+@dataclass(frozen=True)
+class LiveTeacher:
+    """A model that can run as f^T: every block the teacher's."""
+
+    model: Any
+    layers: Sequence[GraftedLayer]
+
+    @torch.no_grad()
+    def outputs(self, batch: Batch) -> ModelOutputs:
+        """f^T on one batch."""
+        surgery.set_draw(self.layers, (False,) * len(self.layers))
+        return surgery.run_model(self.model, self.layers, batch.inputs)
+
+
+class Places:
+    """Where the tokens of N examples, and their pairs of tokens, lie in tables without padding.
+
+    What is padded lies after the last one: at T, or at P.
+    """
+
+    def __init__(self, lengths: np.ndarray, device: torch.device) -> None:
+        self.lengths = torch.from_numpy(lengths).to(device)
+        ends, pair_ends = self.lengths.cumsum(0), self.lengths.square().cumsum(0)
+        self.starts, self.pair_starts = ends - self.lengths, pair_ends - self.lengths.square()
+        self.token_count, self.pair_count = int(ends[-1]), int(pair_ends[-1])
+
+    def tokens(self, indices: np.ndarray, length: int) -> Tensor:
+        """The places of the tokens (B * L) of the examples at `indices`."""
+        rows = torch.as_tensor(indices, device=self.lengths.device)
+        own, start = (table[rows, None] for table in (self.lengths, self.starts))
+        column = torch.arange(length, device=rows.device)
+        return torch.where(column < own, start + column, self.token_count).flatten()
+
+    def pairs(self, indices: np.ndarray, length: int) -> Tensor:
+        """The places of the pairs of tokens (B * L * L) of the examples at `indices`."""
+        rows = torch.as_tensor(indices, device=self.lengths.device)
+        own, start = (table[rows, None, None] for table in (self.lengths, self.pair_starts))
+        column = torch.arange(length, device=rows.device)
+        row = column[:, None]
+        return torch.where((row < own) & (column < own), start + row * own + column, self.pair_count).flatten()
+
+
+@dataclass(frozen=True)
+class RecordedTeacher:
+    """The teacher's outputs for N examples, without padding; the last place of a table is zero. Unneeded is absent."""
+
+    places: Places
+    logits: Tensor  # (N, C)
+    embeddings: Tensor  # (T + 1, H)
+    hidden: dict[int, Tensor]  # block -> (T + 1, H)
+    attention: dict[int, Tensor]  # block -> (A, P + 1)
+    value: dict[int, Tensor]  # block -> (T + 1, A, d)
+    blocks: int
+
+    def outputs(self, batch: Batch) -> ModelOutputs:
+        """The outputs for `batch`, zeros at padded positions; what is absent has no elements."""
+        size, length = batch.tokens.shape
+        tokens = self.places.tokens(batch.indices, length)
+
+        def states(table: Tensor) -> Tensor:  # (B, L, ...)
+            return table.index_select(0, tokens).unflatten(0, (size, length))
+
+        hidden = {k: states(table) for k, table in self.hidden.items()}
+        value = {k: states(table).transpose(1, 2) for k, table in self.value.items()}
+        attention = {}
+        if self.attention:
+            pairs = self.places.pairs(batch.indices, length)
+            for k, table in self.attention.items():
+                attention[k] = table.index_select(1, pairs).unflatten(1, (size, length, length)).transpose(0, 1)
+        nothing = self.logits.new_empty(0)
+        layers = tuple(
+            LayerOutputs(hidden.get(k, nothing), attention.get(k, nothing), value.get(k, nothing))
+            for k in range(self.blocks)
+        )
+        rows = torch.as_tensor(batch.indices, device=self.logits.device)
+        return ModelOutputs(self.logits[rows], states(self.embeddings), layers)
+
+    @property
+    def nbytes(self) -> int:
+        tables = [self.logits, self.embeddings, *self.hidden.values(), *self.attention.values(), *self.value.values()]
+        return sum(table.nbytes for table in tables)
+
+
+def laid_out(allocate: Allocate, teacher: LiveTeacher, split: EncodedSplit, needs: Needs) -> RecordedTeacher:
+    """The tables of what `needs` names, each as `allocate` gives it for a name and a shape."""
+    config = teacher.model.config
+    heads, width = config.num_attention_heads, config.hidden_size
+    places = Places(split.lengths, teacher.model.device)
+    tokens, pairs = places.token_count + 1, places.pair_count + 1
+    return RecordedTeacher(
+        places=places,
+        logits=allocate("logits", (len(split), config.num_labels)),
+        embeddings=allocate("embeddings", (tokens, width)),
+        hidden={k: allocate(f"hidden_{k}", (tokens, width)) for k in needs.hidden},
+        attention={k: allocate(f"attention_{k}", (heads, pairs)) for k in needs.attention},
+        value={k: allocate(f"value_{k}", (tokens, heads, width // heads)) for k in needs.value},
+        blocks=len(teacher.layers),
+    )
+
+
+def record(allocate: Allocate, teacher: LiveTeacher, split: EncodedSplit, needs: Needs) -> RecordedTeacher:
+    """f^T on all of `split`, in tables from `allocate`."""
+    known = laid_out(allocate, teacher, split, needs)
+    for indices in eval_batches(split.lengths, BATCH_SIZE):
+        batch = make_batch(split, indices, teacher.model.device)
+        outputs = teacher.outputs(batch)
+        length = batch.tokens.shape[1]
+        tokens, pairs = known.places.tokens(indices, length), known.places.pairs(indices, length)
+        known.logits[torch.as_tensor(indices, device=tokens.device)] = outputs.logits
+        known.embeddings.index_copy_(0, tokens, outputs.embeddings.flatten(0, 1))
+        for k, layer in enumerate(outputs.layers):
+            assert layer is not None
+            if k in known.hidden:
+                known.hidden[k].index_copy_(0, tokens, layer.hidden.flatten(0, 1))
+            if k in known.attention:
+                known.attention[k].index_copy_(1, pairs, layer.attention.transpose(0, 1).flatten(1))
+            if k in known.value:
+                known.value[k].index_copy_(0, tokens, layer.value.transpose(1, 2).flatten(0, 1))
+    for table in (known.embeddings, *known.hidden.values(), *known.value.values()):
+        table[-1] = 0
+    for table in known.attention.values():
+        table[:, -1] = 0
+    return known
+
+
+def in_memory(model: Any, name: str, shape: tuple[int, ...]) -> Tensor:
+    """A table in the memory of the model's device."""
+    return torch.empty(shape, device=model.device, dtype=model.dtype)
+
+
+def in_file(folder: Path, model: Any, name: str, shape: tuple[int, ...]) -> Tensor:
+    """A table that is a mapped file of `folder`: its pages are shared by all processes of the machine."""
+    file = str(folder / f"{name}.bin")
+    return torch.from_file(file, shared=True, size=math.prod(shape), dtype=model.dtype).view(shape)
+
+
+def in_new_file(folder: Path, model: Any, name: str, shape: tuple[int, ...]) -> Tensor:
+    """`in_file`, its disk space taken first: a mapped page that a full disk refuses would end the process."""
+    with (folder / f"{name}.bin").open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, math.prod(shape) * model.dtype.itemsize)
+    return in_file(folder, model, name, shape)
+
+
+def bytes_needed(model: Any, split: EncodedSplit, needs: Needs) -> int:
+    """What recording `split` takes in the model's precision."""
+    config, lengths = model.config, split.lengths
+    states = (1 + len(needs.hidden) + len(needs.value)) * config.hidden_size * lengths.sum()
+    maps = len(needs.attention) * config.num_attention_heads * np.square(lengths).sum()
+    return int(states + maps) * model.dtype.itemsize
+
+
+def recorded_teacher(
+    teacher: LiveTeacher, split: EncodedSplit, needs: Needs, key: Hashable, *, mapped: bool
+) -> RecordedTeacher | None:
+    """The teacher's outputs on `split`, kept in the process for the next trial with the same `key`.
+
+    What is too large for memory is computed once a machine, into mapped files of the cache, if `mapped` and the model
+    is on the CPU. None: too large for either.
+    """
+    model, size = teacher.model, bytes_needed(teacher.model, split, needs)
+    if size > memory_limit(model.device):
+        return mapped_teacher(teacher, split, needs, key) if mapped and model.device.type == "cpu" else None
+    if key not in _recorded:
+        _recorded[key] = record(partial(in_memory, model), teacher, split, needs)
+    _recorded.move_to_end(key)
+    while sum(one.nbytes for one in _recorded.values()) > memory_limit(model.device) and len(_recorded) > 1:
+        _recorded.popitem(last=False)
+    return _recorded[key]
+
+
+def mapped_teacher(teacher: LiveTeacher, split: EncodedSplit, needs: Needs, key: Hashable) -> RecordedTeacher | None:
+    """The teacher's outputs in files of the cache, recorded there first if absent. None: they want too much disk.
+
+    Raises UserError where the cache takes nothing more.
+    """
+    model, name = teacher.model, cache.content_key({"version": VERSION, "outputs": repr(key)})
+    if not cache.folder_of(KIND, name).is_dir():
+        free = shutil.disk_usage(cache.cache_root()).free
+        if bytes_needed(model, split, needs) > SHARE_OF_FREE_DISK * free:
+            return None
+
+    def build(folder: Path) -> None:
+        record(partial(in_new_file, folder, model), teacher, split, needs)
+
+    folder = cache.build_once(KIND, name, build)
+    return laid_out(partial(in_file, folder, model), teacher, split, needs)
+
+
+def memory_limit(device: torch.device) -> int:
+    """Bytes that the recorded outputs of one process may take."""
+    if device.type == "cuda":
+        return int(SHARE_OF_GPU * torch.cuda.get_device_properties(device).total_memory)
+    return MEMORY_LIMIT_BYTES

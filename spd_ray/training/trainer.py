@@ -1,0 +1,343 @@
+"""The training loop: Algorithm 1 of Huang et al. 2022 on one engine, CPU or GPU alike.
+
+Everything random is a function of (seed, step): the order of the data, the draw of Eq. (1), dropout. A trial
+that continues from a saved state therefore goes on exactly as if it had never stopped.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from spd_ray.config.timeline import Timeline
+from spd_ray.config.trial import TrialConfig
+from spd_ray.data.batches import Batch, EncodedSplit, epoch_batches, part_of_batch
+from spd_ray.equations import losses
+from spd_ray.model import objective, surgery
+from spd_ray.model.attention import ModelOutputs
+from spd_ray.model.surgery import Draw
+from spd_ray.records.schema import StepRecord
+from spd_ray.training import engine as engines
+from spd_ray.training import engine_state
+from spd_ray.training.teacher import EVAL_BATCH_SIZE, Scores, Teacher, predict, pretrained_classifier, scores_of
+from spd_ray.training.teacher_outputs import LiveTeacher, RecordedTeacher, recorded_teacher
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message is the reason that the trial's record gives."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpdRun:
+    """One trial made ready: the grafted model on its engine, the data and the timeline."""
+
+    config: TrialConfig
+    timeline: Timeline
+    teacher: Teacher
+    train_sample: EncodedSplit  # scored beside what is chosen on, to see the gap
+    model: PreTrainedModel
+    layers: list[surgery.GraftedLayer]
+    active: list[nn.Module]  # in training mode during a step, with dropout
+    engine: Any
+    known: RecordedTeacher | LiveTeacher | None  # f^T on the training set; None: nothing reads it
+    initial: dict[str, Tensor]  # what lottery tickets rewind to; else empty
+
+    @property
+    def step(self) -> int:
+        """Applied optimizer steps so far."""
+        return engines.applied_steps(self.engine)
+
+
+def prepare(config: TrialConfig, teacher: Teacher) -> SpdRun:
+    """Initialise student and grafted model (Algorithm 1, Input) and wrap them."""
+    method = config.method
+    train = teacher.data.train
+    model = surgery.graft(
+        teacher.model,
+        method.student,
+        method.objective.attention_maps,
+        dropout=method.dropout,
+        teacher_dropout=method.teacher_dropout,
+        source=_source(config, teacher) if method.trained == "all" else None,
+        shares_frozen=_shares_frozen(config),
+    )
+    layers = surgery.grafted_layers(model)
+    active = surgery.student_modules(model, method.trained)
+    if method.teacher_dropout > 0:
+        active += surgery.teacher_modules(model)
+    parameters = {name: p for name, p in model.named_parameters() if _is_trained(name, method.trained)}
+    for parameter in model.parameters() if method.clip_over == "all" else parameters.values():
+        parameter.requires_grad_(True)
+    initial = {n: p.detach().clone() for n, p in parameters.items()} if method.pruning == "lottery" else {}
+    engine = engines.make_engine(
+        model,
+        list(parameters.values()),
+        config.engine,
+        batch_size=method.batch_size,
+        clip_norm=method.clip_norm,
+        weight_decay=method.weight_decay,
+    )
+    sample_size = min(method.eval_train_examples, len(train))
+    return SpdRun(
+        config=config,
+        timeline=Timeline.of(method, len(train)),
+        teacher=teacher,
+        train_sample=train.subset(np.linspace(0, len(train) - 1, sample_size).round().astype(int)),
+        model=model,
+        layers=layers,
+        active=active,
+        engine=engine,
+        known=_known(config, teacher, model, layers),
+        initial=initial,
+    )
+
+
+def _shares_frozen(config: TrialConfig) -> bool:
+    """Whether the grafted model's frozen parameters may be the teacher's: nothing converts, parts or trains them."""
+    method, engine = config.method, config.engine
+    return (
+        method.trained == "layers"
+        and method.clip_over == "trained"
+        and engine.precision == "fp32"
+        and engine.zero_stage < 3
+    )
+
+
+def _is_trained(name: str, trained: str) -> bool:
+    return ".student." in name or trained == "all"
+
+
+def _source(config: TrialConfig, teacher: Teacher) -> PreTrainedModel:
+    """What a student that is trained whole starts from: the teacher, or the encoder that it was fine-tuned from."""
+    if config.method.student.init == "teacher":
+        return teacher.model
+    return pretrained_classifier(config.model, teacher.data.task, config.method.dropout, config.seed)
+
+
+def _known(
+    config: TrialConfig, teacher: Teacher, model: PreTrainedModel, layers: Sequence[surgery.GraftedLayer]
+) -> RecordedTeacher | LiveTeacher | None:
+    """The teacher's outputs: recorded if there is room, else computed by the model itself under r = 0...0.
+
+    Ranks of ZeRO 3 compute together, so none may record a file alone. A student that is trained whole has embeddings
+    of its own: there f^T is a model beside it.
+    """
+    method = config.method
+    distils = any(one.distils for one in method.objectives)
+    if not (distils or method.grafts):
+        return None
+    live = LiveTeacher(model, layers)
+    if method.trained == "all":
+        alone = surgery.teacher_in_blocks(teacher.model, method.student, method.objective.attention_maps)
+        alone.to(model.device, model.dtype)
+        live = LiveTeacher(alone, surgery.grafted_layers(alone))
+    if config.task.padding == "max_length":
+        return live
+    data, needs = teacher.data, objective.Needs.of(method, len(layers))
+    maps = method.objective.attention_maps
+    engine = (config.engine.precision, config.engine.zero_stage)  # ZeRO 3's products have other last bits
+    key = (str(teacher.folder), data.fingerprint, *engine, maps, method.student.depth, needs)
+    recorded = recorded_teacher(live, data.train, needs, key, mapped=config.engine.zero_stage < 3)
+    return recorded or (live if distils else None)
+
+
+def train_spd(run: SpdRun) -> Iterator[StepRecord]:
+    """Algorithm 1 from the run's current step to t3: one record a training step, four an evaluation.
+
+    Each evaluation ends with the dev score. The student is that of the moment whenever the iterator waits.
+    Raises TrainingError when the loss is not finite or fp16 overflows at the smallest loss scale.
+    """
+    timeline = run.timeline
+    sparsity = surgery.sparsity(run.model)
+    for step, parts in zip(range(run.step, timeline.t3), batches_from(run, run.step), strict=False):
+        yield training_step(run, step, parts, sparsity)
+        if any(event.step == step + 1 for event in timeline.pruning_events):
+            prune(run, step + 1)
+            sparsity = surgery.sparsity(run.model)
+        if step + 1 in timeline.eval_steps:
+            yield from evaluate_student(run, step + 1, sparsity)
+
+
+def prune(run: SpdRun, step: int) -> None:
+    """The pruning event that is due after `step` applied steps, Eq. (3); lottery tickets rewind what is left."""
+    kind = run.config.method.pruning
+    with engine_state.whole_parameters(run.engine):
+        surgery.prune(run.model, run.timeline.pruning_rate(step), globally=kind in ("global_magnitude", "lottery"))
+    if kind == "lottery":
+        engine_state.rewind(run.engine, run.initial)
+
+
+def training_step(run: SpdRun, step: int, parts: Sequence[Batch], sparsity: float) -> StepRecord:
+    """Distil the grafted model from the teacher on one batch, under one draw, until the step is applied.
+
+    `parts` are what this rank computes of the batch, one after the other.
+    """
+    started = time.perf_counter()
+    timeline, seed = run.timeline, run.config.seed
+    p = timeline.replacing_probability(step)
+    draw = draw_at(seed, step, p, len(run.layers))
+    learning_rate = timeline.learning_rate(step)
+    engines.set_rates(run.engine, learning_rate, l1_at(run, step))
+
+    attempts = 0
+    while run.step == step:
+        loss_scale = engines.loss_scale(run.engine)
+        if attempts and loss_scale <= 1.0:
+            raise TrainingError(f"fp16 overflows even at loss scale {loss_scale:g} at step {step}")
+        attempts += 1
+        found = []
+        for index, part in enumerate(parts, start=engines.rank() * len(parts)):
+            torch.manual_seed((seed * 1_000_003 + step) * engines.world_size() * len(parts) + index)
+            terms = loss_terms(run, part, step, draw)
+            loss = with_gradient(run, part, objective.weighted_sum(timeline.objective(step), terms))
+            engines.apply_part(run.engine, loss)
+            found.append(torch.stack([loss, *terms.values()]).detach())
+
+    total, *values = engines.mean_over_ranks(torch.stack(found).mean(dim=0)).tolist()
+    if not math.isfinite(total):
+        raise TrainingError(f"the loss is {total} at step {step} (learning rate {learning_rate:g})")
+    return StepRecord(
+        step=step,
+        epoch=step / timeline.steps_per_epoch,
+        stage=timeline.stage(step),
+        split="batch",
+        metric="loss",
+        value=total,
+        sparsity=sparsity,
+        seconds=time.perf_counter() - started,
+        **{f"loss_{name}": value for name, value in zip(terms, values, strict=True)},
+        p=p,
+        learning_rate=learning_rate,
+        draw="".join("1" if r else "0" for r in draw),
+        tokens=parts[0].real_tokens,
+        loss_scale=loss_scale,
+        skipped=attempts - 1,
+    )
+
+
+def batches_from(run: SpdRun, step: int) -> Iterator[list[Batch]]:
+    """This rank's parts of the batches of `step`, `step` + 1, ...
+
+    Epochs are shuffled by (seed, epoch), examples of like length together.
+    """
+    task, train = run.config.task, run.teacher.data.train
+    width = task.max_length if task.padding == "max_length" else None
+    own = run.config.engine.gradient_accumulation_steps
+    first, parts = engines.rank() * own, engines.world_size() * own
+    epoch, index = divmod(step, run.timeline.steps_per_epoch)
+    while True:
+        for indices in epoch_batches(train.lengths, run.config.method.batch_size, run.config.seed, epoch)[index:]:
+            yield [
+                part_of_batch(train, indices, part, parts, run.engine.device, width)
+                for part in range(first, first + own)
+            ]
+        epoch, index = epoch + 1, 0
+
+
+def draw_at(seed: int, step: int, p: float, layers: int) -> Draw:
+    """r_1 ... r_K of Eq. (1): independent Bernoulli(p), one draw a step for the whole batch and for all ranks.
+
+    A draw of no student layer is kept: its gradient is zero, and the step is taken with it, as Eq. (1) says.
+    """
+    return tuple(bool(r) for r in np.random.default_rng([seed, step]).random(layers) < p)
+
+
+def l1_at(run: SpdRun, step: int) -> float:
+    """The strength of the reweighted L1 norm at `step`: constant until pruning ends."""
+    method = run.config.method
+    active = method.pruning == "reweighted_l1" and step < run.timeline.pruning_end_step
+    return method.l1 if active else 0.0
+
+
+def loss_terms(run: SpdRun, batch: Batch, step: int, draw: Draw) -> dict[str, Tensor]:
+    """The terms of the step's objective that have a weight.
+
+    Blocks before the first grafted student layer are the teacher's own: their outputs are known, and their terms are
+    exactly zero. Where gradients or dropout of the frozen layers count, everything is computed.
+    """
+    method, wanted = run.config.method, run.timeline.objective(step)
+    compute = run.known is not None and (wanted.distils or isinstance(run.known, RecordedTeacher))
+    teacher = run.known.outputs(batch) if run.known is not None and compute else None
+    frozen_count = method.clip_over == "all" or method.teacher_dropout > 0
+    reuse = teacher if method.grafts and not frozen_count else None
+    student = run_grafted(run, batch.inputs, draw, reuse)
+    terms = objective.terms(wanted, student, teacher, batch.labels, batch.tokens, batch.shares)
+    if wanted.consistency:
+        consistency = mixed_consistency(run, batch, step, draw, student)
+        terms["consistency"] = run.timeline.budget(step) * batch.shares.tokens * consistency
+    return terms
+
+
+def run_grafted(
+    run: SpdRun, inputs: dict[str, Tensor], draw: Draw, teacher: ModelOutputs | None = None
+) -> ModelOutputs:
+    """f^G of Eq. (1) on one batch, in training mode; the leading blocks' outputs are taken from `teacher`."""
+    known = () if teacher is None else tuple(layer.hidden for layer in teacher.layers if layer is not None)
+    surgery.set_draw(run.layers, draw, known)
+    surgery.set_training(run.active, True)
+    outputs = surgery.run_model(run.engine, run.layers, inputs)
+    surgery.set_training(run.active, False)
+    return outputs
+
+
+def mixed_consistency(run: SpdRun, batch: Batch, step: int, draw: Draw, student: ModelOutputs) -> Tensor:
+    """Consistency under mixup of the last layer (Ko et al. 2023): inputs are mixed with the batch in reverse order.
+
+    The larger share, max(s, 1 - s) of s ~ U(0, 1), is the example's own.
+    """
+    share = float(np.random.default_rng([run.config.seed, step, 1]).random())
+    share = max(share, 1.0 - share)
+    partner = torch.arange(len(batch.labels) - 1, -1, -1, device=batch.tokens.device)
+    embedded = run.model.get_input_embeddings()(batch.inputs["input_ids"])  # (B, L, E)
+    inputs = {name: tensor for name, tensor in batch.inputs.items() if name != "input_ids"}
+    inputs["inputs_embeds"] = share * embedded + (1.0 - share) * embedded[partner]
+    inputs["attention_mask"] = torch.maximum(inputs["attention_mask"], inputs["attention_mask"][partner])
+    mixed, plain = run_grafted(run, inputs, draw).layers[-1], student.layers[-1]
+    if mixed is None or plain is None:
+        return student.logits.new_zeros((), dtype=torch.float32)
+    return losses.consistency_loss(mixed.hidden, plain.hidden, partner, share, batch.tokens)
+
+
+def with_gradient(run: SpdRun, part: Batch, loss: Tensor) -> Tensor:
+    """`loss` with a gradient for everything that is trained, be it zero: where no student layer was drawn."""
+    if loss.requires_grad:
+        return loss
+    return loss + 0.0 * run_grafted(run, part.inputs, (True,) * len(run.layers)).logits.float().sum()
+
+
+def evaluate_student(run: SpdRun, step: int, sparsity: float) -> Iterator[StepRecord]:
+    """Score f^S, all layers the student's, on a sample of train and on what is chosen on; that score comes last."""
+    data, task = run.teacher.data, run.teacher.data.task
+    surgery.set_draw(run.layers, (True,) * len(run.layers))
+    for split, examples in (("train", run.train_sample), (data.selection, data.chooser)):
+        started = time.perf_counter()
+        scores = scores_on_ranks(run, examples)
+        seconds = time.perf_counter() - started
+        for metric, value in (("loss", scores.loss), (task.metric, scores.score)):
+            yield StepRecord(
+                step=step,
+                epoch=step / run.timeline.steps_per_epoch,
+                stage=run.timeline.stage(step - 1),
+                split=split,
+                metric=metric,
+                value=value,
+                sparsity=sparsity,
+                seconds=seconds,
+            )
+
+
+def scores_on_ranks(run: SpdRun, split: EncodedSplit) -> Scores:
+    """The student's scores on `split`, each rank computing every so-manieth example."""
+    ranks = engines.world_size()
+    mine = np.arange(engines.rank(), len(split), ranks)
+    part = predict(run.model, split.subset(mine), EVAL_BATCH_SIZE, run.engine.device)
+    logits = np.empty((len(split), part.shape[1]), part.dtype)
+    for rank, logits_of_rank in enumerate(engines.gathered(part)):
+        logits[rank::ranks] = logits_of_rank
+    return scores_of(logits, split, run.teacher.data.task)

@@ -1,0 +1,116 @@
+"""What the driver does at a trial's end looks at that trial alone, and leaves what it should."""
+
+from io import StringIO
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from ray.tune.search import Searcher
+from rich.console import Console
+
+from spd_ray.config.load import load_spec
+from spd_ray.driver.callbacks import SweepWatcher, drop_students, last_reason
+from spd_ray.driver.display import MOST_IN_A_LINE, SweepDisplay
+from spd_ray.driver.searcher import LedgerSearcher
+from spd_ray.records.storage import SweepStorage
+from spd_ray.study.ledger import Ledger
+from spd_ray.study.study import create_study
+
+SPACE = """\
+task: {name: rte}
+search: {p0: {low: 0.1, high: 1}}
+study: {sampler: random, trials: 12}
+checkpoints: {keep: 2}
+"""
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    (tmp_path / "space.yaml").write_text(SPACE)
+    spec = load_spec(tmp_path / "space.yaml")
+    ledger = Ledger(spec, create_study(spec, tmp_path / "study.journal"), tmp_path)
+    for _ in range(12):
+        trial_id = str(ledger.next_due())
+        ledger.update(trial_id, status="running")
+        (tmp_path / "checkpoints" / trial_id).mkdir(parents=True)
+    return ledger
+
+
+def test_the_best_students_and_those_of_running_trials_stay(ledger: Ledger, tmp_path: Path) -> None:
+    checkpoints, storage = ledger.folder / "checkpoints", SweepStorage(str(tmp_path), "driver")
+    for name in ("00001-s0-sparsity-0.5", "00003-s0-sparsity-0.5", ".00004-s0-half"):
+        (checkpoints / name).mkdir()
+    for number, score in enumerate((0.5, 0.9, 0.7, 0.6)):
+        trial_id = f"{number:05d}-s0"
+        ledger.end(trial_id, "finished", best_score=score, feasible=True, checkpoint=f"checkpoints/{trial_id}")
+        drop_students(ledger, storage)
+    ledger.end("00004-s0", "failed", feasible=False)
+    drop_students(ledger, storage)
+    left = sorted(path.name for path in checkpoints.iterdir())
+    running = [f"{number:05d}-s0" for number in range(5, 12)]
+    assert left == [".00004-s0-half", "00001-s0", "00001-s0-sparsity-0.5", "00002-s0", *running]
+    assert [trial.trial_id for trial in ledger.trials.values() if trial.checkpoint] == ["00001-s0", "00002-s0"]
+
+
+def test_a_trial_that_tune_gives_up_with_retries_left_is_due_again(ledger: Ledger, tmp_path: Path) -> None:
+    display = SweepDisplay(ledger, Console(file=StringIO()))
+    watcher = SweepWatcher(ledger, None, display, SweepStorage(str(tmp_path), "driver"))
+    searcher = LedgerSearcher(ledger, lambda trial_id: {"order": {"trial_id": trial_id}})
+    assert searcher.suggest("-") is None  # all are given out, and run
+    died = SimpleNamespace(num_failures=2)
+    watcher.on_trial_error(
+        0, [], SimpleNamespace(config={"order": {"trial_id": "00003-s0"}}, run_metadata=died, max_failures=2)
+    )
+    assert ledger.trials["00003-s0"].status == "waiting"
+    assert searcher.suggest("-") == {"order": {"trial_id": "00003-s0"}}
+    for trial_id in ledger.trials:
+        ledger.end(trial_id, "finished", best_score=0.5, feasible=True)
+    assert searcher.suggest("-") == Searcher.FINISHED
+
+
+DIED = "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: "
+HALF_SAID = """\
+Worker exits unexpectedly. Worker exits with an exit code None. Traceback (most recent call last):
+RuntimeError: DefaultCPUAllocator: can't allocate memory
+During handling of the above exception, another exception occurred:
+MemoryError: Unable to allocate internal buffer.
+An unexpected internal error occurred while the worker was executing a task.
+"""
+RAISED = """\
+ray::Trial.train() (pid=1)
+  File "trial.py", line 1, in advance
+ValueError: the loss is nan at step 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("failures", "reason"),
+    [
+        ([], "the trial's process died: killed, or out of memory"),
+        ([RAISED], "ValueError: the loss is nan at step 3"),
+        ([DIED + "End of file."], "the trial's process died: killed, or out of memory"),
+        ([DIED + HALF_SAID], "the trial's process died: MemoryError: Unable to allocate internal buffer."),
+        ([DIED + HALF_SAID, RAISED], "ValueError: the loss is nan at step 3"),
+        ([RAISED, DIED + "End of file."], "the trial's process died: killed, or out of memory"),
+    ],
+)
+def test_the_reason_is_the_last_thing_that_the_worker_said(failures: list[str], reason: str) -> None:
+    errors = "".join(f"Failure # {n} (occurred at noon)\n{text}\n" for n, text in enumerate(failures, 1))
+    assert last_reason(errors) == reason
+
+
+def test_lines_name_a_few_running_trials_and_a_table_the_best_that_ended(ledger: Ledger) -> None:
+    text = StringIO()
+    display = SweepDisplay(ledger, Console(file=text, width=200))
+    display.standings["00000-s0"] = {"stage": 2, "budget": 0.5, "sparsity": 0.9, "score": 0.7, "config": "long"}
+    display.update()
+    assert "00000-s0 spd stage II 50% sparsity 0.90 dev 0.7000; 00001-s0 starting" in text.getvalue()
+    assert f"; {12 - MOST_IN_A_LINE} more | 0/12 trials, no best yet" in text.getvalue()
+    display.update()
+    assert text.getvalue().count("more") == 1  # ten seconds are not over
+    ledger.end("00000-s0", "stopped", best_score=0.7, feasible=True)
+    display.end("00000-s0")
+    assert "1/12 trials, best accuracy 0.7000 (00000-s0)" in text.getvalue()
+    assert display.standings == {"00000-s0": {"stage": 2, "budget": 0.5, "sparsity": 0.9, "score": 0.7}}
+    Console(file=text, width=200, height=40).print(display.table())
+    assert [line.split()[0] for line in text.getvalue().splitlines()[-13:-1]] == [*sorted(ledger.running), "00000-s0"]
