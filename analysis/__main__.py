@@ -7,11 +7,17 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from analysis import claims, comparison, listings, report, scoreboard, sheets, style
+from analysis.drawing import style
 from analysis.errors import AnalysisError, NoData
-from analysis.folders import open_folder
-from analysis.panels import Panel, panels
-from analysis.tables import Tables, read_sweeps, read_tables
+from analysis.page import html as report
+from analysis.page import result_tables as listings
+from analysis.page import table as sheets
+from analysis.page.figure_list import Panel, panels
+from analysis.paper import claims
+from analysis.paper import method_comparison as comparison
+from analysis.paper import tables_1_and_2 as scoreboard
+from analysis.reading.folders import open_folder
+from analysis.reading.sweeps import Tables, read_sweeps, read_tables
 
 
 def main(arguments: Sequence[str] | None = None) -> list[str]:

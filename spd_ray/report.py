@@ -7,8 +7,8 @@ from statistics import mean, stdev
 from rich.console import Console
 from rich.table import Table
 
-from analysis import fig04
-from analysis.tables import read_tables
+from analysis.figures import fig04
+from analysis.reading.sweeps import read_tables
 from spd_ray.checkpoint import Verification
 from spd_ray.config import Timeline
 from spd_ray.ledger import Ledger

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from hand_made_sweep import METHODS, RATES, Cell, batch, searched, trial, write_cells, write_paper, write_steps
 
-from analysis import claims, statistics
-from analysis.claims import NOTHING, REFUSED, REPRODUCED, UNDECIDED, Result
-from analysis.statistics import Estimate, bootstrap, seeds_needed
-from analysis.tables import read_sweeps
+from analysis.numbers import statistics
+from analysis.numbers.statistics import Estimate, bootstrap, seeds_needed
+from analysis.paper import claims
+from analysis.paper.claims import NOTHING, REFUSED, REPRODUCED, UNDECIDED, Result
+from analysis.reading.sweeps import read_sweeps
 from spd_ray.records import write_trials
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from hand_made_sweep import trial
 
-from analysis import comparison
-from analysis.listings import methods
-from analysis.sheets import markdown
-from analysis.tables import read_tables
+from analysis.page.result_tables import methods
+from analysis.page.table import markdown
+from analysis.paper import method_comparison as comparison
+from analysis.reading.sweeps import read_tables
 from spd_ray.records import write_trials
 
 COUNTS = dict(

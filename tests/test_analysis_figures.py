@@ -10,9 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from analysis import curves, fig04, fig08, words
+from analysis.beyond import trial_curves as curves
 from analysis.errors import NoData
-from analysis.tables import read_tables
+from analysis.figures import fig04, fig08
+from analysis.reading.sweeps import read_tables
+from analysis.wording import formatting as words
 from spd_ray.records import TrialRecord, write_trials
 
 

@@ -12,35 +12,23 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from analysis import (
-    depth,
-    fig02,
-    fig06,
-    fig07,
-    fig08,
-    fig09,
-    fig10,
-    fig11,
-    fig12,
-    fig13_to_16,
-    gaps,
-    heat,
-    hours,
-    importances,
-    marginals,
-    overtime,
-    paper,
-    pareto,
-    scoreboard,
-    sensitivity,
-    sources,
-    statistics,
-    style,
-)
+from analysis.beyond import device_hours as hours
+from analysis.beyond import gap_by_sparsity as gaps
+from analysis.beyond import grafting_by_depth as depth
+from analysis.beyond import heat_maps as heat
+from analysis.beyond import importances, marginals, pareto
+from analysis.drawing import style
 from analysis.errors import NoData
-from analysis.listings import board, printed
-from analysis.sheets import Link, Sheet, html, markdown
-from analysis.tables import Tables, read_sweeps
+from analysis.figures import fig02, fig06, fig07, fig08, fig09, fig10, fig11, fig12, fig13_to_16
+from analysis.numbers import by_value as sensitivity
+from analysis.numbers import figure_data as sources
+from analysis.numbers import over_steps as overtime
+from analysis.numbers import statistics
+from analysis.page.result_tables import board, printed
+from analysis.page.table import Link, Sheet, html, markdown
+from analysis.paper import printed as paper
+from analysis.paper import tables_1_and_2 as scoreboard
+from analysis.reading.sweeps import Tables, read_sweeps
 from spd_ray.records import write_trials
 
 

@@ -1,0 +1,4 @@
+"""Values in running text: numbers, lists and counts, the names of methods, metrics, splits and tasks.
+
+May import `reading`. Pure functions from values to strings, the same for captions, tables, messages and the page.
+"""
