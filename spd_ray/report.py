@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis.figures import fig04
-from analysis.reading.sweeps import read_tables
+from analysis.reading.sweeps import read_sweep
 from spd_ray.checkpoint import Verification
 from spd_ray.config import Timeline
 from spd_ray.ledger import Ledger
@@ -40,7 +40,7 @@ def publish(
         storage.fetch(steps_folder(folder, trial_id))
         with tempfile.TemporaryDirectory() as drawings:
             picture = Path(drawings) / "schedules.png"
-            fig04.figure(fig04.compute([read_tables(folder)], trial_id)).savefig(picture, dpi=150)
+            fig04.figure(fig04.compute([read_sweep(folder)], trial_id)).savefig(picture, dpi=150)
             tracker.log_artifacts(run_id, picture)
         tracker.log_artifacts(run_id, folder / str(trial.checkpoint), "checkpoint")
         tracker.log_scores(run_id, [("reloaded_score", verification.score, trial.best_step or 0, None)])

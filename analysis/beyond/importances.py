@@ -1,20 +1,23 @@
-"""How much of the score's variance each searched dimension explains: fANOVA on a study rebuilt from Parquet."""
+"""How much of the score's variance each searched dimension explains: fANOVA on a study rebuilt from Parquet.
+
+fANOVA: Hutter, Hoos, Leyton-Brown, An Efficient Approach for Assessing Hyperparameter Importance, ICML 2014.
+"""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.drawing import captions, style
+from analysis.drawing import style
+from analysis.drawing.captions import ADAPTIVE, describe_origin
 from analysis.errors import NoData
-from analysis.numbers.figure_data import Source
-from analysis.numbers.search_space import Space, value, widest
-from analysis.reading.sweeps import Tables
-from analysis.reading.trials import left_out
-from analysis.wording import formatting as words
+from analysis.numbers.figure_data import Origin, take_whole
+from analysis.numbers.search_space import Space, is_number, value_of, widest_space
+from analysis.reading.sweeps import Sweep
+from analysis.reading.trials import short_key
+from analysis.wording.formatting import pluralize
 
 NAME = "importances"
 TITLE = "Importance of each dimension (fANOVA)"
@@ -25,32 +28,23 @@ MOST = 500  # configurations given to the forest, evenly spaced: it takes second
 class Importances(NamedTuple):
     """Shares of variance, D dimensions by descending share; they sum to 1."""
 
-    data: captions.Origin
+    data: Origin
     dimension: tuple[str, ...]  # (D,)
     share: np.ndarray  # (D,)
     configurations: int
     used: int
 
 
-def compute(sweeps: Sequence[Tables]) -> Importances:
+def compute(sweeps: Sequence[Sweep]) -> Importances:
     """fANOVA of the sweep with the most dimensions. Raises NoData where there is none, or no Optuna."""
-    space = widest(sweeps, FEWEST)
+    space = widest_space(sweeps, FEWEST)
     if np.ptp(space.score) == 0:
-        raise NoData(f"all configurations of sweep {space.tables.name} have the same score")
+        raise NoData(f"all configurations of sweep {space.sweep.name} have the same score")
     shares, used = _fanova(space)
-    tables = space.tables
-    source = Source(
-        tables,
-        True,
-        (),
-        {None: tuple(trial for trials in space.configurations for trial in trials)},
-        left_out(tables.trials),
-        (),
-        True,
-    )
+    trials = tuple(trial for seeds in space.configurations for trial in seeds)
     return Importances(
-        captions.origin(source, NAME),
-        tuple(key.rsplit(".", 1)[-1] for key in shares),
+        take_whole(space.sweep, {None: trials}).origin(NAME),
+        tuple(map(short_key, shares)),
         np.array(list(shares.values())),
         len(space.score),
         used,
@@ -68,7 +62,7 @@ def _fanova(space: Space) -> tuple[dict[str, float], int]:
         raise NoData(f"importances need optuna and scikit-learn, which are not installed ({error})") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     kept = np.unique(np.linspace(0, len(space.score) - 1, min(MOST, len(space.score))).round().astype(int))
-    params = [{key: value(space.configurations[index][0], key) for key in space.keys} for index in kept]
+    params = [{key: value_of(space.configurations[index][0], key) for key in space.keys} for index in kept]
     distributions = {key: _distribution([row[key] for row in params], optuna.distributions) for key in space.keys}
     study = optuna.create_study(direction="maximize")
     study.add_trials([
@@ -79,14 +73,14 @@ def _fanova(space: Space) -> tuple[dict[str, float], int]:
 
 
 def _distribution(values: list[Any], distributions: Any) -> Any:
-    """A range for numbers, choices for anything else."""
-    if all(isinstance(found, (int, float)) and not isinstance(found, bool) for found in values):
+    """A range for numbers, a choice for anything else."""
+    if all(map(is_number, values)):
         return distributions.FloatDistribution(min(values), max(values))
     return distributions.CategoricalDistribution(sorted(set(values), key=str))
 
 
 def draw(numbers: Importances, axes: Axes) -> None:
-    """A bar a dimension, the most important on top."""
+    """One bar per dimension, the most important on top."""
     places = np.arange(len(numbers.dimension))
     axes.barh(places, numbers.share, color=style.DEV, alpha=0.75, height=0.6)
     for place, share in zip(places, numbers.share, strict=True):
@@ -98,23 +92,21 @@ def draw(numbers: Importances, axes: Axes) -> None:
 
 
 def caption(numbers: Importances) -> str:
-    """What the bars are, and how far to trust them."""
+    """What the bars are, and how far they can be trusted."""
     sampled = f", {numbers.used} of them evenly spaced" if numbers.used < numbers.configurations else ""
     biased = (
-        f" The sampler ({numbers.data.sampler}) went where scores were good, so that the shares describe that region "
-        "more than the whole space."
-        if numbers.data.sampler in captions.ADAPTIVE else ""
+        f" The sampler ({numbers.data.sampler}) favoured regions that scored well, so the shares describe these more "
+        "than the whole space."
+        if numbers.data.sampler in ADAPTIVE else ""
     )  # fmt: skip
     return (
-        f"Optuna's fANOVA on a study rebuilt from {words.plural(numbers.configurations, 'configuration')}{sampled}, "
+        f"Optuna's fANOVA on a study rebuilt from {pluralize(numbers.configurations, 'configuration')}{sampled}, "
         f"each with the mean over its seeds.{biased} With few configurations the shares are rough. "
-        f"{captions.tail(numbers.data)} Beyond the paper."
+        f"{describe_origin(numbers.data)} Beyond the paper."
     )
 
 
 def figure(numbers: Importances) -> Figure:
     """The picture."""
-    with matplotlib.rc_context(style.RC):
-        picture, axes = style.picture(numbers.data.setting, 1.0 + 0.32 * len(numbers.dimension))
-        draw(numbers, axes)
-    return picture
+    height = 1.0 + 0.32 * len(numbers.dimension)
+    return style.compose(numbers.data.setting, height, lambda axes: draw(numbers, *axes))

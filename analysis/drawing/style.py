@@ -1,9 +1,11 @@
-"""What all figures share: colours (one thing, one colour), marks and the writing of PNG and SVG.
+"""What all figures share: colours (one thing, one colour), marks, pictures with their title, and writing PNG and SVG.
 
-The colours are Okabe and Ito's, which the colour-blind tell apart; in print, line styles and markers do.
+The colours are Okabe and Ito's (Color Universal Design, 2008), which colour-blind readers can tell apart; in print,
+line styles and markers tell them apart.
 """
 
 import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from analysis.drawing.captions import picture_title
 from analysis.reading.trials import Setting
-from analysis.wording import formatting as words
 
 matplotlib.use("Agg")
 
@@ -34,7 +36,8 @@ METHODS = {  # method -> its colour (Tol's muted scheme) and its marker
 }
 _OTHER_METHODS = (("#CC6677", "v"), ("#88CCEE", "P"), ("#117733", "X"), ("#DDCC77", "<"), ("#AA4499", ">"))
 SPD = METHODS["spd"][0]
-INSTEAD = "#CC6677"  # the strategy that SPD's own is compared with
+ALTERNATIVE = "#CC6677"  # the strategy with which SPD's own is compared
+GREY = "#767676"
 
 RC: Any = {  # the keys are literals to the type checker
     "font.size": 9.0,
@@ -57,23 +60,21 @@ RC: Any = {  # the keys are literals to the type checker
     "savefig.dpi": 200,
     "svg.hashsalt": "spd_ray",  # the same numbers give the same SVG
 }
-WIDTH = 5.0  # inches; at this width the smallest text is still read on a phone
+WIDTH = 5.0  # inches; at this width the smallest text is still legible on a phone
+MARKERS = "osD^vP<>X*"
 
 
 def method_mark(method: str) -> tuple[str, str]:
-    """Colour and marker of a method, the same in every figure; methods without their own get one by their name."""
+    """Colour and marker of a method, the same in every figure; unknown ones by a hash of their name."""
     if method in METHODS:
         return METHODS[method]
     return _OTHER_METHODS[zlib.crc32(method.encode()) % len(_OTHER_METHODS)]
 
 
 def ramp(count: int) -> list[str]:
-    """Colours for `count` ascending values, dark to light: cividis, which the colour-blind and print keep in order."""
+    """Colours for `count` ascending values, dark to light: cividis, whose order survives colour blindness and print."""
     colours = matplotlib.colormaps["cividis"](np.linspace(0.0, 0.85, max(count, 1)))
     return [to_hex(colour) for colour in colours]
-
-
-MARKERS = "osD^vP<>X*"
 
 
 def mark_stages(axes: Axes, t1: int | None, t2: int | None, end: int, named: bool) -> None:
@@ -97,6 +98,12 @@ def mark_stages(axes: Axes, t1: int | None, t2: int | None, end: int, named: boo
             )
 
 
+def mark_teachers(axes: Axes, scores: Sequence[float]) -> None:
+    """A dash-dotted line at the dev score of each dense teacher, at most three."""
+    for score in scores[:3]:
+        mark_teacher(axes, score, f"dense teacher, {score:.3f}")
+
+
 def mark_teacher(axes: Axes, score: float, label: str) -> None:
     """A dash-dotted line at the dense teacher's dev score."""
     axes.axhline(score, color=TEACHER, linestyle=(0, (6, 2, 1, 2)), linewidth=1.1, label=label)
@@ -111,20 +118,28 @@ def save(figure: Figure, stem: Path, caption: str) -> list[Path]:
     return [png, svg]
 
 
-def picture(setting: Setting, height: float, rows: int = 1, columns: int = 1, **how: Any) -> tuple[Figure, Any]:
-    """An empty picture `height` inches high with its title, and its axes (one, or an array of rows and columns)."""
-    made = Figure(figsize=(WIDTH, height), layout="constrained")
-    made.suptitle(words.title(setting), fontsize=9)
-    return made, made.subplots(rows, columns, **how)
+def compose(setting: Setting, height: float, draw: Callable[[list[Axes]], None], rows: int = 1, columns: int = 1,
+            legend: int = 0, **subplots: Any) -> Figure:  # fmt: skip
+    """A picture `height` inches high with its title; `draw` is given its axes, row by row.
+
+    `legend`: the columns of one legend below the picture, 0 for none; `subplots`: passed to `Figure.subplots`.
+    """
+    with matplotlib.rc_context(RC):
+        picture = Figure(figsize=(WIDTH, height), layout="constrained")
+        picture.suptitle(picture_title(setting), fontsize=9)
+        draw(list(picture.subplots(rows, columns, squeeze=False, **subplots).ravel()))
+        if legend:
+            add_legend(picture, legend)
+    return picture
 
 
-def legend(made: Figure, columns: int = 4) -> None:
+def add_legend(picture: Figure, columns: int = 4) -> None:
     """One legend below the picture, each label once."""
     entries: dict[str, Any] = {}
-    for axes in made.axes:
+    for axes in picture.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
-    made.legend(
+    picture.legend(
         list(entries.values()), list(entries), loc="outside lower center", ncols=columns, handlelength=2.4,
         columnspacing=1.4,
     )  # fmt: skip

@@ -3,17 +3,18 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.drawing import style
+from analysis.drawing.captions import describe_setting
 from analysis.errors import NoData
-from analysis.numbers.figure_data import showcase
-from analysis.reading.sweeps import Tables
+from analysis.numbers.figure_data import choose_trial
+from analysis.reading.sweeps import Sweep
 from analysis.reading.trials import Setting, setting_of
-from analysis.wording import formatting as words
+from analysis.wording.formatting import format_rate, join
+from analysis.wording.names import trial_name
 
 NAME = "fig04"
 TITLE = "The three schedules (Figure 4)"
@@ -34,14 +35,14 @@ class Schedules(NamedTuple):
     t2: int | None
 
 
-def compute(sweeps: Sequence[Tables], trial_id: str | None = None) -> Schedules:
+def compute(sweeps: Sequence[Sweep], trial_id: str | None = None) -> Schedules:
     """The schedules of `trial_id`, by default of a best trial. Raises NoData where no step is recorded."""
-    tables, trial = showcase(sweeps, trial_id)
-    rows = tables.steps(trial.trial_id, ["step", "stage", "p", "sparsity", "learning_rate"], "batch", "loss")
+    sweep, trial = choose_trial(sweeps, trial_id)
+    rows = sweep.steps(trial.trial_id, ["step", "stage", "p", "sparsity", "learning_rate"], "batch", "loss")
     if not len(rows["step"]):
         raise NoData(f"trial {trial.trial_id} has no recorded training step")
     return Schedules(
-        sweep=tables.name,
+        sweep=sweep.name,
         trial_id=trial.trial_id,
         status=trial.status,
         setting=setting_of([trial]),
@@ -61,7 +62,7 @@ def _first_step(rows: dict[str, np.ndarray], stage: int) -> int | None:
 
 
 def draw(numbers: Schedules, axes: tuple[Axes, Axes, Axes]) -> None:
-    """Replacing probability, sparsity and learning rate over steps, from the top."""
+    """Replacing probability, sparsity and learning rate over steps, from top to bottom."""
     probability, pruning, rate = axes
     end = int(numbers.step[-1]) + 1
     for number, panel in enumerate(axes):
@@ -84,11 +85,11 @@ def _write_values(numbers: Schedules, axes: tuple[Axes, Axes, Axes]) -> None:
     p0, sparsity = float(numbers.p[0]), float(numbers.sparsity[-1])
     _note(probability, f"$p_0$ = {p0:.3g}", numbers.step[0], p0, below=p0 > 0.8)
     _note(pruning, f"θ = {sparsity:.3g}", numbers.step[-1], sparsity, below=sparsity > 0.8, right=True)
-    _note(rate, f"$λ_0$ = {words.short_rate(numbers.learning_rate[0])}", numbers.step[0], numbers.learning_rate[0])
+    _note(rate, f"$λ_0$ = {format_rate(numbers.learning_rate[0])}", numbers.step[0], numbers.learning_rate[0])
     if numbers.t1 is not None:
         at = int(np.searchsorted(numbers.step, numbers.t1))
         first = numbers.learning_rate[at]
-        _note(rate, f"$λ_1$ = {words.short_rate(first)}", numbers.t1, first)
+        _note(rate, f"$λ_1$ = {format_rate(first)}", numbers.t1, first)
 
 
 def _note(axes: Axes, text: str, x: float, y: float, below: bool = False, right: bool = False) -> None:
@@ -98,14 +99,14 @@ def _note(axes: Axes, text: str, x: float, y: float, below: bool = False, right:
 
 
 def caption(numbers: Schedules) -> str:
-    """What the picture shows, of what, and what the paper shows at this place."""
+    """What the picture shows of which trial, and what the paper's figure shows."""
     ends = {"I (vermillion)": numbers.t1, "II (green)": numbers.t2}
     lines = [f"Stage {name} ended at step {step}" for name, step in ends.items() if step is not None]
-    dashed = f"dashed lines: {words.listing(lines)}" if lines else "Stage I has not ended"
-    trial = words.trial_name(numbers.trial_id, numbers.status)
+    dashed = f"dashed lines: {join(lines)}" if lines else "Stage I has not ended"
+    trial = trial_name(numbers.trial_id, numbers.status)
     return (
         f"(a) Replacing probability, (b) sparsity and (c) learning rate as {trial} recorded them at "
-        f"{len(numbers.step):,} applied steps; {dashed}. Sweep {numbers.sweep}. {words.describe(numbers.setting)} "
+        f"{len(numbers.step):,} applied steps; {dashed}. Sweep {numbers.sweep}. {describe_setting(numbers.setting)} "
         "In the paper, Figure 4 is a drawn example of these schedules: p stays at p₀ in Stage I, rises linearly to 1 "
         "in Stage II and stays there; pruning ends with Stage I; the learning rate decays once in Stage I "
         "and, restarted, once over Stages II and III."
@@ -114,9 +115,9 @@ def caption(numbers: Schedules) -> str:
 
 def figure(numbers: Schedules) -> Figure:
     """The picture."""
-    with matplotlib.rc_context(style.RC):
-        picture = Figure(figsize=(style.WIDTH, 5.2), layout="constrained")
-        axes = picture.subplots(3, 1, sharex=True)
-        picture.suptitle(words.title(numbers.setting), fontsize=9)
-        draw(numbers, tuple(axes))
-    return picture
+
+    def draw_three(axes: list[Axes]) -> None:
+        probability, pruning, rate = axes
+        draw(numbers, (probability, pruning, rate))
+
+    return style.compose(numbers.setting, 5.2, draw_three, 3, sharex=True)

@@ -2,55 +2,52 @@
 
 from collections.abc import Sequence
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.drawing import captions, style
-from analysis.numbers import over_steps as overtime
-from analysis.numbers.figure_data import Dimension
-from analysis.numbers.over_steps import Look, OverTime
-from analysis.reading.sweeps import Tables
-from analysis.wording import formatting as words
+from analysis.drawing import lines, style
+from analysis.drawing.captions import describe_origin
+from analysis.drawing.lines import Look
+from analysis.numbers import over_steps
+from analysis.numbers.dimensions import GRAFTING
+from analysis.numbers.over_steps import OverSteps
+from analysis.reading.sweeps import Sweep
+from analysis.wording.formatting import capitalize
+from analysis.wording.names import split_name
 
 NAME = "fig07"
 TITLE = "Stage I with and without grafting (Figure 7)"
-GRAFTS = Dimension("whether p₀ is above 0", "p₀ above 0", lambda trial: trial.p0 > 0, ("p0",))
 LOOKS = {
     True: Look("$p_0$ > 0", style.SPD, "o"),
-    False: Look("$p_0$ = 0", style.INSTEAD, "s", "--"),
+    False: Look("$p_0$ = 0", style.ALTERNATIVE, "s", "--"),
 }
 
 
-def compute(sweeps: Sequence[Tables]) -> OverTime:
+def compute(sweeps: Sequence[Sweep]) -> OverSteps:
     """The trials with p0 = 0 and those with p0 > 0. Raises NoData where no sweep has both."""
-    return overtime.compute(sweeps, NAME, GRAFTS)
+    return over_steps.compute(sweeps, NAME, GRAFTING)
 
 
-def looks(numbers: OverTime) -> list[Look]:
+def looks(numbers: OverSteps) -> list[Look]:
     """How each group is drawn."""
     return [LOOKS[group.value] for group in numbers.groups]
 
 
-def draw(numbers: OverTime, axes: Axes) -> None:
+def draw(numbers: OverSteps, axes: Axes) -> None:
     """Two lines with bands over steps."""
-    overtime.draw(numbers, axes, looks(numbers))
+    lines.draw_groups(numbers, axes, looks(numbers))
 
 
-def caption(numbers: OverTime) -> str:
-    """What the picture shows and what the paper shows at this place."""
+def caption(numbers: OverSteps) -> str:
+    """What the picture shows, and what the paper's figure shows."""
     return (
-        f"{words.capital(words.split_name(numbers.data.setting))} score over steps with grafting in Stage I (p₀ > 0) "
-        f"and without (p₀ = 0). {overtime.drawn(numbers.groups)} {overtime.best_scores(numbers, looks(numbers))} "
-        f"{captions.tail(numbers.data)} In the paper's Figure 7 (RTE, dev) the run with p₀ > 0, its red curve, is "
-        "the better one."
+        f"{capitalize(split_name(numbers.data.setting))} score over steps with grafting in Stage I (p₀ > 0) "
+        f"and without (p₀ = 0). {lines.describe_lines(numbers.groups)} "
+        f"{lines.describe_best_scores(numbers, looks(numbers))} {describe_origin(numbers.data)} In the paper's "
+        "Figure 7 (RTE, dev) the run with p₀ > 0, its red curve, is the better one."
     ).replace("$p_0$", "p₀")
 
 
-def figure(numbers: OverTime) -> Figure:
+def figure(numbers: OverSteps) -> Figure:
     """The picture."""
-    with matplotlib.rc_context(style.RC):
-        picture, axes = style.picture(numbers.data.setting, 3.7)
-        draw(numbers, axes)
-        style.legend(picture, 3)
-    return picture
+    return style.compose(numbers.data.setting, 3.7, lambda axes: draw(numbers, *axes), legend=3)

@@ -2,54 +2,52 @@
 
 from collections.abc import Sequence
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.drawing import captions, style
-from analysis.numbers import over_steps as overtime
-from analysis.numbers.figure_data import LR_SCHEDULE
-from analysis.numbers.over_steps import Look, OverTime
-from analysis.reading.sweeps import Tables
-from analysis.wording import formatting as words
+from analysis.drawing import lines, style
+from analysis.drawing.captions import describe_origin
+from analysis.drawing.lines import Look
+from analysis.numbers import over_steps
+from analysis.numbers.dimensions import LR_SCHEDULE
+from analysis.numbers.over_steps import OverSteps
+from analysis.reading.sweeps import Sweep
+from analysis.wording.formatting import capitalize, format_value
+from analysis.wording.names import split_name
 
 NAME = "fig09"
 TITLE = "Two learning-rate schedules against one (Figure 9)"
 LOOKS = {
     "two_decays": Look("two decays", style.SPD, "o"),
-    "one_decay": Look("one decay", style.INSTEAD, "s", "--"),
+    "one_decay": Look("one decay", style.ALTERNATIVE, "s", "--"),
 }
 
 
-def compute(sweeps: Sequence[Tables]) -> OverTime:
+def compute(sweeps: Sequence[Sweep]) -> OverSteps:
     """The trials by learning-rate schedule. Raises NoData where no sweep has two."""
-    return overtime.compute(sweeps, NAME, LR_SCHEDULE)
+    return over_steps.compute(sweeps, NAME, LR_SCHEDULE)
 
 
-def looks(numbers: OverTime) -> list[Look]:
+def looks(numbers: OverSteps) -> list[Look]:
     """How each schedule is drawn."""
-    return [LOOKS.get(group.value, Look(words.short(group.value), style.INK, "^", ":")) for group in numbers.groups]
+    return [LOOKS.get(group.value, Look(format_value(group.value), style.INK, "^", ":")) for group in numbers.groups]
 
 
-def draw(numbers: OverTime, axes: Axes) -> None:
-    """A line with its band for each schedule, over steps."""
-    overtime.draw(numbers, axes, looks(numbers))
+def draw(numbers: OverSteps, axes: Axes) -> None:
+    """One line with its band per schedule, over steps."""
+    lines.draw_groups(numbers, axes, looks(numbers))
 
 
-def caption(numbers: OverTime) -> str:
-    """What the picture shows and what the paper shows at this place."""
+def caption(numbers: OverSteps) -> str:
+    """What the picture shows, and what the paper's figure shows."""
     return (
-        f"{words.capital(words.split_name(numbers.data.setting))} score over steps with two learning-rate decays "
-        f"(one in Stage I, one over Stages II and III) and with one. {overtime.drawn(numbers.groups)} "
-        f"{overtime.best_scores(numbers, looks(numbers))} {captions.tail(numbers.data)} In the paper's Figure 9 "
-        "(RTE, dev) two schedules are better than one."
+        f"{capitalize(split_name(numbers.data.setting))} score over steps with two learning-rate decays "
+        f"(one in Stage I, one over Stages II and III) and with one. {lines.describe_lines(numbers.groups)} "
+        f"{lines.describe_best_scores(numbers, looks(numbers))} {describe_origin(numbers.data)} In the paper's "
+        "Figure 9 (RTE, dev) two schedules are better than one."
     )
 
 
-def figure(numbers: OverTime) -> Figure:
+def figure(numbers: OverSteps) -> Figure:
     """The picture."""
-    with matplotlib.rc_context(style.RC):
-        picture, axes = style.picture(numbers.data.setting, 3.7)
-        draw(numbers, axes)
-        style.legend(picture, 3)
-    return picture
+    return style.compose(numbers.data.setting, 3.7, lambda axes: draw(numbers, *axes), legend=3)

@@ -2,24 +2,24 @@
 
 from collections.abc import Sequence
 
-from analysis.figures import grid as grids
+from analysis.figures import grid
 from analysis.figures.grid import Grid
-from analysis.numbers.figure_data import PRUNING_END
-from analysis.reading.sweeps import Tables
+from analysis.numbers.dimensions import PRUNING_END
+from analysis.reading.sweeps import Sweep
 
 NAME = "fig10"
 TITLE = "The end of pruning (Figure 10)"
-draw, figure = grids.draw, grids.figure
+draw, figure = grid.draw, grid.figure
 
 
-def compute(sweeps: Sequence[Tables]) -> Grid:
+def compute(sweeps: Sequence[Sweep]) -> Grid:
     """The trials by value. Raises NoData where no sweep has two values."""
-    return grids.compute(sweeps, NAME, PRUNING_END, "end / $t_1$")
+    return grid.compute(sweeps, NAME, PRUNING_END, "end / $t_1$")
 
 
 def caption(numbers: Grid) -> str:
-    """What the picture shows and what the paper shows at this place."""
-    return grids.caption(
+    """What the picture shows, and what the paper's figure shows."""
+    return grid.caption(
         numbers, "the end of pruning",
-        "In the paper's Figure 10 (MRPC, dev) pruning till the end of Stage I (1 here) has the best F1.",
+        "In the paper's Figure 10 (MRPC, dev) pruning until the end of Stage I (1 here) has the best F1.",
     )  # fmt: skip

@@ -1,19 +1,17 @@
-"""Scores over training steps, a line a group of trials: what Figures 2, 6, 7, 9 to 16 share."""
+"""Scores over training steps, one mean curve per group of trials: the numbers of Figures 2, 6, 7 and 9 to 16."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
 
-from analysis.drawing import captions, style
 from analysis.errors import NoData
-from analysis.numbers.figure_data import Dimension, Source, choose, made_by
-from analysis.reading.sweeps import Tables
-from analysis.reading.trials import Trial
-from analysis.wording import formatting as words
+from analysis.numbers.dimensions import Dimension
+from analysis.numbers.figure_data import FigureData, Origin, choose_data, space_hint
+from analysis.reading.sweeps import Sweep
+from analysis.reading.trials import Trial, teacher_scores
 
-MOST_LINES = 10  # more values than that are no longer told apart as lines
+MOST_GROUPS = 10  # more lines cannot be told apart
 
 
 class Curve(NamedTuple):
@@ -27,18 +25,18 @@ class Curve(NamedTuple):
 
 
 class Group(NamedTuple):
-    """The trials of one value of what a figure varies."""
+    """The n trials of one value of what a figure varies."""
 
     value: Any
     n: int
     train: Curve
-    selected: Curve  # on the split that students are chosen on: "dev" or "holdout"
+    selected: Curve  # on the split on which students are chosen: "dev" or "holdout"
     mean: float  # of the trials' best scores
     low: float
     high: float
 
 
-class Ends(NamedTuple):
+class StageEnds(NamedTuple):
     """Where the stages end, in steps; None where the trials of a figure do not agree."""
 
     t1: int | None
@@ -46,11 +44,18 @@ class Ends(NamedTuple):
     t3: int
 
 
-def curve(tables: Tables, trials: Sequence[Trial], split: str | None, metric: str | None = None) -> Curve:
-    """The curve of `trials`; `split` None is the selection split, `metric` None the task's. Empty if none is shared."""
-    found = [
-        tables.evaluations.of(trial.trial_id, split or trial.selection, metric or trial.metric) for trial in trials
-    ]
+class OverSteps(NamedTuple):
+    """The groups of a figure with the stages' ends and the dense teachers' dev scores."""
+
+    data: Origin
+    groups: tuple[Group, ...]
+    ends: StageEnds
+    teachers: tuple[float, ...]
+
+
+def mean_curve(sweep: Sweep, trials: Sequence[Trial], split: str | None, metric: str | None = None) -> Curve:
+    """The curve of `trials`; `split` None: the selection split; `metric` None: the task's. Empty if none is shared."""
+    found = [sweep.evaluations.of(trial.trial_id, split or trial.selection, metric or trial.metric) for trial in trials]
     found = [(step, value) for step, value in found if len(step)]
     if not found:
         return Curve(np.empty(0), np.empty(0), np.empty(0), np.empty(0), 0)
@@ -61,111 +66,35 @@ def curve(tables: Tables, trials: Sequence[Trial], split: str | None, metric: st
     return Curve(shared, values.mean(axis=0), values.min(axis=0), values.max(axis=0), len(found))
 
 
-def groups_of(source: Source) -> tuple[Group, ...]:
-    """A group for each value of the source."""
-    made = []
-    for value, trials in source.groups.items():
-        scores = np.array([trial.best_score for trial in trials], dtype=float)
-        train, selected = curve(source.tables, trials, "train"), curve(source.tables, trials, None)
-        made.append(Group(value, len(trials), train, selected, scores.mean(), scores.min(), scores.max()))
-    return tuple(made)
-
-
-def ends_of(trials: Sequence[Trial]) -> Ends:
-    """The ends of the stages where all trials agree."""
+def stage_ends(trials: Sequence[Trial]) -> StageEnds:
+    """The ends of the stages where all trials agree; t3 is the latest end."""
 
     def common(values: set[int | None]) -> int | None:
         return values.pop() if len(values) == 1 else None
 
-    return Ends(
+    return StageEnds(
         common({trial.t1 for trial in trials}),
         common({trial.t2 for trial in trials}),
         max((trial.t3 or 0 for trial in trials), default=0) or 1,
     )
 
 
-def draw_curve(axes: Axes, shown: Curve, band: bool = True, **how: Any) -> None:
-    """The mean as a line, and from the smallest to the largest as a band where there are several trials."""
-    if not len(shown.step):
-        return
-    axes.plot(shown.step, shown.mean, **{"markersize": 3.0, **how})
-    if band and shown.n > 1:
-        axes.fill_between(shown.step, shown.low, shown.high, color=how["color"], alpha=0.15, linewidth=0)
-
-
-def finish(axes: Axes, ends: Ends, label: str, named: bool = True) -> None:
-    """The stages' ends and the axes' labels."""
-    style.mark_stages(axes, ends.t1, ends.t2, ends.t3, named=named)
-    axes.set_xlabel("Step t (applied optimizer steps)")
-    axes.set_ylabel(words.capital(label))
-
-
-def drawn(groups: Sequence[Group]) -> str:
-    """What lines and bands are, for a caption, with how many trials each is over."""
-    return f"Lines: means over seeds; bands: smallest to largest; {words.counts(group.n for group in groups)}."
-
-
-class OverTime(NamedTuple):
-    """The groups of a figure with the stages' ends and the dense teachers' dev scores."""
-
-    data: captions.Origin
-    groups: tuple[Group, ...]
-    ends: Ends
-    teachers: tuple[float, ...]
-
-
-class Look(NamedTuple):
-    """How a group's line is drawn and named."""
-
-    label: str
-    colour: str
-    marker: str
-    line: str = "-"
-
-
-def compute(sweeps: Sequence[Tables], name: str, dimension: Dimension) -> OverTime:
+def compute(sweeps: Sequence[Sweep], name: str, dimension: Dimension) -> OverSteps:
     """The groups of sweep `name` by `dimension`. Raises NoData with fewer than two values or without evaluations."""
-    return of_source(choose(sweeps, name, dimension), name)
+    return collect(choose_data(sweeps, name, dimension), name)
 
 
-def of_source(source: Source, name: str) -> OverTime:
-    """The same of a source already chosen."""
-    trials = source.trials
-    if len(source.groups) > MOST_LINES:
-        raise NoData(f"sweep {source.tables.name} is no grid: {len(source.groups)} values; {made_by(name)}")
-    groups = groups_of(source)
+def collect(data: FigureData, name: str) -> OverSteps:
+    """The same from data already chosen."""
+    if len(data.groups) > MOST_GROUPS:
+        raise NoData(f"sweep {data.sweep.name} is no grid: {len(data.groups)} values; {space_hint(name)}")
+    groups = tuple(_group(data.sweep, value, trials) for value, trials in data.groups.items())
     if not any(len(group.selected.step) for group in groups):
-        raise NoData(f"sweep {source.tables.name} has no recorded evaluation that the trials of a value share")
-    teachers = sorted({trial.teacher_score for trial in trials if trial.teacher_score is not None})
-    return OverTime(captions.origin(source, name), groups, ends_of(trials), tuple(teachers))
+        raise NoData(f"sweep {data.sweep.name} has no recorded evaluation that the trials of a value share")
+    return OverSteps(data.origin(name), groups, stage_ends(data.trials), teacher_scores(data.trials))
 
 
-def ramp_looks(groups: Sequence[Group], symbol: str) -> list[Look]:
-    """Ascending values from dark to light, each with its own marker."""
-    colours = style.ramp(len(groups))
-    return [
-        Look(f"{symbol} = {words.short(group.value)}", colours[number], style.MARKERS[number % len(style.MARKERS)])
-        for number, group in enumerate(groups)
-    ]
-
-
-def draw(numbers: OverTime, axes: Axes, looks: Sequence[Look]) -> None:
-    """A line a group with its band, the teacher's score, the ends of the stages."""
-    for group, look in zip(numbers.groups, looks, strict=True):
-        draw_curve(
-            axes, group.selected, color=look.colour, marker=look.marker, linestyle=look.line,
-            label=f"{look.label} (n = {group.n})",
-        )  # fmt: skip
-    for score in numbers.teachers[:3]:
-        style.mark_teacher(axes, score, f"dense teacher, {score:.3f}")
-    setting = numbers.data.setting
-    finish(axes, numbers.ends, f"{words.split_name(setting)} {words.metric_label(setting.metrics)}")
-
-
-def best_scores(numbers: OverTime, looks: Sequence[Look]) -> str:
-    """The mean best score of each group with its range and n, as a sentence."""
-    texts = (
-        f"{look.label}: {group.mean:.3f} ({group.low:.3f} to {group.high:.3f}, n = {group.n})"
-        for group, look in zip(numbers.groups, looks, strict=True)
-    )
-    return f"Best scores at the target sparsity, mean and range: {'; '.join(texts)}."
+def _group(sweep: Sweep, value: Any, trials: Sequence[Trial]) -> Group:
+    scores = np.array([trial.best_score for trial in trials], dtype=float)
+    train, selected = mean_curve(sweep, trials, "train"), mean_curve(sweep, trials, None)
+    return Group(value, len(trials), train, selected, scores.mean(), scores.min(), scores.max())

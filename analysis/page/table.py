@@ -1,95 +1,51 @@
-"""Tables as data, and their two forms: HTML that can be sorted, and Markdown."""
+"""A table as data, for the page and for Markdown alike."""
 
 from collections.abc import Sequence
-from html import escape
 from typing import NamedTuple
-
-from analysis.wording import formatting as words
-
-NONE = "–"
-_TEXT = ' class="text"'
 
 
 class Link(NamedTuple):
-    """A cell's text with where it leads; without an address, or to one that no browser opens, it is text."""
+    """A cell's text with its address; None where there is nothing to open."""
 
     text: str
     address: str | None
+
+    @property
+    def opens(self) -> bool:
+        """Whether a browser opens the address: a path, or a URI of the web; not s3://, for example."""
+        return self.address is not None and (
+            "://" not in self.address or self.address.startswith(("http://", "https://"))
+        )
 
 
 Cell = str | Link
 
 
-class Sheet(NamedTuple):
-    """Headings with their explanations, and rows of cells; the first cell of a row names it."""
+class Heading(NamedTuple):
+    """A column's heading and, where that does not say it all, its explanation."""
 
-    headings: tuple[tuple[str, str], ...]  # (text, explanation, "" where the text says it all)
-    rows: tuple[tuple[Cell, ...], ...]
-    faint: frozenset[int] = frozenset()  # rows that have no part in comparisons
-    wraps: frozenset[int] = frozenset()  # columns of running text
-    marks: tuple[str, ...] = ()  # a class name a row, or none at all
+    text: str
+    note: str = ""
+    wraps: bool = False  # a column of running text
 
 
-def number(value: float | None, form: str) -> str:
-    """A number in the format `form` with a true minus; a dash where there is none.
+class Table(NamedTuple):
+    """Headings and rows of cells; the first cell of a row names it."""
 
-    >>> number(-0.25, ".2f"), number(None, ".2f")
-    ('−0.25', '–')
-    """
-    return NONE if value is None else format(value, form).replace("-", "−")
+    headings: Sequence[Heading]
+    rows: Sequence[Sequence[Cell]]
+    classes: Sequence[str] = ()  # what the style calls each row; none at all, or one per row
 
-
-def score(value: float | None) -> str:
-    """A score or a difference of scores as a fraction, three digits."""
-    return number(value, ".3f")
-
-
-def signed(value: float | None) -> str:
-    """A difference with its sign."""
-    return NONE if value is None else words.signed(value)
+    @property
+    def classified_rows(self) -> list[tuple[str, Sequence[Cell]]]:
+        """The rows, each with its class."""
+        return list(zip(self.classes or [""] * len(self.rows), self.rows, strict=True))
 
 
-def html(sheet: Sheet) -> str:
-    """The table as HTML; the page's script lets a reader sort it by any column."""
-    head = "".join(
-        f'<th scope="col"{_title(note)}{_TEXT if column in sheet.wraps else ""}>{escape(text)}</th>'
-        for column, (text, note) in enumerate(sheet.headings)
-    )
-    rows = "\n".join(_row(sheet, index) for index in range(len(sheet.rows)))
-    return (
-        f'<div class="scroll" tabindex="0"><table class="sortable"><thead><tr>{head}</tr></thead>\n'
-        f"<tbody>\n{rows}\n</tbody></table></div>"
-    )
-
-
-def _title(note: str) -> str:
-    return f' title="{escape(note)}"' if note else ""
-
-
-def _row(sheet: Sheet, index: int) -> str:
-    first, *rest = sheet.rows[index]
-    names = [*(["out"] if index in sheet.faint else []), *([sheet.marks[index]] if sheet.marks else [])]
-    kind = f' class="{" ".join(names)}"' if names else ""
-    cells = "".join(
-        f"<td{_TEXT if column in sheet.wraps else ''}>{_cell(cell)}</td>" for column, cell in enumerate(rest, start=1)
-    )
-    return f'<tr{kind}><th scope="row">{_cell(first)}</th>{cells}</tr>'
-
-
-def _cell(cell: Cell) -> str:
-    if isinstance(cell, str):
-        return escape(cell)
-    if cell.address is None:
-        return escape(cell.text)
-    if "://" in cell.address and not cell.address.startswith(("http://", "https://")):
-        return f"<span{_title(cell.address)}>{escape(cell.text)}</span>"
-    return f'<a href="{escape(cell.address)}">{escape(cell.text)}</a>'
-
-
-def markdown(sheet: Sheet) -> str:
-    """The table as Markdown."""
-    lines = [_line([text for text, _ in sheet.headings]), _line(["---"] * len(sheet.headings))]
-    lines += [_line([cell if isinstance(cell, str) else cell.text for cell in row]) for row in sheet.rows]
+def format_markdown(table: Table) -> str:
+    """The table in Markdown."""
+    lines = [_line([heading.text for heading in table.headings]), _line(["---"] * len(table.headings))]
+    lines += [_line([cell if isinstance(cell, str) else cell.text for cell in row]) for row in table.rows]
     return "\n".join(lines) + "\n"
 
 

@@ -5,39 +5,39 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis.numbers.figure_data import group
-from analysis.reading.sweeps import Tables
+from analysis.numbers.figure_data import group_by
+from analysis.reading.sweeps import Sweep
 from analysis.reading.trials import Trial
 
 
-class Row(NamedTuple):
+class MethodRow(NamedTuple):
     """One method in one sweep, at its best configuration: the one with the highest mean score over seeds."""
 
     method: str
-    configurations: int  # how many it could choose from
+    configurations: int  # from which it was chosen
     seeds: int
-    score: float  # mean over seeds, on the split that students are chosen on
+    score: float  # mean over seeds, on the split on which students are chosen
     deviation: float | None  # sample standard deviation over seeds; None for one seed
     gap: float | None  # train minus score, mean
     remaining: float | None  # fraction of the encoder's parameters, zeros not counted
     parameters: float | None  # of the whole student, zeros not counted
     steps: int | None
-    seconds: float | None  # inside training steps times workers, mean of a trial
+    seconds: float | None  # inside training steps times workers, mean per trial
     rate: float  # stage1_lr of that configuration
 
 
-def compute(tables: Tables) -> list[Row]:
+def compute(sweep: Sweep) -> list[MethodRow]:
     """The methods of a sweep, the best first; none where it has fewer than two with finished trials."""
-    methods = group(tables.comparable, lambda trial: trial.method)
+    methods = group_by(sweep.comparable, lambda trial: trial.method)
     rows = [_row(trials) for trials in methods.values()] if len(methods) > 1 else []
     return sorted(rows, key=lambda row: -row.score)
 
 
-def _row(trials: Sequence[Trial]) -> Row:
-    configurations = group(trials, lambda trial: trial.configuration)
+def _row(trials: Sequence[Trial]) -> MethodRow:
+    configurations = group_by(trials, lambda trial: trial.configuration)
     best = max(configurations.values(), key=lambda seeds: np.mean([trial.best_score for trial in seeds]))
     scores = [trial.best_score for trial in best if trial.best_score is not None]
-    return Row(
+    return MethodRow(
         method=best[0].method,
         configurations=len(configurations),
         seeds=len(best),

@@ -1,18 +1,18 @@
-"""The paper's printed values (Huang et al., ACL 2022, arXiv:2110.08190), each with its place, and its way of counting.
+"""The paper's printed values (Huang et al., ACL 2022, arXiv:2110.08190), and how it counts parameters.
 
-Scores are as printed, in percent. A dash in the paper is None here.
+Scores are as printed in Tables 1 and 2, in percent. A dash in the paper is None here.
 """
 
 from typing import NamedTuple
 
+from analysis.reading.tasks import glue_task
+
 TASKS = ("qnli", "sst2", "cola", "stsb", "mrpc", "rte")  # Table 1's columns, in its order
-LIKE = {"mini_acceptability": "cola", "mini_similarity": "stsb", "mini_entailment": "rte"}  # miniature -> its model
 
 
-class Row(NamedTuple):
+class PrintedRow(NamedTuple):
     """A printed row: the method, what remains, and scores in the order of `TASKS` (percent)."""
 
-    table: int
     method: str
     remains: str
     scores: tuple[float | None, ...]
@@ -20,23 +20,24 @@ class Row(NamedTuple):
 
 _BERT = "BERT-base (teacher)"
 TABLE_1 = (
-    Row(1, _BERT, "109M", (91.6, 92.9, 57.9, 89.1, 90.2, 72.2)),
-    Row(1, "BERT6-PKD", "67M", (88.4, 91.0, 45.5, 86.2, 85.7, 66.5)),
-    Row(1, "DistilBERT", "67M", (89.2, 92.7, 51.3, 86.9, 87.5, 59.9)),
-    Row(1, "MiniLM6", "67M", (91.0, 92.0, 49.2, None, 88.4, 71.5)),
-    Row(1, "TinyBERT6", "67M", (91.1, 93.0, 54.0, 90.1, 90.6, 73.4)),
-    Row(1, "Theseus", "67M", (89.5, 91.5, 51.1, 88.7, 89.0, 68.2)),
-    Row(1, "BERT-tickets", "67M", (None, None, 53.8, 88.2, 84.9, 66.0)),
-    Row(1, "SPD", "67M", (92.0, 93.0, 61.4, 90.1, 90.7, 72.2)),
+    PrintedRow(_BERT, "109M", (91.6, 92.9, 57.9, 89.1, 90.2, 72.2)),
+    PrintedRow("BERT6-PKD", "67M", (88.4, 91.0, 45.5, 86.2, 85.7, 66.5)),
+    PrintedRow("DistilBERT", "67M", (89.2, 92.7, 51.3, 86.9, 87.5, 59.9)),
+    PrintedRow("MiniLM6", "67M", (91.0, 92.0, 49.2, None, 88.4, 71.5)),
+    PrintedRow("TinyBERT6", "67M", (91.1, 93.0, 54.0, 90.1, 90.6, 73.4)),
+    PrintedRow("Theseus", "67M", (89.5, 91.5, 51.1, 88.7, 89.0, 68.2)),
+    PrintedRow("BERT-tickets", "67M", (None, None, 53.8, 88.2, 84.9, 66.0)),
+    PrintedRow("SPD", "67M", (92.0, 93.0, 61.4, 90.1, 90.7, 72.2)),
 )
 TABLE_2 = (
-    Row(2, _BERT, "100%", (None, None, 57.9, 89.1, 90.2, 72.2)),
-    Row(2, "TinyBERT4", "18%", (None, None, 29.8, None, 82.4, None)),
-    Row(2, "RPP", "11.6%", (None, None, None, None, 81.9, 67.5)),
-    Row(2, "SparseBERT", "5%", (None, None, 18.1, 32.2, 81.5, 47.3)),
-    Row(2, "SPD", "10%", (None, None, 48.7, 87.8, 89.9, 69.0)),
-    Row(2, "SPD", "5%", (None, None, 42.1, 85.2, 88.7, 56.7)),
+    PrintedRow(_BERT, "100%", (None, None, 57.9, 89.1, 90.2, 72.2)),
+    PrintedRow("TinyBERT4", "18%", (None, None, 29.8, None, 82.4, None)),
+    PrintedRow("RPP", "11.6%", (None, None, None, None, 81.9, 67.5)),
+    PrintedRow("SparseBERT", "5%", (None, None, 18.1, 32.2, 81.5, 47.3)),
+    PrintedRow("SPD", "10%", (None, None, 48.7, 87.8, 89.9, 69.0)),
+    PrintedRow("SPD", "5%", (None, None, 42.1, 85.2, 88.7, 56.7)),
 )
+TABLES = {"table1": TABLE_1, "table2": TABLE_2}
 _SPD = {0.5: TABLE_1[-1], 0.9: TABLE_2[-2], 0.95: TABLE_2[-1]}  # sparsity -> SPD's row
 _BASELINES = {  # our other methods -> the row of the same method
     "pkd": TABLE_1[1],
@@ -51,32 +52,28 @@ _BASELINES = {  # our other methods -> the row of the same method
 }
 
 
-def column(task: str) -> str | None:
-    """The paper's task of which `task` is, or after which the miniature's is made; None for any other."""
-    name = LIKE.get(task, task)
-    return name if name in TASKS else None
-
-
-def printed(method: str, task: str, sparsity: float) -> float | None:
+def printed_score(method: str, task: str, sparsity: float) -> float | None:
     """The score printed in Table 1 or 2 for our `method`, as a fraction; None where the paper prints none.
 
-    SPD is printed at three sparsities; each other method once, at its own size, whatever `sparsity` says.
+    A synthetic task has the score of the GLUE task that it imitates. SPD is printed at three sparsities; each other
+    method once, at its own size, whatever `sparsity` says.
 
-    >>> printed("spd", "rte", 0.95), printed("spd", "mini_entailment", 0.5), printed("kd_only", "rte", 0.5)
-    (0.567, 0.722, None)
+    >>> printed_score("spd", "rte", 0.95), printed_score("spd", "mini_entailment", 0.5)
+    (0.567, 0.722)
+    >>> printed_score("kd_only", "rte", 0.5)
     """
     row = _SPD.get(round(sparsity, 6)) if method == "spd" else _BASELINES.get(method)
     return _cell(row, task)
 
 
-def printed_teacher(task: str) -> float | None:
+def printed_teacher_score(task: str) -> float | None:
     """The score printed for BERT-base, as a fraction."""
     return _cell(TABLE_1[0], task)
 
 
-def _cell(row: Row | None, task: str) -> float | None:
-    name = column(task)
-    if row is None or name is None:
+def _cell(row: PrintedRow | None, task: str) -> float | None:
+    name = glue_task(task)
+    if row is None or name not in TASKS:
         return None
     score = row.scores[TASKS.index(name)]
     return None if score is None else round(score / 100, 4)

@@ -6,36 +6,36 @@ from typing import NamedTuple
 import numpy as np
 
 from analysis.errors import NoData
-from analysis.numbers.figure_data import made_by
-from analysis.reading.sweeps import Tables
+from analysis.numbers.figure_data import space_hint
+from analysis.reading.sweeps import Sweep
 from analysis.reading.trials import Trial
 
-_MOST = 20  # trials whose steps are read
+_MOST_TRIALS = 20  # whose steps are read
 _P_TOLERANCE = 1e-5  # p is recorded in single precision
 _SPARSITY_TOLERANCE = 5e-3  # rounding to whole weights in small matrices
 
 
 class Check(NamedTuple):
-    """How many trials of which sweep were read, and those that depart, each with what departs."""
+    """How many trials of which sweep were read, and those that depart from Figure 4, each with how it departs."""
 
     sweep: str
     trials: int
     departing: tuple[str, ...]
 
 
-def check(sweeps: Sequence[Tables]) -> Check:
+def check(sweeps: Sequence[Sweep]) -> Check:
     """Read the steps of at most 20 SPD trials of one sweep: fig08's, else of the sweep with the most. Raises NoData."""
-    candidates = [(sweep.name != "fig08", -len(_drawn(sweep)), sweep.name, sweep) for sweep in sweeps]
+    candidates = [(sweep.name != "fig08", -len(_trials_as_drawn(sweep)), sweep.name, sweep) for sweep in sweeps]
     for *_, sweep in sorted(candidates, key=lambda entry: entry[:3]):
-        read = [(trial.trial_id, departures(sweep, trial)) for trial in _drawn(sweep)[:_MOST]]
+        read = [(trial.trial_id, departures(sweep, trial)) for trial in _trials_as_drawn(sweep)[:_MOST_TRIALS]]
         known = [(name, found) for name, found in read if found is not None]
         if known:
             return Check(sweep.name, len(known), tuple(f"{name}: {found[0]}" for name, found in known if found))
     raise NoData(f"no SPD trial with two decays and pruning that ends with Stage I has recorded steps; "
-                 f"{made_by('fig08')}")  # fmt: skip
+                 f"{space_hint('fig08')}")  # fmt: skip
 
 
-def _drawn(sweep: Tables) -> list[Trial]:
+def _trials_as_drawn(sweep: Sweep) -> list[Trial]:
     """The trials whose setting is the one drawn in Figure 4."""
     return [
         trial for trial in sweep.comparable
@@ -44,11 +44,11 @@ def _drawn(sweep: Tables) -> list[Trial]:
     ]  # fmt: skip
 
 
-def departures(sweep: Tables, trial: Trial) -> list[str] | None:
-    """What of the trial's recorded steps departs from Figure 4; None where no step is recorded.
+def departures(sweep: Sweep, trial: Trial) -> list[str] | None:
+    """How the trial's recorded steps depart from Figure 4, none where they follow it; None where no step is recorded.
 
     p: p0 on [0, t1), p0 + (1 - p0) (t - t1) / (t2 - t1) on [t1, t2), then 1. Sparsity never falls, and is the target
-    from t1 on. The learning rate falls on [0, t1) and on [t1, t3), and starts anew at t1.
+    from t1 on. The learning rate falls on [0, t1) and on [t1, t3), and restarts at t1.
     """
     rows = sweep.steps(trial.trial_id, ["step", "p", "sparsity", "learning_rate"], "batch", "loss")
     step = rows["step"]
@@ -68,7 +68,7 @@ def departures(sweep: Tables, trial: Trial) -> list[str] | None:
         found.append("pruning does not end with Stage I")
     rate = rows["learning_rate"]
     falls = (np.diff(rate[first]) <= 0).all() and (np.diff(rate[later]) <= 0).all()
-    anew = bool(first.any() and later.any()) and rate[later][0] > rate[first][-1]
-    if not (falls and anew):
-        found.append("the learning rate does not decay once in Stage I and anew from its end")
+    restarts = bool(first.any() and later.any()) and rate[later][0] > rate[first][-1]
+    if not (falls and restarts):
+        found.append("the learning rate does not decay once in Stage I and, restarted, from its end on")
     return found

@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis.errors import NoData
-from analysis.numbers.figure_data import by_seed, group, made_by, named, score
-from analysis.paper import printed as paper
-from analysis.reading.sweeps import Tables
-from analysis.reading.trials import Trial, left_out, status_counts
+from analysis.numbers.figure_data import best_score, group_by, mean_by_seed, nothing_finished, require_sweeps
+from analysis.paper.printed import printed_score, printed_teacher_score
+from analysis.reading.sweeps import Sweep
+from analysis.reading.tasks import is_synthetic
+from analysis.reading.trials import Exclusions, Trial, count_exclusions
 
 TITLES = {
     "table1": "Half of the encoder's weights remain (Table 1)",
@@ -17,8 +17,8 @@ TITLES = {
 }
 
 
-class Cell(NamedTuple):
-    """One method on one task at one sparsity. Scores are fractions; None where it is not known."""
+class MethodScore(NamedTuple):
+    """One method on one task at one sparsity, ours beside the paper's; fractions, None where not known."""
 
     method: str
     task: str
@@ -38,12 +38,12 @@ class Cell(NamedTuple):
 
     @property
     def synthetic(self) -> bool:
-        """Whether the task is the miniature's, whose scores are no GLUE scores."""
-        return self.task.startswith("mini_")
+        """Whether the task is the miniature's, whose scores are not GLUE scores."""
+        return is_synthetic(self.task)
 
     @property
     def difference(self) -> float | None:
-        """Ours minus the paper's; None on the miniature, where it would mean nothing."""
+        """Ours minus the paper's; None on a synthetic task, where it would mean nothing."""
         return None if self.printed is None or self.synthetic else self.mean - self.printed
 
     @property
@@ -59,41 +59,37 @@ class Cell(NamedTuple):
         return self.printed - self.printed_teacher
 
 
-class Board(NamedTuple):
-    """A table's cells, by task, method and sparsity."""
+class PaperTable(NamedTuple):
+    """Our scores for one of the paper's tables, by task, model, method and sparsity."""
 
     name: str
     sweeps: tuple[str, ...]
-    cells: tuple[Cell, ...]
-    left_out: tuple[tuple[str, int], ...]
+    scores: tuple[MethodScore, ...]
+    exclusions: Exclusions
 
 
-def compute(sweeps: Sequence[Tables], name: str) -> Board:
-    """The cells of `name` ("table1" or "table2"). Raises NoData where no sweep of that name has a finished trial."""
-    own = named(sweeps, name)
-    if not own:
-        raise NoData(f"there is no sweep {name}; {made_by(name)}")
+def compute(sweeps: Sequence[Sweep], name: str) -> PaperTable:
+    """The table `name` ("table1" or "table2"). Raises NoData where no sweep of that name has a finished trial."""
+    own = require_sweeps(sweeps, name)
     trials = [trial for sweep in own for trial in sweep.comparable]
     every = [trial for sweep in own for trial in sweep.trials]
     if not trials:
-        raise NoData(f"in sweep {own[0].name} no trial has finished at its target sparsity yet "
-                     f"({status_counts(every)})")  # fmt: skip
-    cells = group(trials, lambda trial: (trial.task, trial.model, trial.method, trial.target_sparsity))
-    return Board(
-        name, tuple(sweep.name for sweep in own), tuple(_cell(group) for group in cells.values()), left_out(every)
-    )
+        raise nothing_finished(own[0].name, every)
+    groups = group_by(trials, lambda trial: (trial.task, trial.model, trial.method, trial.target_sparsity))
+    scores = tuple(_method_score(group) for group in groups.values())
+    return PaperTable(name, tuple(sweep.name for sweep in own), scores, count_exclusions(every))
 
 
-def _cell(trials: Sequence[Trial]) -> Cell:
-    """The cell of one method's trials; on dev alone where every student that a holdout chose was scored there."""
+def _method_score(trials: Sequence[Trial]) -> MethodScore:
+    """The score of one method's trials; on dev alone where every student that a holdout chose was scored there."""
     first = trials[0]
     unseen = first.selection != "dev" and all(trial.dev_score is not None for trial in trials)
-    scores = list(by_seed(trials, (lambda trial: trial.dev_score) if unseen else score).values())
+    scores = list(mean_by_seed(trials, (lambda trial: trial.dev_score) if unseen else best_score).values())
     teachers = [trial.teacher_score for trial in trials if trial.teacher_score is not None]
     remaining = [trial.remaining_parameters for trial in trials if trial.remaining_parameters is not None]
-    return Cell(
+    return MethodScore(
         first.method, first.task, first.model, first.metric, first.target_sparsity, len(scores),
         float(np.mean(scores)), min(scores), max(scores), float(np.mean(teachers)) if teachers else None,
-        "dev" if unseen else first.selection, paper.printed(first.method, first.task, first.target_sparsity),
-        paper.printed_teacher(first.task), float(np.mean(remaining)) if remaining else None, first.parameters,
+        "dev" if unseen else first.selection, printed_score(first.method, first.task, first.target_sparsity),
+        printed_teacher_score(first.task), float(np.mean(remaining)) if remaining else None, first.parameters,
     )  # fmt: skip

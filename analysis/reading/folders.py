@@ -1,22 +1,19 @@
-"""Where sweeps lie: a folder of this machine, or behind a URI such as s3://bucket/runs; reading of single files."""
+"""Where sweeps are: a folder of this machine, or behind a URI such as s3://bucket/runs."""
 
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 from pyarrow import fs
 
 from analysis.errors import AnalysisError
 
-SCHEMA_VERSION = "2"
 TRIALS = "trials.parquet"
-_VERSION_KEY = b"spd_ray.schema_version"
-_DEPTH = 2  # levels below the folder given in which sweeps are looked for
+_LEVELS = 2  # of folders below the given one in which sweeps are looked for
 
 
 class Folder(NamedTuple):
-    """A folder on a file system, with the name under which the user knows it."""
+    """A folder or file on a file system, with the name under which the user knows it."""
 
     filesystem: fs.FileSystem
     path: str
@@ -35,7 +32,7 @@ class Folder(NamedTuple):
         return self.filesystem.get_file_info(self.path).type
 
     def entries(self, kind: fs.FileType, recursive: bool = False) -> list["Folder"]:
-        """The files or folders in it by ascending path, hidden ones left out; none where it does not exist."""
+        """The files or folders in it by ascending path, without hidden ones; none where it does not exist."""
         selector = fs.FileSelector(self.path, allow_not_found=True, recursive=recursive)
         found = (info for info in self.filesystem.get_file_info(selector) if info.type == kind)
         below = sorted(info.path[len(self.path) :].lstrip("/") for info in found)
@@ -63,48 +60,24 @@ def open_folder(place: str | Path) -> Folder:
 
 
 def find_sweeps(root: Folder) -> list[Folder]:
-    """`root` if it holds trials.parquet, and the folders up to two levels below it that do."""
+    """`root` itself if it holds trials.parquet, else the folders up to two levels below it that do."""
     try:
         if root.kind() != fs.FileType.Directory:
             raise AnalysisError(f"{root.shown}: no such folder; give one that holds sweeps, such as runs")
-        return _search(root, _DEPTH)
+        return _search(root, _LEVELS)
     except (pa.ArrowException, OSError) as error:
         raise AnalysisError(f"{root.shown}: cannot be listed: {first_line(error)}") from error
 
 
-def _search(folder: Folder, depth: int) -> list[Folder]:
+def _search(folder: Folder, levels: int) -> list[Folder]:
     if (folder / TRIALS).kind() == fs.FileType.File:
         return [folder]
-    if depth == 0:
+    if levels == 0:
         return []
     below = folder.entries(fs.FileType.Directory)
-    return [found for child in below for found in _search(child, depth - 1)]
+    return [found for child in below for found in _search(child, levels - 1)]
 
 
 def first_line(error: BaseException) -> str:
     """The first line of an error's text, at most 160 characters."""
     return (str(error).splitlines() or [type(error).__name__])[0][:160]
-
-
-def broken(shown: str, error: BaseException) -> AnalysisError:
-    """The error of a file that is no Parquet file, is cut short, or lacks a column."""
-    return AnalysisError(f"{shown}: cannot be read as a sweep's Parquet file: {first_line(error)}")
-
-
-def check_version(schema: pa.Schema, shown: str) -> None:
-    """Raise AnalysisError where the schema of the file `shown` is of another version."""
-    version = (schema.metadata or {}).get(_VERSION_KEY, b"none").decode()
-    if version != SCHEMA_VERSION:
-        raise AnalysisError(f"{shown}: schema version {version} (spd_ray.schema_version), not {SCHEMA_VERSION}")
-
-
-def read_file(file: Folder, columns: list[str], condition: ds.Expression | None = None) -> pa.Table:
-    """The columns and rows asked for, both pushed down to Parquet, after a check of the schema's version."""
-    try:
-        dataset = ds.dataset(file.path, filesystem=file.filesystem, format="parquet")
-        check_version(dataset.schema, file.shown)
-        return dataset.to_table(columns=columns, filter=condition)
-    except FileNotFoundError:
-        raise
-    except (pa.ArrowException, OSError) as error:
-        raise broken(file.shown, error) from error

@@ -1,4 +1,4 @@
-"""A trial as the analysis sees it, and what the trials of a figure have in common."""
+"""A trial as the analysis sees it, and what a set of trials has in common or differs in."""
 
 import json
 from collections import Counter
@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
+
+from analysis.reading.description import flatten, parse_config
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,7 +23,7 @@ class Trial:
     task: str
     model: str
     metric: str
-    selection: str  # the split that students are chosen on: "dev" or "holdout"
+    selection: str  # the split on which students are chosen: "dev" or "holdout"
     layers: int | None = None
     prunable_parameters: int | None = None
     encoder_parameters: int | None = None
@@ -46,7 +48,7 @@ class Trial:
     best_step: int | None = None
     train_score: float | None = None  # at best_step
     dev_score: float | None = None  # of the retained student
-    ladder: str | None = None  # JSON, one {"sparsity", "score", "train_score", ...} a rung
+    ladder: str | None = None  # JSON, one {"sparsity", "score", "train_score", ...} per level
     achieved_sparsity: float | None = None
     teacher_score: float | None = None
     majority_score: float | None = None
@@ -58,17 +60,17 @@ class Trial:
 
     @property
     def eligible(self) -> bool:
-        """Whether it can be the best: it ended without failure, a student at its target sparsity was scored."""
+        """Whether it can be the best: it ended without failure, and a student at its target sparsity was scored."""
         return self.status in ("finished", "stopped") and bool(self.feasible) and self.best_score is not None
 
     @property
     def comparable(self) -> bool:
-        """Whether its score stands beside those of other configurations: eligible and run to its end."""
+        """Whether its score may be compared with other configurations': eligible and run to its end."""
         return self.eligible and self.status == "finished"
 
     @property
     def is_similarity(self) -> bool:
-        """Whether the task's answers are numbers, scored by Spearman's correlation."""
+        """Whether the task is regression, scored by Spearman's correlation (STS-B)."""
         return self.metric == "spearman"
 
     @property
@@ -86,20 +88,20 @@ class Trial:
         return self.remaining_encoder_parameters / self.encoder_parameters
 
 
-class Rung(NamedTuple):
-    """A student of a trial at one sparsity of its way."""
+class Level(NamedTuple):
+    """A student of a trial at one of the sparsities that the trial passed through."""
 
     sparsity: float
     score: float | None
     train_score: float | None
 
 
-def rungs(trial: Trial) -> list[Rung]:
+def levels(trial: Trial) -> list[Level]:
     """The sparsities at which the trial has a scored student: its ladder, else its best student alone."""
     if trial.ladder:
-        return [Rung(row["sparsity"], row.get("score"), row.get("train_score")) for row in json.loads(trial.ladder)]
+        return [Level(row["sparsity"], row.get("score"), row.get("train_score")) for row in json.loads(trial.ladder)]
     sparsity = trial.target_sparsity if trial.achieved_sparsity is None else trial.achieved_sparsity
-    return [Rung(sparsity, trial.best_score, trial.train_score)]
+    return [Level(sparsity, trial.best_score, trial.train_score)]
 
 
 def status_counts(trials: Sequence[Trial]) -> str:
@@ -108,25 +110,23 @@ def status_counts(trials: Sequence[Trial]) -> str:
     return ", ".join(f"{count} {status}" for status, count in counts.most_common()) or "no trials"
 
 
-def left_out(trials: Sequence[Trial]) -> tuple[tuple[str, int], ...]:
-    """Why how many of `trials` do not compare with the others: ("infeasible", 1), ("stopped", 2), ..."""
+Exclusions = tuple[tuple[str, int], ...]  # (reason, number of trials), by reason
+
+
+def count_exclusions(trials: Sequence[Trial]) -> Exclusions:
+    """How many of `trials` cannot be compared with the others, by reason: ("infeasible", 1), ("stopped", 2), ..."""
     reasons = ("infeasible" if trial.status == "finished" else trial.status for trial in trials if not trial.comparable)
     return tuple(sorted(Counter(reasons).items()))
 
 
+def teacher_scores(trials: Sequence[Trial]) -> tuple[float, ...]:
+    """The distinct dev scores of the trials' dense teachers, ascending."""
+    return tuple(sorted({trial.teacher_score for trial in trials if trial.teacher_score is not None}))
+
+
 @lru_cache(maxsize=65_536)
 def _flat(config: str) -> dict[str, str]:
-    flat: dict[str, str] = {}
-
-    def add(prefix: str, section: dict) -> None:
-        for key, value in section.items():
-            if isinstance(value, dict):
-                add(f"{prefix}{key}.", value)
-            else:
-                flat[prefix + key] = json.dumps(value)
-
-    add("", json.loads(config))
-    return flat
+    return flatten(parse_config(config))
 
 
 def flat_config(trial: Trial) -> dict[str, str]:
@@ -134,13 +134,20 @@ def flat_config(trial: Trial) -> dict[str, str]:
     return _flat(trial.config)
 
 
-def searched(trials: Sequence[Trial]) -> list[str]:
-    """The keys of the configuration, the seed apart, in which `trials` differ."""
-    values: dict[str, set[str | None]] = {}
+def varying_keys(trials: Sequence[Trial]) -> list[str]:
+    """The keys "section.key" of the configuration, the seed excepted, in which `trials` differ; ascending."""
     configs = [flat_config(trial) for trial in trials]
-    for key in set().union(*configs) if configs else ():
-        values[key] = {config.get(key) for config in configs}
-    return sorted(key for key, found in values.items() if len(found) > 1 and key != "seed")
+    keys = set().union(*configs) - {"seed"}
+    return sorted(key for key in keys if len({config.get(key) for config in configs}) > 1)
+
+
+def short_key(key: str) -> str:
+    """The key without its section.
+
+    >>> short_key("method.p0")
+    'p0'
+    """
+    return key.rsplit(".", 1)[-1]
 
 
 class Setting(NamedTuple):
