@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from matplotlib.axes import Axes
 
 from analysis.drawing import style
+from analysis.drawing.captions import describe_origin
 from analysis.numbers.over_steps import Curve, Group, OverSteps, StageEnds
 from analysis.wording.formatting import capitalize, format_counts, format_value
 from analysis.wording.names import metric_label, split_name
@@ -62,10 +63,13 @@ def describe_lines(groups: Sequence[Group]) -> str:
     return f"Lines: means over seeds; bands: smallest to largest; {format_counts([group.n for group in groups])}."
 
 
-def describe_best_scores(numbers: OverSteps, looks: Sequence[Look]) -> str:
-    """The mean best score of each group with its range and n, as a sentence."""
-    texts = (
+def describe_groups(numbers: OverSteps, looks: Sequence[Look], what: str, paper: str) -> str:
+    """The caption of a figure drawn by `draw_groups`; `what` the groups are, and what the paper's figure shows."""
+    best = (
         f"{look.label}: {group.mean:.3f} ({group.low:.3f} to {group.high:.3f}, n = {group.n})"
         for group, look in zip(numbers.groups, looks, strict=True)
     )
-    return f"Best scores at the target sparsity, mean and range: {'; '.join(texts)}."
+    return (
+        f"{capitalize(split_name(numbers.data.setting))} score over steps {what}. {describe_lines(numbers.groups)} "
+        f"Best scores at the target sparsity, mean and range: {'; '.join(best)}. {describe_origin(numbers.data)} {paper}"
+    )

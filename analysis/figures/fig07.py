@@ -6,14 +6,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.drawing import lines, style
-from analysis.drawing.captions import describe_origin
 from analysis.drawing.lines import Look
 from analysis.numbers import over_steps
 from analysis.numbers.dimensions import GRAFTING
 from analysis.numbers.over_steps import OverSteps
 from analysis.reading.sweeps import Sweep
-from analysis.wording.formatting import capitalize
-from analysis.wording.names import split_name
 
 NAME = "fig07"
 TITLE = "Stage I with and without grafting (Figure 7)"
@@ -40,12 +37,10 @@ def draw(numbers: OverSteps, axes: Axes) -> None:
 
 def caption(numbers: OverSteps) -> str:
     """What the picture shows, and what the paper's figure shows."""
-    return (
-        f"{capitalize(split_name(numbers.data.setting))} score over steps with grafting in Stage I (p₀ > 0) "
-        f"and without (p₀ = 0). {lines.describe_lines(numbers.groups)} "
-        f"{lines.describe_best_scores(numbers, looks(numbers))} {describe_origin(numbers.data)} In the paper's "
-        "Figure 7 (RTE, dev) the run with p₀ > 0, its red curve, is the better one."
-    ).replace("$p_0$", "p₀")
+    return lines.describe_groups(
+        numbers, looks(numbers), "with grafting in Stage I (p₀ > 0) and without (p₀ = 0)",
+        "In the paper's Figure 7 (RTE, dev) the run with p₀ > 0, its red curve, is the better one.",
+    ).replace("$p_0$", "p₀")  # fmt: skip
 
 
 def figure(numbers: OverSteps) -> Figure:

@@ -6,14 +6,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.drawing import lines, style
-from analysis.drawing.captions import describe_origin
 from analysis.drawing.lines import Look
 from analysis.numbers import over_steps
 from analysis.numbers.dimensions import LR_SCHEDULE
 from analysis.numbers.over_steps import OverSteps
 from analysis.reading.sweeps import Sweep
-from analysis.wording.formatting import capitalize, format_value
-from analysis.wording.names import split_name
+from analysis.wording.formatting import format_value
 
 NAME = "fig09"
 TITLE = "Two learning-rate schedules against one (Figure 9)"
@@ -40,12 +38,11 @@ def draw(numbers: OverSteps, axes: Axes) -> None:
 
 def caption(numbers: OverSteps) -> str:
     """What the picture shows, and what the paper's figure shows."""
-    return (
-        f"{capitalize(split_name(numbers.data.setting))} score over steps with two learning-rate decays "
-        f"(one in Stage I, one over Stages II and III) and with one. {lines.describe_lines(numbers.groups)} "
-        f"{lines.describe_best_scores(numbers, looks(numbers))} {describe_origin(numbers.data)} In the paper's "
-        "Figure 9 (RTE, dev) two schedules are better than one."
-    )
+    return lines.describe_groups(
+        numbers, looks(numbers),
+        "with two learning-rate decays (one in Stage I, one over Stages II and III) and with one",
+        "In the paper's Figure 9 (RTE, dev) two schedules are better than one.",
+    )  # fmt: skip
 
 
 def figure(numbers: OverSteps) -> Figure:

@@ -29,7 +29,7 @@ class Estimate(NamedTuple):
     high: float
     n: int  # seeds of the configuration that has the fewest
     paired: bool  # whether all configurations were drawn by the same seeds
-    spread: float  # standard deviation of the least contrast under one seed
+    spread: float  # standard deviation of the smallest contrast under one seed
 
 
 def t_quantile(freedom: int, level: float = LEVEL) -> float:
