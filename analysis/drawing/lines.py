@@ -71,5 +71,6 @@ def describe_groups(numbers: OverSteps, looks: Sequence[Look], what: str, paper:
     )
     return (
         f"{capitalize(split_name(numbers.data.setting))} score over steps {what}. {describe_lines(numbers.groups)} "
-        f"Best scores at the target sparsity, mean and range: {'; '.join(best)}. {describe_origin(numbers.data)} {paper}"
+        f"Best scores at the target sparsity, mean and range: {'; '.join(best)}. "
+        f"{describe_origin(numbers.data)} {paper}"
     )
