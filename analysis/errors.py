@@ -1,8 +1,8 @@
-"""The two ways in which the analysis fails to deliver: something the user can mend, and nothing to draw yet."""
+"""The two ways in which the analysis fails to deliver: something the user can fix, and nothing to draw yet."""
 
 
 class AnalysisError(Exception):
-    """Something the user can mend. The message is one line: which folder or file, and what would be right."""
+    """Something the user can fix. The message is one line: which folder or file, and what would be right."""
 
 
 class NoData(Exception):
