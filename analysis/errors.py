@@ -1,8 +1,8 @@
-"""What the analysis says when it cannot go on."""
+"""The two ways in which the analysis fails to deliver: something the user can fix, and nothing to draw yet."""
 
 
 class AnalysisError(Exception):
-    """What a user can mend. The message is one line: which folder or file, and what would be right."""
+    """Something the user can fix. The message is one line: which folder or file, and what would be right."""
 
 
 class NoData(Exception):

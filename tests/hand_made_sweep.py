@@ -1,4 +1,4 @@
-"""A small sweep's Parquet files written by hand, for the tests of the analysis."""
+"""Small sweeps' Parquet files written by hand, and what the tests of the analysis share."""
 
 import json
 from dataclasses import replace
@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
+from matplotlib.axes import Axes
 
+from analysis.reading.sweeps import Sweep, read_sweeps
 from spd_ray.records.parquet import write_parquet
 from spd_ray.records.schema import STEP_SCHEMA, StepRecord, TrialRecord
 from spd_ray.records.steps import step_part
@@ -14,7 +17,7 @@ from spd_ray.records.trials import write_trials
 
 
 def trial(configuration: int, seed: int = 0, params: dict[str, Any] | None = None, **changes: Any) -> TrialRecord:
-    """A finished, feasible trial of 8 steps (stages end at 4 and 6); `params` are searched."""
+    """A finished, feasible trial of 8 steps (stages end at 4 and 6); `params` go into its configuration."""
     p0 = changes.get("p0", 0.6)
     values: dict[str, Any] = {
         "trial_id": f"{configuration}-s{seed}", "configuration": configuration, "seed": seed, "status": "finished",
@@ -122,8 +125,8 @@ def _schedules(record: TrialRecord) -> list[StepRecord]:
 METHODS = ("finetune_prune", "progressive_only", "kd_only", "spd")
 
 
-def searched(**values: float) -> dict[str, Any]:
-    """What a trial is whose searched numbers are `values`: its columns and its configuration."""
+def varied(**values: float) -> dict[str, Any]:
+    """A trial whose varied numbers are `values`: its columns and its configuration."""
     return {**values, "config": json.dumps({"seed": 0, "method": values})}
 
 
@@ -136,15 +139,15 @@ def write_paper(root: Path, **how: Any) -> Path:
     write_cells(root, "fig02", [Cell(prunes(s), 0.85 - 0.1 * s, 0.95 + 0.03 * s) for s in (0.0, 0.5, 0.9)], **how)
     gaps = zip(METHODS, (0.20, 0.15, 0.08, 0.05), strict=True)
     write_cells(root, "fig06", [Cell({"method": m}, 0.9 - gap, 0.9) for m, gap in gaps], **how)
-    write_cells(root, "fig07", [Cell(searched(p0=0.0), 0.70), Cell(searched(p0=0.6), 0.75)], **how)
-    p0s = [Cell(searched(p0=p), 0.8 - abs(p - 0.6) / 5 - (p == 1) / 20) for p in (0.2, 0.4, 0.6, 0.8, 1.0)]
+    write_cells(root, "fig07", [Cell(varied(p0=0.0), 0.70), Cell(varied(p0=0.6), 0.75)], **how)
+    p0s = [Cell(varied(p0=p), 0.8 - abs(p - 0.6) / 5 - (p == 1) / 20) for p in (0.2, 0.4, 0.6, 0.8, 1.0)]
     write_cells(root, "fig08", p0s, **how)
     schedules = [Cell({"lr_schedule": "two_decays"}, 0.8), Cell({"lr_schedule": "one_decay"}, 0.76)]
     write_cells(root, "fig09", schedules, **how)
-    ends = [Cell(searched(pruning_end=e), 0.8 - abs(e - 1) / 10) for e in (0.5, 1.0, 1.5)]
+    ends = [Cell(varied(pruning_end=e), 0.8 - abs(e - 1) / 10) for e in (0.5, 1.0, 1.5)]
     write_cells(root, "fig10", ends, task="mini_acceptability", metric="matthews", **how)
-    write_cells(root, "fig11", [Cell(searched(stage23_lr=r), s) for r, s in RATES.items()], **how)
-    rates = [Cell(searched(stage23_lr=r), s) for r, s in ((1e-4, 0.6), (4e-4, 0.7), (6.4e-4, 0.65))]
+    write_cells(root, "fig11", [Cell(varied(stage23_lr=r), s) for r, s in RATES.items()], **how)
+    rates = [Cell(varied(stage23_lr=r), s) for r, s in ((1e-4, 0.6), (4e-4, 0.7), (6.4e-4, 0.65))]
     write_cells(root, "fig12", rates, task="mini_similarity", metric="spearman", **how)
     for name, task in (("fig13", "mini_acceptability"), ("fig14", "mini_similarity"), ("fig16", "rte")):
         write_cells(root, name, [Cell({"target_sparsity": 0.95}, 0.6, dev_rise=0.1)], task=task, **how)
@@ -156,10 +159,32 @@ def write_paper(root: Path, **how: Any) -> Path:
     write_cells(root, "table2", [Cell({"target_sparsity": s}, 0.9 - s / 3) for s in (0.9, 0.95)], **how)
     depths = [Cell({"method": m, "layers": n}, 0.7 + n / 100 * (m == "spd")) for n in (4, 8, 12) for m in METHODS[2:]]
     write_cells(root, "depth", depths, **how)
-    lengths = [Cell(searched(stage1_epochs=a, stage2_epochs=b), 0.6 + a / 90 + b / 50) for a in (10.0, 20.0, 30.0)
+    lengths = [Cell(varied(stage1_epochs=a, stage2_epochs=b), 0.6 + a / 90 + b / 50) for a in (10.0, 20.0, 30.0)
                for b in (5.0, 10.0)]  # fmt: skip
     write_cells(root, "stages", lengths, **how)
     return root
 
 
 RATES = {3e-5: 0.70, 1e-4: 0.74, 3.2e-4: 0.80, 6.4e-4: 0.76}  # learning rate -> mean dev score
+
+
+def read(root: Path) -> list[Sweep]:
+    """All sweeps at `root`, each of which must be readable."""
+    return read_sweeps(root, pytest.fail)
+
+
+def two(root: Path, name: str, first: dict[str, Any], second: dict[str, Any], **common: Any) -> list[Sweep]:
+    """A sweep of two configurations with mean scores 0.7 and 0.8, read."""
+    write_cells(root, name, [Cell(first, 0.7), Cell(second, 0.8)], noise=0.0, **common)
+    return read(root)
+
+
+def labels(axes: Axes) -> dict[str, Any]:
+    """Label -> line."""
+    return {str(line.get_label()): line for line in axes.get_lines()}
+
+
+def with_label(axes: Axes, label: str) -> Any:
+    """The one line of that label."""
+    (line,) = [line for line in axes.get_lines() if line.get_label() == label]
+    return line

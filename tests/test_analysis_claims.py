@@ -1,22 +1,18 @@
 """The paper's claims against hand-made sweeps in which each is true, false or undecided, or has no data."""
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-from hand_made_sweep import METHODS, RATES, Cell, batch, searched, trial, write_cells, write_paper, write_steps
+from hand_made_sweep import METHODS, RATES, Cell, batch, read, trial, varied, write_cells, write_paper, write_steps
 
-from analysis import claims, statistics
-from analysis.claims import NOTHING, REFUSED, REPRODUCED, UNDECIDED, Result
-from analysis.statistics import Estimate, bootstrap, seeds_needed
-from analysis.tables import read_sweeps
+from analysis.paper import claims
+from analysis.paper.claims import NO_DATA, NOT_REPRODUCED, REPRODUCED, UNDECIDED, Result
 from spd_ray.records.trials import write_trials
 
 
 def examine(root: Path) -> list[Result]:
-    return claims.examine(read_sweeps(root, pytest.fail))
+    return claims.examine(read(root))
 
 
 def of(root: Path, figure: str) -> list[Result]:
@@ -30,6 +26,8 @@ def prunes(sparsity: float) -> dict:
 
 # claim -> (figure, index among its rows, sweep, common columns, cells as a function of the effect's size and sign)
 Cells = Callable[[float], list[Cell]]
+
+
 CASES: dict[str, tuple[str, int, str, dict, Cells]] = {
     "train rises, dev stalls": ("2", 0, "fig02", {}, lambda e: [
         Cell(prunes(s), 0.8, train_rise=0.05 + e, dev_rise=0.05) for s in (0.5, 0.9)]),
@@ -39,24 +37,24 @@ CASES: dict[str, tuple[str, int, str, dict, Cells]] = {
     "KD matters more": ("6", 1, "fig06", {}, lambda e: [
         Cell({"method": m}, 0.7 + e * (m == "kd_only")) for m in METHODS]),
     "grafting in Stage I": ("7", 0, "fig07", {}, lambda e: [
-        Cell(searched(p0=0.0), 0.7), Cell(searched(p0=0.6), 0.7 + e)]),
+        Cell(varied(p0=0.0), 0.7), Cell(varied(p0=0.6), 0.7 + e)]),
     "p0 = 0.6": ("8", 0, "fig08", {}, lambda e: [
-        Cell(searched(p0=p), 0.7 + e * (p == 0.6)) for p in (0.4, 0.6, 0.8, 1.0)]),
+        Cell(varied(p0=p), 0.7 + e * (p == 0.6)) for p in (0.4, 0.6, 0.8, 1.0)]),
     "progressive": ("8", 1, "fig08", {}, lambda e: [
-        Cell(searched(p0=p), 0.7 - e * (p == 1)) for p in (0.4, 0.6, 0.8, 1.0)]),
+        Cell(varied(p0=p), 0.7 - e * (p == 1)) for p in (0.4, 0.6, 0.8, 1.0)]),
     "two decays": ("9", 0, "fig09", {}, lambda e: [
         Cell({"lr_schedule": "two_decays"}, 0.7 + e), Cell({"lr_schedule": "one_decay"}, 0.7)]),
     "pruning till t1": ("10", 0, "fig10", {}, lambda e: [
-        Cell(searched(pruning_end=x), 0.7 + e * (x == 1)) for x in (0.5, 1.0, 1.5)]),
+        Cell(varied(pruning_end=x), 0.7 + e * (x == 1)) for x in (0.5, 1.0, 1.5)]),
     "3.2e-4": ("11", 0, "fig11", {}, lambda e: [
-        Cell(searched(stage23_lr=r), 0.7 + e * (r == 3.2e-4)) for r in RATES]),
+        Cell(varied(stage23_lr=r), 0.7 + e * (r == 3.2e-4)) for r in RATES]),
     "4.0e-4": ("12", 0, "fig12", {"metric": "spearman"}, lambda e: [
-        Cell(searched(stage23_lr=r), 0.7 + e * (r == 4e-4)) for r in (1e-4, 4e-4, 6.4e-4)]),
+        Cell(varied(stage23_lr=r), 0.7 + e * (r == 4e-4)) for r in (1e-4, 4e-4, 6.4e-4)]),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize(("effect", "expected"), [(0.04, REPRODUCED), (-0.04, REFUSED)])
+@pytest.mark.parametrize(("effect", "expected"), [(0.04, REPRODUCED), (-0.04, NOT_REPRODUCED)])
 def test_a_claim_is_reproduced_where_it_is_true_and_refused_where_it_is_false(
     name: str, effect: float, expected: str, tmp_path: Path
 ) -> None:
@@ -84,7 +82,7 @@ def test_a_claim_in_noise_is_undecided_and_says_how_many_more_seeds(name: str, t
 
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_fewer_than_three_seeds_decide_nothing(seeds: int, tmp_path: Path) -> None:
-    write_cells(tmp_path, "fig07", [Cell(searched(p0=0.0), 0.5), Cell(searched(p0=0.6), 0.9)], seeds=seeds)
+    write_cells(tmp_path, "fig07", [Cell(varied(p0=0.0), 0.5), Cell(varied(p0=0.6), 0.9)], seeds=seeds)
     (result,) = of(tmp_path, "7")
     assert result.verdict == UNDECIDED
     assert result.detail == {1: "at least 2 more seeds", 2: "about 1 more seed"}[seeds]
@@ -95,7 +93,7 @@ def test_without_data_each_claim_says_which_space_makes_it(tmp_path: Path) -> No
     write_trials(tmp_path / "another", [trial(0)])
     results = examine(tmp_path)
     assert len(results) == 12
-    assert {result.verdict for result in results} == {NOTHING}
+    assert {result.verdict for result in results} == {NO_DATA}
     spaces = [
         "fig02",
         "fig02",
@@ -116,22 +114,22 @@ def test_without_data_each_claim_says_which_space_makes_it(tmp_path: Path) -> No
 
 
 def test_a_grid_without_the_claimed_value_gives_no_verdict(tmp_path: Path) -> None:
-    write_cells(tmp_path, "fig11", [Cell(searched(stage23_lr=r), 0.7) for r in (1e-3, 3e-3)])
+    write_cells(tmp_path, "fig11", [Cell(varied(stage23_lr=r), 0.7) for r in (1e-3, 3e-3)])
     (result,) = of(tmp_path, "11")
-    assert result.verdict == NOTHING
+    assert result.verdict == NO_DATA
     assert "the data have no 3.2e-4, only 1e-3 and 3e-3" in result.detail
 
 
 def test_a_missing_strategy_gives_no_verdict_on_the_order(tmp_path: Path) -> None:
     write_cells(tmp_path, "fig06", [Cell({"method": m}, 0.7 + 0.04 * i) for i, m in enumerate(METHODS[:3])])
     order, kd = of(tmp_path, "6")
-    assert order.verdict == NOTHING
+    assert order.verdict == NO_DATA
     assert "the data have no spd" in order.detail
     assert kd.verdict == REPRODUCED
 
 
 def test_values_that_met_different_settings_decide_nothing(tmp_path: Path) -> None:
-    write_cells(tmp_path, "demo", [Cell(searched(p0=p, stage1_lr=p / 10), 0.7 + 0.1 * (p == 0.6)) for p in (0.4, 0.6)])
+    write_cells(tmp_path, "demo", [Cell(varied(p0=p, stage1_lr=p / 10), 0.7 + 0.1 * (p == 0.6)) for p in (0.4, 0.6)])
     best, _ = of(tmp_path, "8")
     assert best.verdict == UNDECIDED
     assert best.estimate is None
@@ -142,7 +140,7 @@ def test_a_broken_part_leaves_its_claims_without_data_and_the_others_as_they_are
     write_cells(tmp_path, "fig02", CASES["the gap widens"][4](0.04))
     next((tmp_path / "fig02" / "steps").rglob("*.parquet")).write_bytes(b"PAR1")
     rises, widens = of(tmp_path, "2")
-    assert rises.verdict == NOTHING
+    assert rises.verdict == NO_DATA
     assert "cannot be read" in rises.detail
     assert widens.verdict == REPRODUCED
 
@@ -157,95 +155,14 @@ def test_all_claims_hold_in_the_hand_made_paper(tmp_path: Path) -> None:
     ({"learning_rate": 1.0}, "the learning rate does not decay once"),
 ])  # fmt: skip
 def test_schedules_that_depart_from_figure_4_are_refused(change: dict, what: str, tmp_path: Path) -> None:
-    folder = write_cells(tmp_path, "fig08", [Cell(searched(p0=0.5), 0.7)], seeds=2)
+    folder = write_cells(tmp_path, "fig08", [Cell(varied(p0=0.5), 0.7)], seeds=2)
     (before,) = of(tmp_path, "4")
     assert before.verdict == REPRODUCED
     assert before.estimate is not None
     assert before.estimate.n == 2
     write_steps(folder, "0-s1", 7, 8, [batch(7, **change)])  # a later part, which counts
     (after,) = of(tmp_path, "4")
-    assert after.verdict == REFUSED
+    assert after.verdict == NOT_REPRODUCED
     assert after.estimate is not None
     assert after.estimate.value == 0.5
     assert f"0-s1: {what}" in after.detail
-
-
-def test_the_paired_bootstrap_removes_what_seeds_share() -> None:
-    generator = np.random.default_rng(1)
-    shared = generator.normal(0, 0.1, 8)
-    one = {seed: 0.51 + shared[seed] for seed in range(8)}
-    other = {seed: 0.50 + shared[seed] for seed in range(8)}
-    paired = bootstrap([one, other], statistics.difference)
-    assert (paired.paired, paired.n) == (True, 8)
-    assert paired.low == pytest.approx(0.01)
-    assert paired.high == pytest.approx(0.01)
-    apart = bootstrap([one, {seed + 100: score for seed, score in other.items()}], statistics.difference)
-    assert not apart.paired
-    assert apart.value == pytest.approx(0.01)
-    assert apart.low < 0 < apart.high
-
-
-def test_the_bootstrap_keeps_to_the_seeds_that_all_configurations_share() -> None:
-    one = {0: 0.5, 1: 0.6, 2: 0.7, 3: 99.0}
-    other = {0: 0.4, 1: 0.5, 2: 0.6}
-    estimate = bootstrap([one, other], statistics.difference)
-    assert (estimate.n, estimate.paired) == (3, True)
-    assert estimate.value == pytest.approx(0.1)
-
-
-def test_three_seeds_of_one_sign_do_not_settle_a_claim() -> None:
-    estimate = bootstrap([{0: 0.1, 1: 0.2, 2: 0.6}, dict.fromkeys(range(3), 0.0)], statistics.difference)
-    mean, error = 0.3, np.std([0.1, 0.2, 0.6], ddof=1) / math.sqrt(3)
-    assert estimate.value == pytest.approx(mean)
-    assert estimate.low == pytest.approx(mean - 4.303 * error, abs=0.02)  # Student's t, the wider one here
-    assert estimate.low < 0 < estimate.high
-
-
-@pytest.mark.parametrize("seeds", [3, 5, 8])
-def test_the_interval_covers_the_truth_about_as_often_as_it_says(seeds: int) -> None:
-    generator = np.random.default_rng(3)
-    inside = 0
-    for _ in range(200):
-        estimate = bootstrap([dict(enumerate(generator.normal(1.0, 1.0, seeds)))], statistics.themselves)
-        inside += estimate.low <= 1.0 <= estimate.high
-    assert 0.91 <= inside / 200 <= 0.995
-
-
-def test_among_equal_configurations_the_best_is_seldom_called_worse() -> None:
-    generator = np.random.default_rng(4)
-    below = above = 0
-    for _ in range(200):
-        groups = [dict(enumerate(generator.normal(0.0, 1.0, 5))) for _ in range(6)]
-        estimate = bootstrap(groups, statistics.first_above_others)
-        below, above = below + (estimate.high < 0), above + (estimate.low > 0)
-    assert below <= 10
-    assert above <= 4
-
-
-def test_one_seed_has_no_interval() -> None:
-    estimate = bootstrap([{0: 0.5}, {0: 0.4}], statistics.difference)
-    assert (estimate.low, estimate.high) == (-math.inf, math.inf)
-    assert seeds_needed(estimate) is None
-
-
-def test_seeds_needed_by_hand() -> None:
-    # t_{n-1} s / sqrt(n) < |e| with s = 1, e = 1: n = 6 gives 2.571 / 2.449 > 1, n = 7 gives 2.447 / 2.646 < 1
-    estimate = Estimate(1.0, -0.1, 2.1, 4, True, 1.0)
-    assert seeds_needed(estimate) == 3
-    assert seeds_needed(estimate._replace(n=7)) == 1
-    assert seeds_needed(estimate._replace(value=0.0)) is None
-
-
-def test_the_statistics_by_hand() -> None:
-    means = np.array([[0.6, 0.5, 0.4]])
-    np.testing.assert_allclose(statistics.difference(means[:, :2]), [[0.1]])
-    np.testing.assert_allclose(statistics.first_above_others(means), [[0.1, 0.2]])
-    np.testing.assert_allclose(statistics.others_above_first(means), [[-0.1, -0.2]])
-    np.testing.assert_allclose(statistics.descents(means), [[0.1, 0.1]])
-    np.testing.assert_allclose(statistics.slope_over([0.0, 0.5, 1.0])(means), [[-0.2]])
-
-
-def test_the_least_contrast_is_estimated_and_bounded() -> None:
-    groups = [{s: 1.0 for s in range(4)}, {s: 0.5 for s in range(4)}, {s: 0.8 for s in range(4)}]
-    estimate = bootstrap(groups, statistics.first_above_others)
-    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((0.2, 0.2, 0.2))

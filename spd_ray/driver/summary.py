@@ -7,8 +7,8 @@ from statistics import mean, stdev
 from rich.console import Console
 from rich.table import Table
 
-from analysis import fig04
-from analysis.tables import read_tables
+from analysis.figures import fig04
+from analysis.reading.sweeps import read_sweep
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.config.timeline import Timeline
 from spd_ray.driver.tracking import Tracker
@@ -41,7 +41,7 @@ def publish(
         storage.fetch(steps_folder(folder, trial_id))
         with tempfile.TemporaryDirectory() as drawings:
             picture = Path(drawings) / "schedules.png"
-            fig04.figure(fig04.compute([read_tables(folder)], trial_id)).savefig(picture, dpi=150)
+            fig04.figure(fig04.compute([read_sweep(folder)], trial_id)).savefig(picture, dpi=150)
             tracker.log_artifacts(run_id, picture)
         tracker.log_artifacts(run_id, folder / str(trial.checkpoint), "checkpoint")
         tracker.log_scores(run_id, [("reloaded_score", verification.score, trial.best_step or 0, None)])

@@ -1,0 +1,141 @@
+"""Results as tables: the claims, Tables 1 and 2 beside the printed ones, methods side by side."""
+
+import math
+from collections.abc import Sequence
+
+from analysis.page.table import Heading, Table
+from analysis.paper import printed
+from analysis.paper.claims import UNDECIDED, Result
+from analysis.paper.method_comparison import MethodRow
+from analysis.paper.tables_1_and_2 import MethodScore, PaperTable
+from analysis.reading.tasks import glue_task
+from analysis.wording.formatting import MISSING, capitalize, format_number, format_rate, format_score, format_signed
+from analysis.wording.names import method_name, metric_name
+
+CLAIMS_NOTE = (
+    "Each estimate is above 0 where the claim is true. Interval: 95%, bootstrap over seeds or Student's t, whichever "
+    "is wider, each claim on its own. Reproduced: the whole interval is above 0. Not reproduced: all of it is below. "
+    "Undecided: neither, or fewer than 3 seeds; the number of further seeds assumes that estimate and variance stay "
+    "as they are. Tasks named mini_ are the synthetic miniature's: what holds there is not thereby shown for BERT on "
+    "GLUE."
+)
+METHODS_NOTE = (
+    "Each method at the best of the configurations that the sweep gave it, chosen by the mean over seeds on the very "
+    "split that is shown: the more configurations a method had, the more optimistic its score."
+)
+
+
+def claims_table(results: Sequence[Result]) -> Table:
+    """One row per claim with its data, estimate, interval and verdict."""
+    headings = (
+        Heading("Figure"),
+        Heading("The paper's claim", wraps=True),
+        Heading("Verdict", "by the interval alone"),
+        Heading("Estimate", "above 0 where the claim is true"),
+        Heading("95% interval", "bootstrap over seeds"),
+        Heading("n", "seeds of the configuration that has the fewest"),
+        Heading("What the estimate is", wraps=True),
+        Heading("Data", wraps=True),
+        Heading("Remarks", wraps=True),
+    )
+    return Table(headings, list(map(_claim_row, results)), [result.verdict.replace(" ", "-") for result in results])
+
+
+def _claim_row(result: Result) -> list[str]:
+    in_verdict = result.verdict == UNDECIDED and result.estimate is not None  # where the detail, seeds, is said
+    verdict = f"{result.verdict} ({result.detail})" if in_verdict and result.detail else result.verdict
+    remark = "" if in_verdict else capitalize(result.detail)
+    remarks = [remark + "." * bool(remark and not remark.endswith(".")), result.note]
+    return [
+        result.figure, result.says, verdict, *_estimate_cells(result), result.meaning, result.data,
+        " ".join(filter(None, remarks)),
+    ]  # fmt: skip
+
+
+def _estimate_cells(result: Result) -> list[str]:
+    estimate = result.estimate
+    if estimate is None:
+        return [MISSING] * 3
+    finite = math.isfinite(estimate.low)
+    ends = f"{format_signed(estimate.low)} to {format_signed(estimate.high)}" if finite else MISSING
+    return [format_signed(estimate.value), ends, str(estimate.n)]
+
+
+def paper_table(table: PaperTable) -> Table:
+    """Our scores beside the paper's printed ones, in percent, as the paper prints them."""
+    headings = (
+        Heading("task"),
+        Heading("method"),
+        Heading("sparsity", "target, of the encoder's prunable weights"),
+        Heading("ours", "mean over seeds"),
+        Heading("range", "smallest to largest"),
+        Heading("n", "seeds"),
+        Heading("paper", "as printed; for a synthetic task, of the GLUE task that it imitates"),
+        Heading("difference", "ours minus paper; none for a synthetic task, whose scores are not GLUE scores"),
+        Heading("ours − teacher", "our student minus our dense teacher"),
+        Heading("paper − teacher", "the paper's student minus its BERT-base"),
+        Heading("parameters", "that are not zero, embeddings counted, as the paper's #Param"),
+        Heading("metric"),
+        Heading("split"),
+        Heading("model"),
+    )
+    return Table(headings, list(map(_score_row, table.scores)))
+
+
+def _score_row(score: MethodScore) -> list[str]:
+    imitated = f" ({glue_task(score.task)})" if score.synthetic and score.printed is not None else ""
+    return [
+        score.task, method_name(score.method), f"{score.sparsity:g}", _percent(score.mean),
+        f"{_percent(score.low)} to {_percent(score.high)}", str(score.seeds), _percent(score.printed) + imitated,
+        _percent(score.difference, "+"), _percent(score.to_teacher, "+"), _percent(score.printed_to_teacher, "+"),
+        _remaining_parameters(score), metric_name(score.metric), score.on, score.model,
+    ]  # fmt: skip
+
+
+def _percent(fraction: float | None, sign: str = "") -> str:
+    return format_number(None if fraction is None else 100 * fraction, f"{sign}.1f")
+
+
+def _remaining_parameters(score: MethodScore) -> str:
+    if score.parameters is None:
+        return MISSING
+    dense = f" of {_parameters(score.dense_parameters)}" if score.dense_parameters else ""
+    return f"{_parameters(score.parameters)}{dense}"
+
+
+def _parameters(count: float) -> str:
+    return f"{count / 1e6:.3g}M" if count >= 1e5 else f"{count / 1e3:.3g}K"
+
+
+def printed_table(name: str) -> Table:
+    """The paper's own "table1" or "table2"."""
+    headings = [Heading("method"), Heading("remains"), *map(Heading, printed.TASKS)]
+    rows = printed.TABLES[name]
+    return Table(headings, [[row.method, row.remains, *(format_number(s, ".1f") for s in row.scores)] for row in rows])
+
+
+def methods_table(rows: Sequence[MethodRow]) -> Table:
+    """One row per method, each at its best configuration."""
+    headings = (
+        Heading("method"),
+        Heading("score", "mean over seeds, on the split on which students are chosen"),
+        Heading("±", "sample standard deviation over seeds"),
+        Heading("n", "seeds"),
+        Heading("gap", "train minus score"),
+        Heading("encoder remains", "parameters of the encoder that are not zero"),
+        Heading("parameters", "of the whole student, zeros not counted"),
+        Heading("steps"),
+        Heading("seconds", "inside training steps times workers, mean per trial"),
+        Heading("rate", "initial learning rate of the best configuration"),
+        Heading("of", "configurations from which it was chosen, on that split"),
+    )
+    return Table(headings, list(map(_method_row, rows)))
+
+
+def _method_row(row: MethodRow) -> list[str]:
+    return [
+        method_name(row.method), format_score(row.score), format_score(row.deviation), str(row.seeds),
+        format_signed(row.gap), MISSING if row.remaining is None else f"{_percent(row.remaining)}%",
+        MISSING if row.parameters is None else _parameters(row.parameters), format_number(row.steps, "d"),
+        format_number(row.seconds, ".1f"), format_rate(row.rate), str(row.configurations),
+    ]  # fmt: skip

@@ -1,0 +1,57 @@
+"""Methods side by side: each at the best of the configurations that a sweep gave it."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from analysis.numbers.figure_data import group_by
+from analysis.reading.sweeps import Sweep
+from analysis.reading.trials import Trial
+
+
+class MethodRow(NamedTuple):
+    """One method in one sweep, at its best configuration: the one with the highest mean score over seeds."""
+
+    method: str
+    configurations: int  # from which it was chosen
+    seeds: int
+    score: float  # mean over seeds, on the split on which students are chosen
+    deviation: float | None  # sample standard deviation over seeds; None for one seed
+    gap: float | None  # train minus score, mean
+    remaining: float | None  # fraction of the encoder's parameters, zeros not counted
+    parameters: float | None  # of the whole student, zeros not counted
+    steps: int | None
+    seconds: float | None  # inside training steps times workers, mean per trial
+    rate: float  # stage1_lr of that configuration
+
+
+def compute(sweep: Sweep) -> list[MethodRow]:
+    """The methods of a sweep, the best first; none where it has fewer than two with finished trials."""
+    methods = group_by(sweep.comparable, lambda trial: trial.method)
+    rows = [_row(trials) for trials in methods.values()] if len(methods) > 1 else []
+    return sorted(rows, key=lambda row: -row.score)
+
+
+def _row(trials: Sequence[Trial]) -> MethodRow:
+    configurations = group_by(trials, lambda trial: trial.configuration)
+    best = max(configurations.values(), key=lambda seeds: np.mean([trial.best_score for trial in seeds]))
+    scores = [trial.best_score for trial in best if trial.best_score is not None]
+    return MethodRow(
+        method=best[0].method,
+        configurations=len(configurations),
+        seeds=len(best),
+        score=float(np.mean(scores)),
+        deviation=float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
+        gap=_mean([trial.gap for trial in best]),
+        remaining=_mean([trial.remaining for trial in best]),
+        parameters=_mean([trial.remaining_parameters for trial in best]),
+        steps=best[0].t3,
+        seconds=_mean([trial.device_seconds for trial in best]),
+        rate=best[0].stage1_lr,
+    )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
