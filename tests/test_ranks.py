@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from spd_ray.config.method import ObjectiveConfig
 from spd_ray.data.batches import EncodedSplit, Shares, part_of_batch
-from spd_ray.model.objective import COUNTED_BY, terms
+from spd_ray.equations.loss_terms import LOSS_TERMS
+from spd_ray.model.objective import terms
 from tests.test_objective import model
 
 
@@ -38,5 +39,5 @@ def test_each_term_is_multiplied_by_the_share_of_what_it_is_a_mean_of() -> None:
     shared = terms(objective, student, teacher, labels, tokens, Shares(examples=2.0, tokens=3.0, pairs=5.0))
     factors = {"examples": 2.0, "tokens": 3.0, "pairs": 5.0}
     for name, value in alone.items():
-        assert shared[name].item() == pytest.approx(value.item() * factors[COUNTED_BY.get(name, "tokens")])
+        assert shared[name].item() == pytest.approx(value.item() * factors[LOSS_TERMS[name].counted_by])
     assert shared["attention"].item() == pytest.approx(5 * alone["attention"].item())

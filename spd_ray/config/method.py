@@ -1,39 +1,22 @@
 """What a method is composed of: the student, grafting, pruning, the objective, what is trained, the rates."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, create_model, model_validator
 
 from spd_ray.config.section import NonNegativeFloat, PositiveFloat, PositiveInt, Probability, Section
 from spd_ray.equations import schedules
+from spd_ray.equations.loss_terms import LOSS_TERMS
 
-LOSS_TERMS = (
-    "hidden",
-    "attention",
-    "prediction",
-    "task",
-    "embedding",
-    "first_token",
-    "cosine",
-    "attention_relation",
-    "value_relation",
-    "consistency",
-)
+_weights: dict[str, Any] = {
+    name: (NonNegativeFloat, Field(term.weight, description=term.description)) for name, term in LOSS_TERMS.items()
+}
+TermWeights: Any = create_model("TermWeights", __base__=Section, **_weights)
 
 
-class ObjectiveConfig(Section):
+class ObjectiveConfig(TermWeights):
     """Weights of the loss terms; Eq. (4) is hidden = attention = prediction = 1 and the others 0."""
 
-    hidden: NonNegativeFloat = Field(1.0, description="MSE of hidden states")
-    attention: NonNegativeFloat = Field(1.0, description="MSE of attention maps")
-    prediction: NonNegativeFloat = Field(1.0, description="soft cross-entropy of the logits")
-    task: NonNegativeFloat = Field(0.0, description="cross-entropy, or MSE, with the labels")
-    embedding: NonNegativeFloat = Field(0.0, description="MSE of what the first layer reads (TinyBERT)")
-    first_token: NonNegativeFloat = Field(0.0, description="MSE of normalised first-token states (PKD)")
-    cosine: NonNegativeFloat = Field(0.0, description="1 - cosine of hidden states (DistilBERT)")
-    attention_relation: NonNegativeFloat = Field(0.0, description="KL of attention distributions (MiniLM)")
-    value_relation: NonNegativeFloat = Field(0.0, description="KL of value relations (MiniLM)")
-    consistency: NonNegativeFloat = Field(0.0, description="under mixup; rises with step / t3 (CR-ILD)")
     layers: Literal["all", "last", "but_last"] = Field("all", description="the student layers that terms compare")
     temperature: PositiveFloat = 1.0
     temperature_on: Literal["student", "both"] = Field(
@@ -49,8 +32,9 @@ class ObjectiveConfig(Section):
     @model_validator(mode="after")
     def _some_term(self) -> "ObjectiveConfig":
         if not self.weights():
-            raise ValueError(f"at least one of {', '.join(LOSS_TERMS[:-1])} and {LOSS_TERMS[-1]} must be above 0")
-        if self.attention_relation and self.attention_maps != "scores":
+            *others, last = LOSS_TERMS
+            raise ValueError(f"at least one of {', '.join(others)} and {last} must be above 0")
+        if "attention_relation" in self.weights() and self.attention_maps != "scores":
             raise ValueError("attention_relation needs attention_maps: scores")
         return self
 
@@ -61,7 +45,7 @@ class ObjectiveConfig(Section):
     @property
     def distils(self) -> bool:
         """Whether any term needs the teacher."""
-        return bool(set(self.weights()) - {"task", "consistency"})
+        return any(LOSS_TERMS[name].distils for name in self.weights())
 
 
 class PhaseConfig(Section):
@@ -171,6 +155,11 @@ class MethodConfig(Section):
     def later_lr(self) -> float:
         """lambda_1 of Eq. (6)."""
         return self.stage1_lr if self.stage23_lr is None else self.stage23_lr
+
+    @property
+    def prunes_globally(self) -> bool:
+        """Whether the matrices share one ranking and so end at different sparsities."""
+        return self.pruning in ("global_magnitude", "lottery")
 
     @property
     def objectives(self) -> tuple[ObjectiveConfig, ...]:

@@ -163,4 +163,4 @@ def verify_retained(
 def final_sparsity(config: TrialConfig, teacher: Teacher) -> tuple[float, bool]:
     """What the best student's zeros are counted against, and whether in each matrix or in all of them together."""
     timeline = Timeline.of(config.method, len(teacher.data.train))
-    return timeline.final_sparsity, config.method.pruning not in ("global_magnitude", "lottery")
+    return timeline.final_sparsity, not config.method.prunes_globally

@@ -77,6 +77,11 @@ def relation_loss(student: Tensor, teacher: Tensor, tokens: Tensor) -> Tensor:
     return over_tokens(difference.sum(dim=-1).mean(dim=1), tokens)
 
 
+def value_relation_loss(student: Tensor, teacher: Tensor, tokens: Tensor) -> Tensor:
+    """The relation loss of the value scores of (B, A, L, d) values (MiniLM, Wang et al. 2020)."""
+    return relation_loss(value_scores(student), value_scores(teacher), tokens)
+
+
 def value_scores(value: Tensor) -> Tensor:
     """V V^T / sqrt(d) of (B, A, L, d) values: (B, A, L, L) (MiniLM, Wang et al. 2020)."""
     return value.float() @ value.float().transpose(-1, -2) / value.shape[-1] ** 0.5

@@ -4,7 +4,6 @@ A term that compares layers is summed over the student layers that `ObjectiveCon
 teacher layer of its block. A layer that was not computed is the teacher's own: its term is exactly zero.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,10 +12,10 @@ from torch import Tensor
 from spd_ray.config.method import MethodConfig, ObjectiveConfig
 from spd_ray.data.batches import Shares
 from spd_ray.equations import losses
+from spd_ray.equations.loss_terms import LOSS_TERMS, LossTerm
 from spd_ray.model.attention import LayerOutputs, ModelOutputs
 
 ALONE = Shares()
-OF_HIDDEN, OF_ATTENTION = ("hidden", "first_token", "cosine"), ("attention", "attention_relation")
 
 
 @dataclass(frozen=True)
@@ -31,12 +30,12 @@ class Needs:
     def of(cls, method: MethodConfig, blocks: int) -> "Needs":
         """What all objectives of `method` read; a method that grafts also reads the outputs of leading blocks."""
 
-        def read_by(terms: tuple[str, ...]) -> set[int]:
-            reading = [one for one in method.objectives if set(terms) & set(one.weights())]
+        def read(output: str) -> set[int]:
+            reading = [one for one in method.objectives if any(LOSS_TERMS[n].reads == output for n in one.weights())]
             return {index for one in reading for index in compared_layers(one, blocks)}
 
         every = set(range(blocks)) if method.grafts else set()
-        parts = (read_by(OF_HIDDEN) | every, read_by(OF_ATTENTION), read_by(("value_relation",)))
+        parts = (read("hidden") | every, read("attention"), read("value"))
         return cls(*(tuple(sorted(part)) for part in parts))
 
 
@@ -47,25 +46,6 @@ def compared_layers(objective: ObjectiveConfig, layers: int) -> range:
     [range(0, 3), range(2, 3), range(0, 2)]
     """
     return {"all": range(layers), "last": range(layers - 1, layers), "but_last": range(layers - 1)}[objective.layers]
-
-
-COUNTED_BY = {
-    "task": "examples",
-    "prediction": "examples",
-    "first_token": "examples",
-    "attention": "pairs",
-}  # else tokens
-
-LAYER_TERMS: dict[str, Callable[[LayerOutputs, LayerOutputs, Tensor], Tensor]] = {
-    "hidden": lambda s, t, tokens: losses.hidden_loss(s.hidden, t.hidden, tokens),
-    "attention": lambda s, t, tokens: losses.attention_loss(s.attention, t.attention, tokens),
-    "first_token": lambda s, t, tokens: losses.first_token_loss(s.hidden, t.hidden),
-    "cosine": lambda s, t, tokens: losses.cosine_loss(s.hidden, t.hidden, tokens),
-    "attention_relation": lambda s, t, tokens: losses.relation_loss(s.attention, t.attention, tokens),
-    "value_relation": lambda s, t, tokens: losses.relation_loss(
-        losses.value_scores(s.value), losses.value_scores(t.value), tokens
-    ),
-}
 
 
 def terms(
@@ -84,31 +64,48 @@ def terms(
         tokens = torch.ones_like(tokens)
         shares = Shares(*[shares.examples] * 3)
     values = _own_terms(objective, student, teacher, labels, tokens)
-    return {name: value * getattr(shares, COUNTED_BY.get(name, "tokens")) for name, value in values.items()}
+    return {name: value * getattr(shares, LOSS_TERMS[name].counted_by) for name, value in values.items()}
 
 
 def _own_terms(
     objective: ObjectiveConfig, student: ModelOutputs, teacher: ModelOutputs | None, labels: Tensor, tokens: Tensor
 ) -> dict[str, Tensor]:
-    wanted = objective.weights()
+    zero = student.logits.new_zeros((), dtype=torch.float32)
     values = {}
-    if "task" in wanted:
-        values["task"] = losses.task_loss(student.logits, labels)
-    if teacher is None:
-        return values
-    if "prediction" in wanted:
-        values["prediction"] = prediction_term(objective, student.logits, teacher.logits, labels)
-    if "embedding" in wanted:
-        values["embedding"] = losses.hidden_loss(student.embeddings, teacher.embeddings, tokens)
-    compared = [
+    for name in objective.weights():
+        term = LOSS_TERMS[name]
+        if term.reads == "labels":
+            values[name] = losses.task_loss(student.logits, labels)
+        elif teacher is None or term.reads == "mixed":
+            continue
+        elif term.reads == "logits":
+            values[name] = prediction_term(objective, student.logits, teacher.logits, labels)
+        elif term.of_layers:
+            pairs = _compared_pairs(objective, student, teacher)
+            values[name] = sum((_compare(term, ours, theirs, tokens) for ours, theirs in pairs), zero)
+        else:
+            values[name] = _compare(term, student, teacher, tokens)
+    return values
+
+
+def _compared_pairs(
+    objective: ObjectiveConfig, student: ModelOutputs, teacher: ModelOutputs
+) -> list[tuple[LayerOutputs, LayerOutputs]]:
+    """The compared layers that were computed, each student layer with the teacher layer that it stands for."""
+    return [
         (ours, theirs)
         for index in compared_layers(objective, len(student.layers))
         if (ours := student.layers[index]) is not None and (theirs := teacher.layers[index]) is not None
     ]
-    zero = student.logits.new_zeros((), dtype=torch.float32)
-    for name in [name for name in LAYER_TERMS if name in wanted]:  # one order in every process: sums depend on it
-        values[name] = sum((LAYER_TERMS[name](ours, theirs, tokens) for ours, theirs in compared), zero)
-    return values
+
+
+def _compare(
+    term: LossTerm, student: LayerOutputs | ModelOutputs, teacher: LayerOutputs | ModelOutputs, tokens: Tensor
+) -> Tensor:
+    """The term's function of the output that it reads, a scalar."""
+    function = getattr(losses, term.function)
+    outputs = getattr(student, term.reads), getattr(teacher, term.reads)
+    return function(*outputs) if term.counted_by == "examples" else function(*outputs, tokens)
 
 
 def prediction_term(objective: ObjectiveConfig, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:

@@ -13,19 +13,34 @@ Trials (`trials.parquet`) hold one row a trial, that is, a configuration under o
 changed in the last seconds is in `trials.journal` alone, a line of JSON a change: a whole record, the last one counts.
 """
 
-from dataclasses import dataclass, fields
-from typing import get_args
+from dataclasses import dataclass, field, fields, make_dataclass
+from typing import Any, get_args
 
 import pyarrow as pa
+
+from spd_ray.equations.loss_terms import LOSS_TERMS, column
 
 SCHEMA_VERSION = "2"
 _METADATA = {"spd_ray.schema_version": SCHEMA_VERSION}
 ENDED = ("finished", "stopped", "failed")  # the status of a trial that runs no more
 
 
+LOSS_COLUMNS = tuple(column(name) for name in LOSS_TERMS)
+StepLosses: Any = make_dataclass(
+    "StepLosses",
+    [(name, float | None, field(default=None)) for name in LOSS_COLUMNS],
+    frozen=True,
+    kw_only=True,
+    slots=True,
+)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StepRecord:
-    """One training step, or one score of one evaluation (then the fields that default to None are None)."""
+class StepRecord(StepLosses):
+    """One training step, or one score of one evaluation (then the fields that default to None are None).
+
+    The terms of the step's objective, unweighted, are `loss_<name>` for each name of `LOSS_TERMS`.
+    """
 
     step: int
     epoch: float
@@ -35,16 +50,6 @@ class StepRecord:
     value: float
     sparsity: float  # achieved fraction of zeros over the prunable matrices, in [0, 1]
     seconds: float  # wall seconds of the step, or of the evaluation
-    loss_hidden: float | None = None
-    loss_attention: float | None = None
-    loss_prediction: float | None = None
-    loss_task: float | None = None
-    loss_embedding: float | None = None
-    loss_first_token: float | None = None
-    loss_cosine: float | None = None
-    loss_attention_relation: float | None = None
-    loss_value_relation: float | None = None
-    loss_consistency: float | None = None
     p: float | None = None  # replacing probability, Eq. (5)
     learning_rate: float | None = None  # Eq. (6)
     draw: str | None = None  # r_1 ... r_M of Eq. (1), "1" for a grafted student layer: "1011"
@@ -63,16 +68,7 @@ STEP_SCHEMA = pa.schema(
         pa.field("value", pa.float64(), nullable=False),
         pa.field("sparsity", pa.float64(), nullable=False),
         pa.field("seconds", pa.float32(), nullable=False),
-        pa.field("loss_hidden", pa.float32()),
-        pa.field("loss_attention", pa.float32()),
-        pa.field("loss_prediction", pa.float32()),
-        pa.field("loss_task", pa.float32()),
-        pa.field("loss_embedding", pa.float32()),
-        pa.field("loss_first_token", pa.float32()),
-        pa.field("loss_cosine", pa.float32()),
-        pa.field("loss_attention_relation", pa.float32()),
-        pa.field("loss_value_relation", pa.float32()),
-        pa.field("loss_consistency", pa.float32()),
+        *(pa.field(name, pa.float32()) for name in LOSS_COLUMNS),
         pa.field("p", pa.float32()),
         pa.field("learning_rate", pa.float32()),
         pa.field("draw", pa.string()),

@@ -19,6 +19,7 @@ from spd_ray.config.timeline import Timeline
 from spd_ray.config.trial import TrialConfig
 from spd_ray.data.batches import Batch, EncodedSplit, epoch_batches, part_of_batch
 from spd_ray.equations import losses
+from spd_ray.equations.loss_terms import column
 from spd_ray.model import objective, surgery
 from spd_ray.model.attention import ModelOutputs
 from spd_ray.model.surgery import Draw
@@ -166,10 +167,10 @@ def train_spd(run: SpdRun) -> Iterator[StepRecord]:
 
 def prune(run: SpdRun, step: int) -> None:
     """The pruning event that is due after `step` applied steps, Eq. (3); lottery tickets rewind what is left."""
-    kind = run.config.method.pruning
+    method = run.config.method
     with engine_state.whole_parameters(run.engine):
-        surgery.prune(run.model, run.timeline.pruning_rate(step), globally=kind in ("global_magnitude", "lottery"))
-    if kind == "lottery":
+        surgery.prune(run.model, run.timeline.pruning_rate(step), globally=method.prunes_globally)
+    if method.pruning == "lottery":
         engine_state.rewind(run.engine, run.initial)
 
 
@@ -211,7 +212,7 @@ def training_step(run: SpdRun, step: int, parts: Sequence[Batch], sparsity: floa
         value=total,
         sparsity=sparsity,
         seconds=time.perf_counter() - started,
-        **{f"loss_{name}": value for name, value in zip(terms, values, strict=True)},
+        **{column(name): value for name, value in zip(terms, values, strict=True)},
         p=p,
         learning_rate=learning_rate,
         draw="".join("1" if r else "0" for r in draw),
@@ -268,7 +269,7 @@ def loss_terms(run: SpdRun, batch: Batch, step: int, draw: Draw) -> dict[str, Te
     reuse = teacher if method.grafts and not frozen_count else None
     student = run_grafted(run, batch.inputs, draw, reuse)
     terms = objective.terms(wanted, student, teacher, batch.labels, batch.tokens, batch.shares)
-    if wanted.consistency:
+    if "consistency" in wanted.weights():
         consistency = mixed_consistency(run, batch, step, draw, student)
         terms["consistency"] = run.timeline.budget(step) * batch.shares.tokens * consistency
     return terms
