@@ -202,6 +202,11 @@ def teacher_modules(model: PreTrainedModel) -> list[nn.Module]:
     return [module for layer in grafted_layers(model) for module in layer.teacher.modules()]
 
 
+def student_parameters(model: PreTrainedModel) -> set[nn.Parameter]:
+    """The parameters of the student layers."""
+    return {p for layer in grafted_layers(model) for p in (layer.student or nn.Identity()).parameters()}
+
+
 def set_training(modules: Sequence[nn.Module], training: bool) -> None:
     """Dropout on or off in `modules`; everything else stays as it is."""
     for module in modules:
@@ -288,13 +293,18 @@ def extract_student(model: PreTrainedModel) -> dict[str, Tensor]:
     smallest number that its type can hold.
     """
     masks = {f"{name}.weight": linear.mask for name, linear in masked_linears(model)}
+    grafted = [f"{name}." for name, module in model.named_modules() if isinstance(module, GraftedLayer)]
+    of_teacher = tuple(f"{layer}teacher." for layer in grafted)
+    buffers = {f"{name}.mask" for name, _ in masked_linears(model)}
     state = {}
     for name, tensor in model.state_dict().items():
-        if ".teacher." in name or name.endswith(".mask"):
+        if name in buffers or name.startswith(of_teacher):
             continue
         value = _bake_zeros(tensor, masks[name]) if name in masks else tensor
         dtype = torch.float32 if value.is_floating_point() else value.dtype
-        state[name.replace(".student.", ".")] = value.detach().to("cpu", dtype, copy=True)
+        layer = next((layer for layer in grafted if name.startswith(layer)), None)
+        stock = name if layer is None else layer + name.removeprefix(f"{layer}student.")
+        state[stock] = value.detach().to("cpu", dtype, copy=True)
     return state
 
 

@@ -97,7 +97,7 @@ def verify_checkpoint(folder: Path, sparsity: float, per_matrix: bool, teacher: 
 def _model_card(run: SpdRun, command: str) -> str:
     config = run.config
     task = run.teacher.data.task
-    synthetic = "\nThe task is synthetic: its scores are not GLUE's.\n" if config.task.name.startswith("mini_") else ""
+    synthetic = "\nThe task is synthetic: its scores are not GLUE's.\n" if task.synthetic else ""
     return f"""---
 library_name: transformers
 pipeline_tag: text-classification

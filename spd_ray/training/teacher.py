@@ -182,13 +182,20 @@ def new_classifier(folder: Path, task: Task, dropout: float) -> Any:
             folder, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
         )
     absent = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
-    absent = {key for key in absent if key.startswith(f"{model.base_model_prefix}.") and ".pooler." not in key}
+    absent &= {f"{model.base_model_prefix}.{name}" for name in _encoder_tensors(model.base_model)}
     if absent:
         raise UserError(
             f"model.path: {folder}: {len(absent)} of the encoder's weights are not in its files or have another "
             f"shape than config.json says, first {min(absent)}"
         )
     return model
+
+
+def _encoder_tensors(encoder: nn.Module) -> set[str]:
+    """The names of what a pretrained encoder must bring: all but its pooler, which may be new."""
+    pooler = getattr(encoder, "pooler", None)
+    replaceable = {f"pooler.{name}" for name in pooler.state_dict()} if isinstance(pooler, nn.Module) else set()
+    return set(encoder.state_dict()) - replaceable
 
 
 def pretrained_classifier(config: ModelConfig, task: Task, dropout: float, seed: int) -> Any:

@@ -72,7 +72,8 @@ def prepare(config: TrialConfig, teacher: Teacher) -> SpdRun:
     active = surgery.student_modules(model, method.trained)
     if method.teacher_dropout > 0:
         active += surgery.teacher_modules(model)
-    parameters = {name: p for name, p in model.named_parameters() if _is_trained(name, method.trained)}
+    trained = surgery.student_parameters(model) if method.trained == "layers" else set(model.parameters())
+    parameters = {name: p for name, p in model.named_parameters() if p in trained}
     for parameter in model.parameters() if method.clip_over == "all" else parameters.values():
         parameter.requires_grad_(True)
     initial = {n: p.detach().clone() for n, p in parameters.items()} if method.pruning == "lottery" else {}
@@ -108,10 +109,6 @@ def _shares_frozen(config: TrialConfig) -> bool:
         and engine.precision == "fp32"
         and engine.zero_stage < 3
     )
-
-
-def _is_trained(name: str, trained: str) -> bool:
-    return ".student." in name or trained == "all"
 
 
 def _source(config: TrialConfig, teacher: Teacher) -> PreTrainedModel:
