@@ -320,5 +320,5 @@ def test_without_a_hub_one_line_says_which_model_to_give(task: TaskConfig, tmp_p
 
 
 def test_a_name_that_no_hub_has_is_refused(task: TaskConfig) -> None:
-    with pytest.raises(UserError, match=r"model\.name: not a name cannot be had from the hub"):
+    with pytest.raises(UserError, match=r"model\.name: not a name is not available from the hub"):
         load_teacher(task, ModelConfig(name="not a name"), TEACHER)

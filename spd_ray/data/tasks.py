@@ -261,7 +261,7 @@ def _read_hub(task: Task) -> tuple[Examples, Examples]:
         splits = datasets.load_dataset(HUB_NAME, task.name)
     except Exception as error:  # whatever the HTTP client of the day raises
         raise UserError(
-            f"task.name: {task.name} cannot be had from the hub ({type(error).__name__}: {error}); give "
+            f"task.name: {task.name} is not available from the hub ({type(error).__name__}: {error}); give "
             f"`--set task.path=FOLDER`, a folder of GLUE TSV files, or use search_spaces/demo.yaml, which needs nothing"
         ) from error
     return _read_splits(task, splits, f"{HUB_NAME} {task.name}")

@@ -89,7 +89,7 @@ def join_group(rank: int, size: int, head: str, port: int, own: str) -> None:
 def _load_shared_memory_op() -> None:
     """Compile or load what DeepSpeed's ranks on CPUs of one machine talk by, one process at a time.
 
-    torch guards that by a file that a killed process leaves behind, and everybody after it would wait for ever.
+    torch guards that by a file that a killed process leaves behind, and every later process would wait for it forever.
     """
     builder = get_accelerator().create_op_builder("ShareMemCommBuilder")
     if builder is None:
@@ -123,7 +123,7 @@ def mean_over_ranks(values: torch.Tensor) -> torch.Tensor:
     return values
 
 
-def gathered(value: Any) -> list[Any]:
+def gather_over_ranks(value: Any) -> list[Any]:
     """The `value` of each rank, by rank, on all of them."""
     values = [value] * world_size()
     if world_size() > 1:

@@ -76,7 +76,7 @@ class Teacher:
 def load_teacher(task: TaskConfig, model: ModelConfig, teacher: TeacherConfig) -> Teacher:
     """Fine-tune `model` on `task`, or take the teacher from the cache.
 
-    Raises UserError when the task or the model cannot be had, and, unless `teacher.gate` is false, when the teacher
+    Raises UserError when the task or the model is not available, and, unless `teacher.gate` is false, when the teacher
     scores no better than the majority class.
     """
     texts = load_task(task)
@@ -133,7 +133,7 @@ def resolve_model(config: ModelConfig) -> Path:
         snapshot = huggingface_hub.snapshot_download(config.name, allow_patterns=MODEL_FILES, ignore_patterns="*/*")
     except Exception as error:  # whatever the HTTP client of the day raises
         raise UserError(
-            f"model.name: {config.name} cannot be had from the hub ({type(error).__name__}: {error}); give "
+            f"model.name: {config.name} is not available from the hub ({type(error).__name__}: {error}); give "
             f"`--set model.path=FOLDER`, a transformers directory, or use search_spaces/demo.yaml, which needs nothing"
         ) from error
     check_model_folder(Path(snapshot))
@@ -156,7 +156,7 @@ def model_files(folder: Path) -> list[Path]:
 
 def load_tokenizer(folder: Path, max_length: int) -> Any:
     """The tokenizer in `folder`. Raises UserError if `max_length` tokens do not fit the model."""
-    with explained(folder), quiet_transformers():
+    with explain_errors(folder), quiet_transformers():
         tokenizer = AutoTokenizer.from_pretrained(folder)
         config = AutoConfig.from_pretrained(folder)
     if len(tokenizer) > config.vocab_size:
@@ -172,7 +172,7 @@ def load_tokenizer(folder: Path, max_length: int) -> Any:
 
 def new_classifier(folder: Path, task: Task, dropout: float) -> Any:
     """The encoder in `folder` under a new classifier for `task`. Raises UserError if encoder weights are missing."""
-    with explained(folder), quiet_transformers():
+    with explain_errors(folder), quiet_transformers():
         config = AutoConfig.from_pretrained(folder, num_labels=task.num_labels, **dict.fromkeys(DROPOUTS, dropout))
         config.problem_type = "regression" if task.is_regression else "single_label_classification"
         if task.labels is not None:
@@ -298,7 +298,7 @@ def scores_of(logits: np.ndarray, split: EncodedSplit, task: Task) -> Scores:
 
 
 @contextmanager
-def explained(folder: Path) -> Iterator[None]:
+def explain_errors(folder: Path) -> Iterator[None]:
     """Turn what transformers and safetensors raise for a bad model folder into a UserError."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""What the teacher computes for the training set: once, into memory or into mapped files, else anew in every step.
+"""What the teacher computes for the training set: once, into memory or into mapped files, else again in every step.
 
 Shapes: K blocks of teacher layers, N examples, B of them in a batch, L positions in the batch, l in an example,
 T tokens and P pairs of tokens in all examples, H hidden size, A heads, d = H / A, C classes.
@@ -120,7 +120,7 @@ class RecordedTeacher:
         return sum(table.nbytes for table in tables)
 
 
-def laid_out(allocate: Allocate, teacher: LiveTeacher, split: EncodedSplit, needs: Needs) -> RecordedTeacher:
+def allocate_tables(allocate: Allocate, teacher: LiveTeacher, split: EncodedSplit, needs: Needs) -> RecordedTeacher:
     """The tables of what `needs` names, each as `allocate` gives it for a name and a shape."""
     config = teacher.model.config
     heads, width = config.num_attention_heads, config.hidden_size
@@ -139,27 +139,27 @@ def laid_out(allocate: Allocate, teacher: LiveTeacher, split: EncodedSplit, need
 
 def record(allocate: Allocate, teacher: LiveTeacher, split: EncodedSplit, needs: Needs) -> RecordedTeacher:
     """f^T on all of `split`, in tables from `allocate`."""
-    known = laid_out(allocate, teacher, split, needs)
+    tables = allocate_tables(allocate, teacher, split, needs)
     for indices in eval_batches(split.lengths, BATCH_SIZE):
         batch = make_batch(split, indices, teacher.model.device)
         outputs = teacher.outputs(batch)
         length = batch.tokens.shape[1]
-        tokens, pairs = known.places.tokens(indices, length), known.places.pairs(indices, length)
-        known.logits[torch.as_tensor(indices, device=tokens.device)] = outputs.logits
-        known.embeddings.index_copy_(0, tokens, outputs.embeddings.flatten(0, 1))
+        tokens, pairs = tables.places.tokens(indices, length), tables.places.pairs(indices, length)
+        tables.logits[torch.as_tensor(indices, device=tokens.device)] = outputs.logits
+        tables.embeddings.index_copy_(0, tokens, outputs.embeddings.flatten(0, 1))
         for k, layer in enumerate(outputs.layers):
             assert layer is not None
-            if k in known.hidden:
-                known.hidden[k].index_copy_(0, tokens, layer.hidden.flatten(0, 1))
-            if k in known.attention:
-                known.attention[k].index_copy_(1, pairs, layer.attention.transpose(0, 1).flatten(1))
-            if k in known.value:
-                known.value[k].index_copy_(0, tokens, layer.value.transpose(1, 2).flatten(0, 1))
-    for table in (known.embeddings, *known.hidden.values(), *known.value.values()):
+            if k in tables.hidden:
+                tables.hidden[k].index_copy_(0, tokens, layer.hidden.flatten(0, 1))
+            if k in tables.attention:
+                tables.attention[k].index_copy_(1, pairs, layer.attention.transpose(0, 1).flatten(1))
+            if k in tables.value:
+                tables.value[k].index_copy_(0, tokens, layer.value.transpose(1, 2).flatten(0, 1))
+    for table in (tables.embeddings, *tables.hidden.values(), *tables.value.values()):
         table[-1] = 0
-    for table in known.attention.values():
+    for table in tables.attention.values():
         table[:, -1] = 0
-    return known
+    return tables
 
 
 def in_memory(model: Any, name: str, shape: tuple[int, ...]) -> Tensor:
@@ -222,7 +222,7 @@ def mapped_teacher(teacher: LiveTeacher, split: EncodedSplit, needs: Needs, key:
         record(partial(in_new_file, folder, model), teacher, split, needs)
 
     folder = cache.build_once(KIND, name, build)
-    return laid_out(partial(in_file, folder, model), teacher, split, needs)
+    return allocate_tables(partial(in_file, folder, model), teacher, split, needs)
 
 
 def memory_limit(device: torch.device) -> int:

@@ -41,12 +41,12 @@ class SpdRun:
     config: TrialConfig
     timeline: Timeline
     teacher: Teacher
-    train_sample: EncodedSplit  # scored beside what is chosen on, to see the gap
+    train_sample: EncodedSplit  # scored beside the selection split, to see the gap
     model: PreTrainedModel
     layers: list[surgery.GraftedLayer]
     active: list[nn.Module]  # in training mode during a step, with dropout
     engine: Any
-    known: RecordedTeacher | LiveTeacher | None  # f^T on the training set; None: nothing reads it
+    teacher_outputs: RecordedTeacher | LiveTeacher | None  # f^T on the training set; None: nothing reads it
     initial: dict[str, Tensor]  # what lottery tickets rewind to; else empty
 
     @property
@@ -95,7 +95,7 @@ def prepare(config: TrialConfig, teacher: Teacher) -> SpdRun:
         layers=layers,
         active=active,
         engine=engine,
-        known=_known(config, teacher, model, layers),
+        teacher_outputs=_choose_teacher_outputs(config, teacher, model, layers),
         initial=initial,
     )
 
@@ -118,7 +118,7 @@ def _source(config: TrialConfig, teacher: Teacher) -> PreTrainedModel:
     return pretrained_classifier(config.model, teacher.data.task, config.method.dropout, config.seed)
 
 
-def _known(
+def _choose_teacher_outputs(
     config: TrialConfig, teacher: Teacher, model: PreTrainedModel, layers: Sequence[surgery.GraftedLayer]
 ) -> RecordedTeacher | LiveTeacher | None:
     """The teacher's outputs: recorded if there is room, else computed by the model itself under r = 0...0.
@@ -260,8 +260,8 @@ def loss_terms(run: SpdRun, batch: Batch, step: int, draw: Draw) -> dict[str, Te
     exactly zero. Where gradients or dropout of the frozen layers count, everything is computed.
     """
     method, wanted = run.config.method, run.timeline.objective(step)
-    compute = run.known is not None and (wanted.distils or isinstance(run.known, RecordedTeacher))
-    teacher = run.known.outputs(batch) if run.known is not None and compute else None
+    compute = run.teacher_outputs is not None and (wanted.distils or isinstance(run.teacher_outputs, RecordedTeacher))
+    teacher = run.teacher_outputs.outputs(batch) if run.teacher_outputs is not None and compute else None
     frozen_count = method.clip_over == "all" or method.teacher_dropout > 0
     reuse = teacher if method.grafts and not frozen_count else None
     student = run_grafted(run, batch.inputs, draw, reuse)
@@ -310,7 +310,7 @@ def with_gradient(run: SpdRun, part: Batch, loss: Tensor) -> Tensor:
 
 
 def evaluate_student(run: SpdRun, step: int, sparsity: float) -> Iterator[StepRecord]:
-    """Score f^S, all layers the student's, on a sample of train and on what is chosen on; that score comes last."""
+    """Score f^S, all layers the student's, on a sample of train and on the selection split, whose score comes last."""
     data, task = run.teacher.data, run.teacher.data.task
     surgery.set_draw(run.layers, (True,) * len(run.layers))
     for split, examples in (("train", run.train_sample), (data.selection, data.chooser)):
@@ -331,11 +331,11 @@ def evaluate_student(run: SpdRun, step: int, sparsity: float) -> Iterator[StepRe
 
 
 def scores_on_ranks(run: SpdRun, split: EncodedSplit) -> Scores:
-    """The student's scores on `split`, each rank computing every so-manieth example."""
+    """The student's scores on `split`, each rank computing every n-th example of n ranks."""
     ranks = engines.world_size()
     mine = np.arange(engines.rank(), len(split), ranks)
     part = predict(run.model, split.subset(mine), EVAL_BATCH_SIZE, run.engine.device)
     logits = np.empty((len(split), part.shape[1]), part.dtype)
-    for rank, logits_of_rank in enumerate(engines.gathered(part)):
+    for rank, logits_of_rank in enumerate(engines.gather_over_ranks(part)):
         logits[rank::ranks] = logits_of_rank
     return scores_of(logits, split, run.teacher.data.task)

@@ -137,7 +137,7 @@ def test_recorded_and_live_teachers_give_the_same_terms(run_of, name):
     live = LiveTeacher(model, surgery.grafted_layers(model))
     needs = Needs.of(run.config.method, len(run.layers))
     recorded = record(partial(in_memory, model), live, train, needs)
-    assert isinstance(run.known, RecordedTeacher)
+    assert isinstance(run.teacher_outputs, RecordedTeacher)
     batch = make_batch(train, np.arange(8), "cpu")
     ours, theirs = recorded.outputs(batch), live.outputs(batch)
     assert torch.allclose(ours.logits, theirs.logits, atol=1e-5)
@@ -149,7 +149,7 @@ def test_recorded_and_live_teachers_give_the_same_terms(run_of, name):
             assert one.hidden.numel() == 0
     draw = (True,) * len(run.layers)
     terms = loss_terms(run, batch, 0, draw)
-    object.__setattr__(run, "known", live)
+    object.__setattr__(run, "teacher_outputs", live)
     for name_, value in loss_terms(run, batch, 0, draw).items():
         assert terms[name_].item() == pytest.approx(value.item(), rel=1e-4, abs=1e-6)
 
@@ -162,7 +162,7 @@ def test_a_teacher_too_large_for_memory_is_read_from_files_that_are_written_once
 
     def curve():
         run = run_of(name, engine)
-        assert isinstance(run.known, RecordedTeacher)
+        assert isinstance(run.teacher_outputs, RecordedTeacher)
         return [record.value for record in itertools.islice(train_spd(run), 6)]
 
     def files():
@@ -182,7 +182,7 @@ def test_a_teacher_too_large_for_memory_and_disk_is_computed_in_every_step(run_o
     monkeypatch.setattr(activations, "MEMORY_LIMIT_BYTES", 0)
     monkeypatch.setattr(activations, "SHARE_OF_FREE_DISK", 0.0)
     monkeypatch.setenv("SPD_RAY_CACHE", str(tmp_path))
-    assert isinstance(run_of("spd").known, LiveTeacher)
+    assert isinstance(run_of("spd").teacher_outputs, LiveTeacher)
 
 
 def test_a_student_that_is_trained_whole_learns_without_the_teachers_layers(run_of):
