@@ -25,6 +25,7 @@ os.environ.setdefault("DEEPSPEED_LOG_LEVEL", "ERROR")
 import deepspeed
 from deepspeed.accelerator import get_accelerator
 from deepspeed.comm.torch import build_shm_op
+from deepspeed.ops.op_builder.all_ops import ALL_OPS
 
 from spd_ray.base.network import free_port, interface_of
 from spd_ray.config.trial import EngineConfig
@@ -82,8 +83,16 @@ def join_group(rank: int, size: int, head: str, port: int, own: str) -> None:
     os.environ.update({name: str(value) for name, value in group.items()})
     for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
         os.environ.setdefault(name, interface_of(own))
-    _load_shared_memory_op()
+    if size == 1:
+        _skip_shared_memory_op()
+    else:
+        _load_shared_memory_op()
     deepspeed.init_distributed(verbose=False)
+
+
+def _skip_shared_memory_op() -> None:
+    """One rank talks to nobody, so nothing need be compiled: DeepSpeed leaves out what it takes for incompatible."""
+    deepspeed.ops.__compatible_ops__ = dict.fromkeys(ALL_OPS, False)
 
 
 def _load_shared_memory_op() -> None:

@@ -231,6 +231,14 @@ def test_a_batch_in_parts_gives_the_curve_of_the_whole(run_of, precision, zero_s
     assert parts.step == whole.step == whole.timeline.t3
 
 
+def test_one_rank_compiles_nothing_and_needs_no_compiler(tmp_path):
+    script = "from spd_ray.training import engine; engine.ensure_group(); print(engine.world_size())"
+    bare = {"PATH": str(tmp_path), "HOME": str(tmp_path), "TORCH_EXTENSIONS_DIR": str(tmp_path / "built")}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, env=bare)
+    assert done.stdout.split()[-1] == "1", done.stderr
+    assert not (tmp_path / "built").exists()
+
+
 def test_what_a_killed_process_left_while_it_compiled_stops_nobody():
     script = """
 from pathlib import Path
@@ -239,8 +247,8 @@ from torch.utils import cpp_extension
 
 builder = engine.get_accelerator().create_op_builder("ShareMemCommBuilder")
 (Path(cpp_extension._get_build_directory(builder.name, verbose=False)) / "lock").touch()
-engine.ensure_group()
-print(engine.world_size())
+engine._load_shared_memory_op()
+print("loaded")
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
-    assert done.stdout.split()[-1] == "1", done.stderr
+    assert done.stdout.split()[-1] == "loaded", done.stderr
