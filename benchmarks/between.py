@@ -26,7 +26,7 @@ from spd_ray.training.trainer import evaluate_student
 from spd_ray.trials.runner import TrialOrder, TrialRunner
 
 SPACE = Path(__file__).parents[1] / "search_spaces" / "demo.yaml"
-SHORT = ["trial.total_epochs=2", "trial.stage1_epochs=1", "trial.stage2_epochs=0.5", "trial.eval_every_epochs=1",
+SHORT = ["method.total_epochs=2", "method.stage1_epochs=1", "method.stage2_epochs=0.5", "method.eval_every_epochs=1",
          "search={p0: {choices: [0.6]}}", "warm_start=[]", "early_stopping=null"]  # fmt: skip
 SETTLED = 5  # trials until a worker has allocated what it keeps
 

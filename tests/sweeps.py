@@ -23,7 +23,7 @@ SPACE = {
     "task": {"name": "sst2"},
     "model": {},
     "teacher": {"epochs": 6, "batch_size": 8, "learning_rates": [2e-3], "gate": False},
-    "trial": {
+    "method": {
         "total_epochs": 6, "stage1_epochs": 3, "stage2_epochs": 1, "stage1_lr": 2e-3, "stage23_lr": 2e-3,
         "target_sparsity": 0.5, "batch_size": 8, "dropout": 0.1, "pruning_events": 3,
     },

@@ -83,7 +83,7 @@ def test_one_decay_and_rounds_by_hand():
     assert [rounds.learning_rate(t) for t in (0, 2, 4, 6, 8, 12, 15, 16)] == [1, 0.5, 1, 0.5, 1, 0.5, 0.125, 0]
 
 
-def test_a_ladder_stands_on_its_rungs_and_is_scored_before_it_leaves_them():
+def test_a_ladder_stands_on_its_levels_and_is_scored_before_it_leaves_them():
     # 10 steps an epoch, 4 events after 10, 20, 30, 40 steps; cubic to 0.9: 0.520, 0.7875, 0.886, 0.9
     method = MethodConfig(
         total_epochs=8, stage1_epochs=4, stage2_epochs=0, batch_size=1, pruning_events=4, ladder=(0.5, 0.8),
@@ -91,7 +91,7 @@ def test_a_ladder_stands_on_its_rungs_and_is_scored_before_it_leaves_them():
     )  # fmt: skip
     timeline = Timeline.of(method, 10)
     assert [event.rate for event in timeline.pruning_events] == pytest.approx([0.5, 0.7875, 0.8, 0.9])
-    assert [timeline.rung(t) for t in (9, 10, 19, 20, 30, 39, 40)] == [None, 0.5, 0.5, None, 0.8, 0.8, None]
+    assert [timeline.level(t) for t in (9, 10, 19, 20, 30, 39, 40)] == [None, 0.5, 0.5, None, 0.8, 0.8, None]
     assert timeline.eval_steps == (19, 39, 40, 80)
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from spd_ray.config.method import MethodConfig
-from spd_ray.config.methods import filled
+from spd_ray.config.methods import fill_in
 from spd_ray.config.presets import load_preset
 from spd_ray.config.timeline import Timeline
 from spd_ray.config.trial import TaskConfig, TrialConfig
@@ -24,7 +24,7 @@ SEED = 8
 
 
 def reference(**changes):
-    return MethodConfig.model_validate(filled(changes, load_preset("reference", "rte")["trial"]))
+    return MethodConfig.model_validate(fill_in(changes, load_preset("reference", "rte")["method"]))
 
 
 def test_the_schedules_at_rtes_size():

@@ -69,7 +69,7 @@ def test_rungs_take_the_first_event_that_would_reach_them(ladder, expected):
 
 
 def test_too_few_events_for_the_ladder_are_refused():
-    with pytest.raises(ValueError, match=r"pruning_events: 2 events leave none for the rung 0.6 of ladder"):
+    with pytest.raises(ValueError, match=r"pruning_events: 2 events leave none for the level 0.6 of ladder"):
         schedules.with_ladder([0.5, 0.9], [0.6])
 
 

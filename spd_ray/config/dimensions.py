@@ -1,11 +1,12 @@
 """One dimension of a search: a range or a list of choices, as written in a search space's YAML."""
 
 import math
+from random import Random
 from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from spd_ray.config.section import Section
+from spd_ray.config.section import Section, refuse
 
 Value = bool | int | float | str
 SLACK = 1e-9  # of a step, or relative: what binary fractions may be off by
@@ -27,41 +28,60 @@ class Range(Section):
     @model_validator(mode="after")
     def _ordered(self) -> "Range":
         if self.low > self.high:
-            raise ValueError(f"low <= high must hold, but got {self.low:g} > {self.high:g}")
+            raise refuse(f"low <= high must hold, but got {self.low:g} > {self.high:g}", "low", "high")
         if self.log and self.low <= 0:
-            raise ValueError(f"low must be above 0 with log, but got {self.low:g}")
+            raise refuse(f"low must be above 0 with log, but got {self.low:g}", "low")
         if self.log and self.step is not None:
-            raise ValueError("log and step do not go together; give one of them")
+            raise refuse("log and step do not go together; give one of them", "log", "step")
         if self.step is not None and self.step <= 0:
-            raise ValueError(f"step must be above 0, but got {self.step:g}")
-        if self.step is not None and abs(self.last(self.high) - self.high) > SLACK * self.step:
-            raise ValueError(
+            raise refuse(f"step must be above 0, but got {self.step:g}", "step")
+        if self.step is not None and abs(self._last_step() - self.high) > SLACK * self.step:
+            raise refuse(
                 f"steps of {self.step:g} from low {self.low:g} do not reach high {self.high:g}, "
-                f"the last is {self.last(self.high):g}"
+                f"the last is {self._last_step():g}",
+                "low",
+                "step",
+                "high",
             )
         return self
 
-    def last(self, end: float) -> float:
-        """The largest value of the range that is not beyond `end`, at least `low`."""
-        end = max(self.low, min(self.high, end))
-        if self.step is None:
-            return end
-        return tidy(self.low + math.floor((end - self.low) / self.step + SLACK) * self.step)
+    def _last_step(self) -> float:
+        assert self.step is not None
+        return tidy(self.low + math.floor((self.high - self.low) / self.step + SLACK) * self.step)
+
+    def is_finite(self, integer: bool) -> bool:
+        """Whether it has finitely many values; `integer`: of a field that is a whole number."""
+        return self.step is not None or self.low == self.high or (integer and not self.log)
 
     def values(self) -> list[Value]:
-        """The values of a range with a step (or with one value)."""
+        """The values of a range that has finitely many; without a step they are 1 apart."""
         if self.low == self.high:
-            return [self.low]
-        assert self.step is not None
-        count = round((self.high - self.low) / self.step) + 1
-        exact = isinstance(self.low, int) and isinstance(self.step, int)
-        values = [self.low + index * self.step for index in range(count)]
+            return [self.low if isinstance(self.low, int) else tidy(self.low)]
+        step = 1 if self.step is None else self.step
+        count = round((self.high - self.low) / step) + 1
+        exact = isinstance(self.low, int) and isinstance(step, int)
+        values = [self.low + index * step for index in range(count)]
         return list(values) if exact else [tidy(value) for value in values]
 
+    def draw(self, integer: bool, random: Random) -> Value:
+        """A value, each as likely as any other (in the logarithm, with log)."""
+        if self.is_finite(integer):
+            return random.choice(self.values())
+        if self.log:
+            value = math.exp(random.uniform(math.log(self.low), math.log(self.high)))
+        else:
+            value = random.uniform(self.low, self.high)
+        value = min(max(value, self.low), self.high)
+        return round(value) if integer else tidy(value)
+
     def contains(self, value: Value) -> bool:
-        if isinstance(value, bool | str) or not self.low <= value <= self.high:
+        off = SLACK * max(abs(self.low), abs(self.high))
+        if isinstance(value, bool | str) or not self.low - off <= value <= self.high + off:
             return False
-        return self.step is None or abs(self.last(value) - value) <= 1e-6 * self.step
+        if self.step is None:
+            return True
+        steps = (value - self.low) / self.step
+        return abs(steps - round(steps)) <= 1e-6
 
     def extremes(self) -> list[tuple[tuple[str | int, ...], Value]]:
         """The values that decide whether every value is allowed, each with the key to blame."""
@@ -82,15 +102,18 @@ class Choices(Section):
     def _different(self) -> "Choices":
         for index, value in enumerate(self.choices):
             if value in self.choices[:index]:
-                raise ValueError(f"choices must differ, but got {value} twice")
+                raise refuse(f"choices must differ, but got {value} twice", "choices")
         return self
 
-    def last(self, end: float) -> Value:
-        """The largest choice that is not beyond `end`; all choices must be numbers."""
-        return max(value for value in self.choices if float(value) <= end * (1 + SLACK))
+    def is_finite(self, integer: bool) -> bool:
+        return True
 
     def values(self) -> list[Value]:
         return list(self.choices)
+
+    def draw(self, integer: bool, random: Random) -> Value:
+        """One of them, each as likely as any other."""
+        return random.choice(self.choices)
 
     def contains(self, value: Value) -> bool:
         return value in self.choices

@@ -9,10 +9,10 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ValidationError
 
 from spd_ray.base.errors import UserError, nearest, plain
-from spd_ray.config.methods import METHODS, filled, load_method
+from spd_ray.config.methods import METHODS, fill_in, load_method
 from spd_ray.config.presets import Preset, lay_mini, load_preset
 from spd_ray.config.sweep import SECTIONS, SweepSpec
-from spd_ray.config.yaml_source import KeyPath, Source, key_name, override, read_yaml
+from spd_ray.config.yaml_file import KeyPath, YamlFile, key_name, override, read_yaml
 
 TUNED_BY_ALL = ("stage1_lr", "batch_size", "weight_decay", "dropout", "total_epochs")  # dimensions of any method
 
@@ -28,6 +28,7 @@ def load_spec(
     would be right.
     """
     source = read_yaml(path)
+    _refuse_old_words(source)
     source.data.setdefault("name", re.sub(r"[^A-Za-z0-9_-]", "-", Path(path).stem))
     if profile == "mini" and isinstance(source.data.get("task"), dict):
         _fill_in(source.data)
@@ -43,27 +44,44 @@ def load_spec(
         raise UserError(_explain(source, errors[0])) from None
 
 
+def _refuse_old_words(source: YamlFile) -> None:
+    """Refuse what a key was called before, with its new name."""
+    if "trial" in source.data:
+        raise UserError(f"{source.place(('trial',))}: trial is called method now: write method: in its place")
+    method = source.data.get("method")
+    if isinstance(method, str):
+        raise UserError(
+            f"{source.place(('method',))}: method = {json.dumps(method)}: method is a section now: write "
+            f"method: {{name: {method}}}"
+        )
+
+
 def _take_method(data: dict[str, Any], name: str) -> None:
     own = load_method(name)
     meaningful = {*own.search, *own.tunes, *TUNED_BY_ALL}
     kept = {key: dimension for key, dimension in data.get("search", {}).items() if key in meaningful}
-    data.update(method=name, search={**own.search, **kept}, warm_start=[])
+    data["method"] = {**data.get("method", {}), "name": name}
+    data.update(search={**own.search, **kept}, warm_start=[])
 
 
 def _fill_in(data: dict[str, Any]) -> None:
     """Put what the method and the preset say where `data` says nothing; what is malformed is left to the checks."""
     task, search = data.get("task"), data.setdefault("search", {})
-    if not isinstance(task, dict) or not isinstance(data.get("trial", {}), dict) or not isinstance(search, dict):
+    method = data.get("method", {})
+    if not isinstance(task, dict) or not isinstance(method, dict) or not isinstance(search, dict):
         return
-    if data.get("method") in METHODS and "method" not in search:
-        data.update(filled(data, {"trial": load_method(data["method"]).trial}))
+    if method.get("name") in METHODS and "method" not in search:
+        data["method"] = fill_in(method, load_method(method["name"]).method)
     if data.get("preset") in get_args(Preset):
-        data.update(filled(data, load_preset(data["preset"], str(task.get("name")))))
+        data.update(fill_in(data, load_preset(data["preset"], str(task.get("name")))))
 
 
 def _split_key(key: str) -> KeyPath:
-    """`trial.p0` -> ("trial", "p0"); a dimension's own dot stays: ("search", "objective.task", "low")."""
+    """`method.p0` -> ("method", "p0"); a dimension's own dot stays: ("search", "objective.task", "low")."""
     path = tuple(key.split("."))
+    if path[0] == "trial":
+        new = ".".join(("method", *path[1:]))
+        raise UserError(f"--set {key}=...: trial is called method now: write --set {new}=...")
     if path[0] == "search" and len(path) > 2 and path[1] in SECTIONS:
         path = ("search", f"{path[1]}.{path[2]}", *path[3:])
     model: Any = SweepSpec
@@ -74,13 +92,11 @@ def _split_key(key: str) -> KeyPath:
     return path
 
 
-def _explain(source: Source, error: Any) -> str:
+def _explain(source: YamlFile, error: Any) -> str:
     """One line for a pydantic error in `source`."""
     path: KeyPath = tuple(error["loc"])
     message = plain(error["msg"])
-    if error["type"] == "refused":
-        path, message = tuple(error["ctx"]["path"]), error["msg"]
-    elif path[:1] == ("search",) and len(path) > 2:
+    if path[:1] == ("search",) and len(path) > 2:
         path = (*path[:2], *path[3:])  # pydantic puts the kind of dimension there
     if error["type"] == "missing":
         return f"{source.place(path[:-1])}: {key_name(path)} is missing"
@@ -88,19 +104,18 @@ def _explain(source: Source, error: Any) -> str:
         return f"{source.place(path)}: unknown key {key_name(path)}; {_nearest_key(path)}"
     if path[-1:] in (("bool",), ("int",)):  # the first branch of a union
         message = "must be a number" + (", text, true or false" if path[-1] == "bool" else "")
-    if error["type"] == "value_error":
-        path = _blamed(source, path, message)
+    if error["type"] == "refused":
+        path = _blamed(source, [(*path, *tail) for tail in error["ctx"]["paths"]])
     while path and not source.has(path):
         path = path[:-1]
     return f"{source.place(path)}: {_key_and_value(source, path)}{message}"
 
 
-def _blamed(source: Source, path: KeyPath, message: str) -> KeyPath:
-    """The key under `path` that `message` names, one that an override has set before one of the file."""
-    named = [(*path, word.strip(":,")) for word in message.split()]
-    written = [one for one in named if source.has(one)]
-    overridden = [one for one in written if source.place(one).startswith("--set")]
-    return next(iter(overridden + written), path)
+def _blamed(source: YamlFile, paths: list[KeyPath]) -> KeyPath:
+    """Of the keys that a rule is about: one that an override has set, else one of the file, else the first."""
+    written = [path for path in paths if source.has(path)]
+    overridden = [path for path in written if source.place(path).startswith("--set")]
+    return [*overridden, *written, *paths][0]
 
 
 def _nearest_key(path: KeyPath) -> str:
@@ -133,7 +148,7 @@ def _field(annotation: Any, key: str | int) -> Any:
     return field.annotation if field else None
 
 
-def _key_and_value(source: Source, path: KeyPath) -> str:
+def _key_and_value(source: YamlFile, path: KeyPath) -> str:
     if not path or source.place(path).startswith(f"--set {key_name(path)}="):
         return ""
     value: Any = source.data

@@ -4,7 +4,8 @@ from typing import Any, Literal
 
 from pydantic import Field, create_model, model_validator
 
-from spd_ray.config.section import NonNegativeFloat, PositiveFloat, PositiveInt, Probability, Section
+from spd_ray.config.methods import METHODS
+from spd_ray.config.section import NonNegativeFloat, PositiveFloat, PositiveInt, Probability, Section, refuse
 from spd_ray.equations import schedules
 from spd_ray.equations.loss_terms import LOSS_TERMS
 
@@ -33,9 +34,9 @@ class ObjectiveConfig(TermWeights):
     def _some_term(self) -> "ObjectiveConfig":
         if not self.weights():
             *others, last = LOSS_TERMS
-            raise ValueError(f"at least one of {', '.join(others)} and {last} must be above 0")
+            raise refuse(f"at least one of {', '.join(others)} and {last} must be above 0", *LOSS_TERMS)
         if "attention_relation" in self.weights() and self.attention_maps != "scores":
-            raise ValueError("attention_relation needs attention_maps: scores")
+            raise refuse("attention_relation needs attention_maps: scores", "attention_relation", "attention_maps")
         return self
 
     def weights(self) -> dict[str, float]:
@@ -66,11 +67,12 @@ class StudentConfig(Section):
 
 
 class MethodConfig(Section):
-    """What a trial does: the section `trial` of a search space. Any of it can be searched.
+    """What a trial does: the section `method` of a search space. Any of it can be searched.
 
     The defaults are SPD at the paper's RTE setting; the files of `spd_ray/methods` compose the same parts otherwise.
     """
 
+    name: Literal[METHODS] = Field("spd", description="a file of spd_ray/config/methods")  # type: ignore[valid-type]
     student: StudentConfig = StudentConfig()
     trained: Literal["layers", "all"] = Field("layers", description="all: also embeddings, pooler and classifier")
     grafting: schedules.Grafting = "three_stage"
@@ -112,33 +114,50 @@ class MethodConfig(Section):
     def _stages_fit(self) -> "MethodConfig":
         stage12 = self.stage1_epochs + self.stage2_epochs
         if stage12 > self.total_epochs * (1 + 1e-9):
-            raise ValueError(
+            raise refuse(
                 f"stage1_epochs + stage2_epochs <= total_epochs must hold, but got "
-                f"{self.stage1_epochs:g} + {self.stage2_epochs:g} > {self.total_epochs:g}"
+                f"{self.stage1_epochs:g} + {self.stage2_epochs:g} > {self.total_epochs:g}",
+                "stage1_epochs",
+                "stage2_epochs",
+                "total_epochs",
             )
         if self.pruning_end * self.stage1_epochs > stage12 * (1 + 1e-9):
-            raise ValueError(
+            raise refuse(
                 f"pruning must end at or before t2: pruning_end <= {stage12 / self.stage1_epochs:g} "
-                f"(stage1_epochs + stage2_epochs over stage1_epochs) must hold, but got {self.pruning_end:g}"
+                f"(stage1_epochs + stage2_epochs over stage1_epochs) must hold, but got {self.pruning_end:g}",
+                "pruning_end",
+                "stage1_epochs",
+                "stage2_epochs",
             )
         return self
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "MethodConfig":
         if self.grafts and self.trained == "all":
-            raise ValueError("trained: all needs grafting: none, for grafted teacher layers read frozen embeddings")
+            raise refuse(
+                "trained: all needs grafting: none, for grafted teacher layers read frozen embeddings",
+                "trained",
+                "grafting",
+            )
         if self.student.init == "pretrained" and self.trained == "layers":
-            raise ValueError("student.init: pretrained needs trained: all, for its classifier is new")
+            raise refuse(
+                "student.init: pretrained needs trained: all, for its classifier is new", "student.init", "trained"
+            )
         if any(self.ladder[i] >= self.ladder[i + 1] for i in range(len(self.ladder) - 1)):
-            raise ValueError("ladder must rise")
+            raise refuse("ladder must rise", "ladder")
         if self.ladder and not self.ladder[-1] < self.final_sparsity:
-            raise ValueError(f"ladder must stay below the sparsity at the end, {self.final_sparsity:g}")
+            raise refuse(
+                f"ladder must stay below the sparsity at the end, {self.final_sparsity:g}", "ladder", "target_sparsity"
+            )
         untils = [phase.until for phase in self.phases]
         if untils != sorted(set(untils)):
-            raise ValueError("phases must end one after the other: until must rise")
+            raise refuse("phases must end one after the other: until must rise", "phases")
         if any(phase.objective.attention_maps != self.objective.attention_maps for phase in self.phases):
-            raise ValueError("phases and objective must have the same attention_maps")
-        self.event_rates()
+            raise refuse("phases and objective must have the same attention_maps", "phases", "objective.attention_maps")
+        try:
+            self.event_rates()
+        except ValueError as error:
+            raise refuse(str(error), "pruning_events", "ladder") from None
         return self
 
     @property

@@ -1,49 +1,37 @@
-"""What a sweep is: the sections of a search space's YAML, their checks, and the conditional ranges.
+"""What a sweep is: the sections of a search space's YAML and their checks.
 
-Dimensions are drawn in the order total_epochs, stage1_epochs, stage2_epochs, pruning_end, then the others
-by name, and the upper ends of the first four are clipped by what was drawn before (`SweepSpec.upper_end`):
-
-    stage1_epochs <= total_epochs - (least stage2_epochs)
-    stage2_epochs <= total_epochs - stage1_epochs
-    pruning_end   <= (stage1_epochs + stage2_epochs) / stage1_epochs
-
-A range is narrowed to the clipped end (with a step: to the last value before it); a choice beyond it
-becomes the largest choice that fits. Lower ends never move: a space in which they do not always fit is
-refused when it is loaded. A grid is not clipped; it drops the points that do not fit.
+A point of the space is possible where `MethodConfig` takes it: stages that do not fit into the training, or parts that
+do not go together, are refused there, once. A sampler draws again until a point is possible, a grid leaves out the
+others, and a space in which none is found is refused when it is loaded.
 """
 
 import itertools
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from random import Random
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic_core import PydanticCustomError
 
 from spd_ray.base.cache import content_key
 from spd_ray.base.errors import nearest, plain
-from spd_ray.config.dimensions import SLACK, Choices, Dimension, Range, Value
-from spd_ray.config.method import LOSS_TERMS, MethodConfig, ObjectiveConfig, StudentConfig
-from spd_ray.config.methods import METHODS, filled, load_method
+from spd_ray.config.dimensions import Choices, Dimension, Range, Value
+from spd_ray.config.method import MethodConfig, ObjectiveConfig, StudentConfig
+from spd_ray.config.methods import fill_in, load_method
 from spd_ray.config.presets import Preset
-from spd_ray.config.section import NonNegativeFloat, PositiveInt, Section
+from spd_ray.config.section import NonNegativeFloat, PositiveInt, Section, refuse_at
 from spd_ray.config.trial import EngineConfig, ModelConfig, TaskConfig, TeacherConfig, TrialConfig
 
-CONDITIONAL = ("total_epochs", "stage1_epochs", "stage2_epochs", "pruning_end")
 SECTIONS: dict[str, type[Section]] = {"objective": ObjectiveConfig, "student": StudentConfig}
 DIMENSIONS = ["method"]
-DIMENSIONS += [name for name in MethodConfig.model_fields if name not in (*SECTIONS, "phases", "ladder")]
+DIMENSIONS += [name for name in MethodConfig.model_fields if name not in (*SECTIONS, "name", "phases", "ladder")]
 DIMENSIONS += [f"{section}.{name}" for section, model in SECTIONS.items() for name in model.model_fields]
-LOSS_WEIGHTS = tuple(f"objective.{name}" for name in LOSS_TERMS)
 GRID_LIMIT = 10_000
-
-
-def refusal(message: str, *path: str | int) -> PydanticCustomError:
-    """A validation error at `path`, counted from the top of the YAML."""
-    return PydanticCustomError("refused", "{message}", {"message": message, "path": path})
+TRIED = 300  # points drawn at random before a space is refused
+COUNTED = 20  # a space of more points than this times the trials asked for is not counted
 
 
 class StudyConfig(Section):
@@ -120,11 +108,10 @@ class SweepSpec(Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
     preset: Preset | None = Field(None, description="settings that hold where nothing else is said")
-    method: Literal[METHODS] = Field("spd", description="a file of spd_ray/methods; it can be searched too")  # type: ignore[valid-type]
     task: TaskConfig
     model: ModelConfig = ModelConfig()
     teacher: TeacherConfig = TeacherConfig()
-    trial: MethodConfig = MethodConfig()
+    method: MethodConfig = Field(MethodConfig(), description="what does not vary; its name can be searched, too")
     engine: EngineConfig = EngineConfig()
     search: dict[str, Dimension] = Field(default_factory=dict)
     warm_start: tuple[dict[str, Value], ...] = ()
@@ -139,12 +126,11 @@ class SweepSpec(Section):
     def _consistent(self) -> "SweepSpec":
         for name, dimension in self.search.items():
             self._check_name(name, "search", name)
-            self._check_ends(name, dimension)
+            self._check_values(name, dimension)
         if self.study.sampler == "grid":
             self._check_grid()
         else:
-            self._check_lower_ends()
-            self._check_parts()
+            self._check_some_point_is_possible()
         for index, point in enumerate(self.warm_start):
             self._check_warm_start(index, point)
         return self
@@ -152,20 +138,27 @@ class SweepSpec(Section):
     # What the sweep asks.
 
     def dimensions(self) -> dict[str, Range | Choices]:
-        """The searched dimensions in the order in which they are drawn."""
-        first = [name for name in CONDITIONAL if name in self.search]
-        return {name: self.search[name] for name in first + sorted(set(self.search) - set(first))}
+        """The searched dimensions by name: the order in which they are drawn, whatever order the file has."""
+        return {name: self.search[name] for name in sorted(self.search)}
 
-    def upper_end(self, name: str, values: dict[str, Value]) -> float:
-        """The clipped upper end of dimension `name`, given the `values` drawn before it; inf: not clipped."""
-        if name not in CONDITIONAL[1:]:
-            return math.inf
-        total, stage1, stage2 = (float(values.get(key, getattr(self.trial, key))) for key in CONDITIONAL[:3])
-        if name == "stage1_epochs":
-            return total - self._ends("stage2_epochs")[0]
-        if name == "stage2_epochs":
-            return total - stage1
-        return (stage1 + stage2) / stage1
+    def is_possible(self, point: dict[str, Value]) -> bool:
+        """Whether the stages fit and the parts go together at `point`."""
+        try:
+            self.trial_config(point, seed=0)
+        except ValidationError:
+            return False
+        return True
+
+    def random_point(self, random: Random) -> dict[str, Value]:
+        """A point of the space, possible or not."""
+        return {name: one.draw(self.is_integer(name), random) for name, one in self.dimensions().items()}
+
+    def all_points(self) -> list[dict[str, Value]] | None:
+        """Every possible point, where the trials that are asked for might use them up; else None."""
+        if not all(one.is_finite(self.is_integer(name)) for name, one in self.search.items()):
+            return None
+        size = math.prod(len(one.values()) for one in self.search.values())
+        return list(self._grid()) if size <= COUNTED * self.study.trials else None
 
     def is_integer(self, name: str) -> bool:
         return type(self._base()[name]) is int
@@ -173,8 +166,7 @@ class SweepSpec(Section):
     def trial_config(self, values: dict[str, Value], seed: int) -> TrialConfig:
         """The trial of the point `values` (dimension -> value; the others keep their base value) under `seed`."""
         sections = {name: getattr(self, name) for name in ("task", "model", "teacher", "engine")}
-        name = str(values.get("method", self.method))
-        return TrialConfig(**sections, method_name=name, method=self._method(values), seed=seed)
+        return TrialConfig(**sections, method=self._method(values), seed=seed)
 
     def first_points(self) -> list[dict[str, Value]]:
         """What is run before anything is drawn: the warm starts, and with the grid sampler the whole grid."""
@@ -188,25 +180,26 @@ class SweepSpec(Section):
         """How many configurations the sweep runs, each under every seed."""
         if self.study.sampler == "grid" or not self.search:
             return min(self.study.trials, len(self.first_points()))
-        return self.study.trials
+        points = self.all_points()
+        return self.study.trials if points is None else min(self.study.trials, len(points))
 
     def space_hash(self) -> str:
         """Of all that decides results: the same hash, the same study."""
         names = {"task", "model", "teacher", "engine", "search", "warm_start", "study", "early_stopping"}
         parts = self.model_dump(mode="json", include=names)
         del parts["study"]["trials"]
-        parts["trial"] = {name: self._method({"method": name}).model_dump(mode="json") for name in self.methods()}
+        parts["method"] = {name: self._method({"method": name}).model_dump(mode="json") for name in self.methods()}
         return content_key(parts)[:8]
 
     def methods(self) -> list[str]:
         """The methods of the sweep: one, or those that are searched."""
-        return [str(name) for name in self.search["method"].values()] if "method" in self.search else [self.method]
+        return [str(name) for name in self.search["method"].values()] if "method" in self.search else [self.method.name]
 
     def resolved(self) -> dict[str, Any]:
-        """Every key and its value; where the method is searched, `trial` says only what holds for all methods."""
+        """Every key and its value; where the method is searched, `method` says only what holds for all methods."""
         parts = self.model_dump(mode="json")
         if "method" in self.search:
-            parts["trial"] = self.trial.model_dump(mode="json", exclude_unset=True)
+            parts["method"] = self.method.model_dump(mode="json", exclude_unset=True)
         return parts
 
     def to_yaml(self) -> str:
@@ -216,124 +209,92 @@ class SweepSpec(Section):
     # Checks. Each raises the first error it finds, at the key that is to blame.
 
     def _base(self) -> dict[str, Value]:
-        flat = {"method": self.method} | self.trial.model_dump()
+        flat = self.method.model_dump()
+        flat = {"method": flat.pop("name")} | flat
         for section in SECTIONS:
             flat |= {f"{section}.{name}": value for name, value in flat.pop(section).items()}
         return flat
 
     def _method(self, values: dict[str, Value]) -> MethodConfig:
-        """The composition at the point `values`: what `trial` says, over a searched method, over the defaults."""
-        data = self.trial.model_dump(exclude_unset="method" in values)
+        """The composition at the point `values`: what `method` says, over a searched method, over the defaults."""
+        data = self.method.model_dump(exclude_unset="method" in values)
         if "method" in values:
-            data = filled(data, load_method(str(values["method"])).trial)
+            data = fill_in({**data, "name": values["method"]}, load_method(str(values["method"])).method)
         for name, value in values.items():
             section, _, leaf = name.rpartition(".")
             if name != "method":
                 (data.setdefault(section, {}) if section else data)[leaf] = value
         return MethodConfig.model_validate_json(json.dumps(data), strict=True)
 
-    def _ends(self, name: str) -> tuple[float, float]:
-        """The least and the largest value that the field `name` can have in this sweep."""
-        dimension = self.search.get(name)
-        if dimension is None:
-            return getattr(self.trial, name), getattr(self.trial, name)
-        values = [dimension.low, dimension.high] if isinstance(dimension, Range) else dimension.choices
-        return min(map(float, values)), max(map(float, values))
-
     def _check_name(self, name: str, *path: str | int) -> None:
         if name not in DIMENSIONS:
-            raise refusal(f"unknown dimension {name!r}; {nearest(name, DIMENSIONS)}", *path)
+            raise refuse_at(f"unknown dimension {name!r}; {nearest(name, DIMENSIONS)}", path)
 
-    def _check_ends(self, name: str, dimension: Range | Choices) -> None:
-        """Validate the ends of `dimension`, or its choices, with the other fields as favourable as they can be."""
+    def _check_values(self, name: str, dimension: Range | Choices) -> None:
+        """Refuse ends, or choices, that the field itself does not take."""
         for key, value in dimension.extremes():
-            path = ("search", name, *key)
-            if name in CONDITIONAL and isinstance(value, bool | str):
-                raise refusal("must be a number", *path)
             try:
                 self._method({name: value})
             except ValidationError as error:
                 first = error.errors()[0]
                 if first["loc"] == tuple(name.split(".")):
-                    raise refusal(plain(first["msg"]), *path) from None
-            if name in CONDITIONAL:
-                self._check_reachable(name, value, path)
+                    raise refuse_at(plain(first["msg"]), ("search", name, *key)) from None
 
-    def _check_reachable(self, name: str, value: Value, path: tuple[str | int, ...]) -> None:
-        ends = {key: self._ends(key) for key in CONDITIONAL} | {name: (float(value), float(value))}
-        total, stage1, prune = ends["total_epochs"][1], ends["stage1_epochs"][0], ends["pruning_end"][0]
-        low, high = ends["stage2_epochs"]
-        stage2 = min(max(low, (prune - 1) * stage1), high, max(low, total - stage1))
-        point: dict[str, Value] = dict(zip(CONDITIONAL, (total, stage1, stage2, prune), strict=True))
-        try:
-            self._method(point)
-        except ValidationError as error:
-            raise refusal(f"can never be used: {plain(error.errors()[0]['msg'])}", *path) from None
-
-    def _check_lower_ends(self) -> None:
-        """Refuse what clipping the upper ends cannot mend."""
-        prune, (stage2, _) = self._ends("pruning_end")[0], self._ends("stage2_epochs")
-        longest = min(self._ends("stage1_epochs")[1], self._ends("total_epochs")[1] - stage2)
-        if prune * longest > (longest + stage2) * (1 + SLACK):
-            raise refusal(
-                f"some combination leaves no pruning_end: with stage1_epochs {longest:g} and stage2_epochs "
-                f"{stage2:g} it is {(longest + stage2) / longest:g} at most, but the least is {prune:g}",
-                *self._blamed(("pruning_end", "stage1_epochs", "stage2_epochs")),
-            )
-        zeros: dict[str, Value] = {name: 0.0 for name in LOSS_WEIGHTS if name in self.search}
-        zeros = {name: zero for name, zero in zeros.items() if self.search[name].contains(zero)}
-        try:
-            self._method(zeros)
-        except ValidationError as error:
-            raise refusal(plain(error.errors()[0]["msg"]), *self._blamed(zeros)) from None
-
-    def _check_parts(self) -> None:
-        """Refuse parts that do not go together in some combination: only a grid can leave combinations out."""
-        words = {n: d for n, d in self.search.items() if isinstance(d, Choices) and isinstance(d.choices[0], str)}
-        for values in itertools.product(*(dimension.choices for dimension in words.values())):
+    def _check_some_point_is_possible(self) -> None:
+        random = Random(0)
+        for _ in range(TRIED if self.search else 1):
             try:
-                self._method(dict(zip(words, values, strict=True)))
+                self.trial_config(self.random_point(random), seed=0)
+                return
             except ValidationError as error:
-                shown = ", ".join(f"{name} {value}" for name, value in zip(words, values, strict=True))
-                message = f"{shown}: {plain(error.errors()[0]['msg'])}; use the grid sampler, which leaves it out"
-                raise refusal(message, *self._blamed(words)) from None
-
-    def _blamed(self, names: Iterable[str]) -> tuple[str, str]:
-        return next(("search", name) for name in names if name in self.search)
+                reason, paths = plain(error.errors()[0]["msg"]), _paths_of(error)
+        if not self.search:
+            raise refuse_at(reason, *paths)
+        names = [name for path in paths if (name := ".".join(path[1:])) in self.search] or list(self.search)
+        raise refuse_at(
+            f"no point of the space is possible, of {TRIED:,} drawn at random; the last one: {reason}",
+            *(("search", name) for name in names),
+        )
 
     def _check_grid(self) -> None:
         for name, dimension in self.search.items():
             if isinstance(dimension, Range) and dimension.step is None and dimension.low < dimension.high:
-                raise refusal("a grid needs a step or choices", "search", name)
+                raise refuse_at("a grid needs a step or choices", ("search", name))
         size = math.prod(len(dimension.values()) for dimension in self.search.values())
         if size > GRID_LIMIT:
-            raise refusal(f"a grid of {size} points; at most {GRID_LIMIT} are allowed", "search")
+            raise refuse_at(f"a grid of {size} points; at most {GRID_LIMIT} are allowed", ("search",))
         if not any(True for _ in self._grid()):
-            raise refusal("no point of the grid has possible stage lengths", "search")
+            raise refuse_at("no point of the grid is possible: no stages fit, or no parts go together", ("search",))
 
     def _grid(self) -> Iterator[dict[str, Value]]:
         """The feasible points of the grid; the last dimension changes first."""
         dimensions = self.dimensions()
         for values in itertools.product(*(dimension.values() for dimension in dimensions.values())):
             point = dict(zip(dimensions, values, strict=True))
-            try:
-                self._method(point)
-            except ValidationError:
-                continue
-            yield point
+            if self.is_possible(point):
+                yield point
 
     def _check_warm_start(self, index: int, point: dict[str, Value]) -> None:
         for name in point:
             self._check_name(name, "warm_start", index, name)
             if name not in self.search:
-                raise refusal("not a dimension of search", "warm_start", index, name)
+                raise refuse_at("not a dimension of search", ("warm_start", index, name))
         base = self._base()
         for name, dimension in self.search.items():
             value = point.get(name, base[name])
             if not dimension.contains(value):
-                origin = "" if name in point else f"{name} is {value} (from trial), "
-                raise refusal(f"{origin}outside search.{name} ({dimension})", "warm_start", index, name)
+                origin = "" if name in point else f"{name} is {value} (from method), "
+                raise refuse_at(f"{origin}outside search.{name} ({dimension})", ("warm_start", index, name))
         try:
             self._method(point)
         except ValidationError as error:
-            raise refusal(plain(error.errors()[0]["msg"]), "warm_start", index) from None
+            raise refuse_at(plain(error.errors()[0]["msg"]), ("warm_start", index)) from None
+
+
+def _paths_of(error: ValidationError) -> list[tuple[str, ...]]:
+    """The key paths that the first error blames, from the top of the YAML."""
+    first = error.errors()[0]
+    place = tuple(map(str, first["loc"]))
+    if error.title == MethodConfig.__name__:
+        place = ("method", *place)
+    return [(*place, *path) for path in first.get("ctx", {}).get("paths", ((),))]

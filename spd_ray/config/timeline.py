@@ -34,7 +34,7 @@ class Timeline:
         """Lay `method` over a training set of `train_examples` examples.
 
         Evaluations are due every `eval_every_epochs`, at the end of each stage, after the last pruning
-        event, at the end of each rung of the ladder and at t3.
+        event, at the end of each level of the ladder and at t3.
         """
         steps_per_epoch = math.ceil(train_examples / method.batch_size)
         t1 = max(1, round(method.stage1_epochs * steps_per_epoch))
@@ -42,9 +42,9 @@ class Timeline:
         t3 = max(t2, round(method.total_epochs * steps_per_epoch))
         pruning_end_step = min(t2, max(1, round(method.pruning_end * t1)))
         events = _pruning_events(method, pruning_end_step)
-        rung_ends = {after.step - 1 for event, after in itertools.pairwise(events) if event.rate in method.ladder}
+        level_ends = {after.step - 1 for event, after in itertools.pairwise(events) if event.rate in method.ladder}
         eval_interval = max(1, round(method.eval_every_epochs * steps_per_epoch))
-        eval_steps = {*range(eval_interval, t3, eval_interval), t1, t2, t3, pruning_end_step, *rung_ends}
+        eval_steps = {*range(eval_interval, t3, eval_interval), t1, t2, t3, pruning_end_step, *level_ends}
         return cls(
             steps_per_epoch=steps_per_epoch,
             t1=t1,
@@ -77,8 +77,8 @@ class Timeline:
         """theta_j that holds before `step` is taken."""
         return next((event.rate for event in reversed(self.pruning_events) if event.step <= step), 0.0)
 
-    def rung(self, step: int) -> float | None:
-        """The rung of the ladder on which the student stands after `step` applied steps; None: on none."""
+    def level(self, step: int) -> float | None:
+        """The level of the ladder at which the student is after `step` applied steps; None: at none."""
         rate = self.pruning_rate(step)
         return rate if rate in self.method.ladder else None
 

@@ -5,7 +5,16 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from spd_ray.config.method import MethodConfig
-from spd_ray.config.section import LocalPath, NonNegativeFloat, PositiveFloat, PositiveInt, Probability, Section, Seed
+from spd_ray.config.section import (
+    LocalPath,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    Section,
+    Seed,
+    refuse,
+)
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -64,7 +73,6 @@ class TrialConfig(Section):
     task: TaskConfig
     model: ModelConfig
     teacher: TeacherConfig
-    method_name: str = "spd"
     method: MethodConfig
     engine: EngineConfig = EngineConfig()
     seed: Seed = 0
@@ -72,5 +80,10 @@ class TrialConfig(Section):
     @model_validator(mode="after")
     def _clipping_is_possible(self) -> "TrialConfig":
         if self.method.clip_over == "all" and (self.engine.precision, self.engine.zero_stage) != ("fp32", 0):
-            raise ValueError("clip_over: all needs engine.precision fp32 and engine.zero_stage 0")
+            raise refuse(
+                "clip_over: all needs engine.precision fp32 and engine.zero_stage 0",
+                "method.clip_over",
+                "engine.precision",
+                "engine.zero_stage",
+            )
         return self

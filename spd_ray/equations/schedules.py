@@ -103,7 +103,7 @@ def pruning_steps(pruning_end_step: int, events: int) -> tuple[int, ...]:
 
 
 def with_ladder(rates: Sequence[float], ladder: Sequence[float]) -> list[float]:
-    """The rates of the pruning events with each rung of `ladder` on the first free event that would reach it.
+    """The rates of the pruning events with each level of `ladder` on the first free event that would reach it.
 
     The last event keeps its rate, which is the top of the ladder. Raises ValueError where the events are too few.
 
@@ -111,11 +111,11 @@ def with_ladder(rates: Sequence[float], ladder: Sequence[float]) -> list[float]:
     [0.3, 0.5, 0.8, 0.9]
     """
     placed, free = list(rates), 0
-    for rung in ladder:
-        event = next((j for j in range(free, len(rates) - 1) if rates[j] >= rung), None)
+    for level in ladder:
+        event = next((j for j in range(free, len(rates) - 1) if rates[j] >= level), None)
         if event is None:
             raise ValueError(
-                f"pruning_events: {len(rates)} events leave none for the rung {rung:g} of ladder; give more"
+                f"pruning_events: {len(rates)} events leave none for the level {level:g} of ladder; give more"
             )
-        placed[event], free = rung, event + 1
+        placed[event], free = level, event + 1
     return placed

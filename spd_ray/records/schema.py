@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from spd_ray.equations.loss_terms import LOSS_TERMS, column
 
-SCHEMA_VERSION = "2"
+SCHEMA_VERSION = "3"
 _METADATA = {"spd_ray.schema_version": SCHEMA_VERSION}
 ENDED = ("finished", "stopped", "failed")  # the status of a trial that runs no more
 

@@ -21,7 +21,7 @@ from spd_ray.config.trial import TrialConfig
 from spd_ray.data.tasks import TASKS
 from spd_ray.records.schema import ENDED, TrialRecord
 from spd_ray.records.trials import TrialStore
-from spd_ray.study.study import Draws, trial_values
+from spd_ray.study.study import Draws
 
 
 class Ledger:
@@ -44,7 +44,7 @@ class Ledger:
         self._draws = Draws(study, spec)
         self._due: deque[str] = deque()
         for unanswered in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            self._enter(unanswered.number, trial_values(unanswered))
+            self._enter(unanswered.number, unanswered.params)
             self._tell_if_complete(unanswered.number)
 
     @property
@@ -168,7 +168,7 @@ def _new_record(trial_id: str, number: int, config: TrialConfig) -> TrialRecord:
         configuration=number,
         seed=config.seed,
         status="waiting",
-        method=config.method_name,
+        method=method.name,
         grafting=method.grafting if method.grafts else "none",
         pruning=method.pruning,
         selection=config.task.selection,

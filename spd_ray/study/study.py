@@ -1,8 +1,9 @@
 """The Optuna study that searches a space.
 
-A draw is a function of the study's history alone: trial `n` is the n-th first point (warm starts, grid), or
-it is drawn by a sampler seeded with (study seed, n). So a resumed sweep draws what an undisturbed one would
-have drawn, and since a trial enters the storage whole, in one write, no kill can leave half of one.
+A draw is a function of the study's history alone: trial `n` is the n-th first point (warm starts, grid), or it is
+drawn by a sampler seeded with (study seed, n, attempt) until it is possible and was not run before. So a resumed sweep
+draws what an undisturbed one would have drawn, and since a trial enters the storage whole, in one write, no kill can
+leave half of one.
 """
 
 import bisect
@@ -12,59 +13,50 @@ import itertools
 import logging
 from collections.abc import Container, Sequence
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import optuna
-import sqlalchemy.exc
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from spd_ray.base.errors import UserError
 from spd_ray.base.journal import cut_torn_line
-from spd_ray.config.dimensions import Choices, Value, tidy
+from spd_ray.config.dimensions import Choices, Range, Value, tidy
 from spd_ray.config.sweep import SweepSpec
 
 STARTUP_TRIALS = 4  # TPE draws at random until so many are told; Optuna's 10 would be all of a small sweep
-REDRAWS = 20
+REDRAWS = 50
 SHOWN = 500  # trials that TPE is shown at most: what a draw costs grows with them
 BEST = 25  # trials that TPE takes for good ones at most
-VALUES = "values"  # the user attribute that holds a trial's point: dimension -> value
+RANDOM_REDRAWS = 1_000  # at random, after the sampler's own attempts
 
-_STORAGE_ERRORS = (
-    OSError,
-    ValueError,  # a journal that holds something else
-    KeyError,
-    ImportError,  # of a database's driver
-    sqlalchemy.exc.SQLAlchemyError,
-    optuna.exceptions.OptunaError,
-)
+_JOURNAL_ERRORS = (OSError, ValueError, KeyError, optuna.exceptions.OptunaError)  # also: it holds something else
 
 logging.getLogger("optuna").setLevel(logging.WARNING)
-# A clipped range leaves TPE's joint space and is drawn on its own: as meant, so no warning at each draw.
-logging.getLogger("optuna.samplers._tpe.sampler").setLevel(logging.ERROR)
 
 
-def create_study(spec: SweepSpec, storage: Path | str) -> optuna.Study:
-    """Create or reopen the study of `spec` in a journal file, or in a database if `storage` is a URL.
+def create_study(spec: SweepSpec, journal: Path) -> optuna.Study:
+    """Create or reopen the study of `spec` in the file `journal`.
 
     The study is called after the sweep and the hash of its space: a changed space is another study.
-    Raises UserError if the storage cannot be opened.
+    Raises UserError if the file cannot be opened.
     """
     try:
-        opened: optuna.storages.BaseStorage | str = str(storage)
-        if "://" not in str(storage):
-            opened = _open_journal(Path(storage))
+        journal.parent.mkdir(parents=True, exist_ok=True)
+        cut_torn_line(journal)
         return optuna.create_study(
-            storage=opened,
+            storage=JournalStorage(JournalFileBackend(str(journal))),
             sampler=optuna.samplers.RandomSampler(),
             study_name=f"{spec.name}-{spec.space_hash()}",
             direction="maximize",
             load_if_exists=True,
         )
-    except _STORAGE_ERRORS as error:
+    except _JOURNAL_ERRORS as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{storage}: cannot be opened as an Optuna storage: {reason[:200]}") from None
+        raise UserError(f"{journal}: cannot be opened as an Optuna journal: {reason[:200]}") from None
 
 
 class Draws:
@@ -80,6 +72,9 @@ class Draws:
         self.study = study
         self.spec = spec
         self.first_points = spec.first_points()
+        self.distributions = {
+            name: _distribution(one, spec.is_integer(name)) for name, one in spec.dimensions().items()
+        }
         self.count = 0  # trials of the study
         self._points: set[tuple[tuple[str, Value], ...]] = set()  # that were run, or are
         self._running: list[int] = []  # numbers, ascending
@@ -88,29 +83,45 @@ class Draws:
         self._look()
 
     def ask(self) -> tuple[int, dict[str, Value]]:
-        """Start the next trial: its number in the study and its point (dimension -> value).
-
-        The trial is RUNNING in the storage; its params are what was drawn, its user attribute "values" is the
-        point after clipping. A point that was run before is drawn again, up to twenty times, then accepted.
-        """
+        """Start the next trial: its number in the study and its point (dimension -> value), RUNNING in the storage."""
         shown, number = self._look(), self.count
-        if number < len(self.first_points):
-            drawn = _draw(self.spec, [], number, 0, self.first_points[number])
-        else:
-            for attempt in range(REDRAWS):
-                drawn = _draw(self.spec, shown, number, attempt, None)
-                if _key(drawn) not in self._points:
-                    break
-        self.study.add_trial(drawn)
-        self._points.add(_key(drawn))
+        point = self.first_points[number] if number < len(self.first_points) else self._draw(shown, number)
+        self.study.add_trial(
+            optuna.trial.create_trial(state=TrialState.RUNNING, params=point, distributions=self.distributions)
+        )
+        self._points.add(_key(point))
         self._running.append(number)
         self.count += 1
-        return number, drawn.user_attrs[VALUES]
+        return number, point
+
+    def _draw(self, shown: Sequence[optuna.trial.FrozenTrial], number: int) -> dict[str, Value]:
+        """A point that is possible and new: the sampler's, else one at random, else of all that are left.
+
+        Where none is found, as in a space that is used up and was too large to be counted, one is run again.
+        """
+        history = list(shown)
+        for attempt in range(REDRAWS):
+            point = draw_once(self.spec, self.distributions, history, number, attempt)
+            if self._is_new(point):
+                return point
+            if len(shown) >= STARTUP_TRIALS:  # for the rest of this draw TPE takes it for a bad one
+                history.append(refused_trial(point, self.distributions, number + 1 + attempt))
+        random = Random(f"{self.spec.study.seed}-{number}")
+        for _ in range(RANDOM_REDRAWS):
+            point = self.spec.random_point(random)
+            if self._is_new(point):
+                return point
+        points = self.spec.all_points() or [dict(point) for point in sorted(self._points)]
+        left = [point for point in points if self._is_new(point)]
+        return random.choice(left or [point for point in points if self.spec.is_possible(point)])
+
+    def _is_new(self, point: dict[str, Value]) -> bool:
+        return _key(point) not in self._points and self.spec.is_possible(point)
 
     def _look(self) -> list[optuna.trial.FrozenTrial]:
         """Take up what has happened in the study, and return the trials to show, by number."""
         trials = self.study.get_trials(deepcopy=False)
-        self._points.update(_key(trial) for trial in trials[self.count :])
+        self._points.update(_key(trial.params) for trial in trials[self.count :])
         running = []
         for number in [*self._running, *range(self.count, len(trials))]:
             trial = trials[number]
@@ -128,11 +139,6 @@ class Draws:
         shown = {number for _, number in self._best} | set(running[-SHOWN // 2 :])
         others = (number for _, number in self._sample if number not in shown)
         return [trials[number] for number in sorted({*shown, *itertools.islice(others, SHOWN - len(shown))})]
-
-
-def trial_values(trial: optuna.trial.FrozenTrial) -> dict[str, Value]:
-    """The point of a trial that `Draws.ask` started, to go on with it after a restart."""
-    return trial.user_attrs[VALUES]
 
 
 class _Shown(optuna.storages.InMemoryStorage):
@@ -158,46 +164,40 @@ class _Shown(optuna.storages.InMemoryStorage):
         return trial
 
 
-def _draw(
+def refused_trial(
+    point: dict[str, Value], distributions: dict[str, BaseDistribution], number: int
+) -> optuna.trial.FrozenTrial:
+    """A trial at a point that may not be run, as one that was pruned before its first score."""
+    trial = optuna.trial.create_trial(state=TrialState.PRUNED, params=point, distributions=distributions)
+    trial.number = number
+    return trial
+
+
+def draw_once(
     spec: SweepSpec,
+    distributions: dict[str, BaseDistribution],
     history: Sequence[optuna.trial.FrozenTrial],
     number: int,
     attempt: int,
-    point: dict[str, Value] | None,
-) -> optuna.trial.FrozenTrial:
-    """The running trial `number`: at `point`, or as the sampler draws it from `history` (in a scratch study)."""
+) -> dict[str, Value]:
+    """What the sampler draws from `history` for the trial `number`, in a scratch study: perhaps no possible point."""
     storage, sampler = _Shown(history, number), _sampler(spec, number, attempt)
     scratch = optuna.create_study(storage=storage, direction="maximize", sampler=sampler)
-    if point is not None:
-        scratch.enqueue_trial(point)
-    drawn = scratch.ask()
-    values = _suggest(drawn, spec)
-    return optuna.trial.create_trial(
-        state=TrialState.RUNNING, params=drawn.params, distributions=drawn.distributions, user_attrs={VALUES: values}
-    )
+    drawn = scratch.ask(fixed_distributions=distributions).params
+    return {name: tidy(value) if isinstance(value, float) else value for name, value in drawn.items()}
 
 
-def _key(trial: optuna.trial.FrozenTrial) -> tuple[tuple[str, Value], ...]:
-    return tuple(sorted(trial.user_attrs.get(VALUES, {}).items()))
+def _distribution(dimension: Range | Choices, integer: bool) -> BaseDistribution:
+    if isinstance(dimension, Choices):
+        return CategoricalDistribution(dimension.choices)
+    if integer:
+        return IntDistribution(int(dimension.low), int(dimension.high), dimension.log, int(dimension.step or 1))
+    low, high = tidy(float(dimension.low)), tidy(float(dimension.high))
+    return FloatDistribution(low, high, dimension.log, dimension.step)
 
 
-def _suggest(trial: optuna.Trial, spec: SweepSpec) -> dict[str, Value]:
-    """Draw every dimension in order, clipped by those before it (see `spd_ray.config.sweep`)."""
-    values: dict[str, Value] = {}
-    for name, dimension in spec.dimensions().items():
-        end = spec.upper_end(name, values)
-        if isinstance(dimension, Choices):
-            choice = trial.suggest_categorical(name, list(dimension.choices))
-            assert choice is not None
-            values[name] = choice if end == float("inf") else min(choice, dimension.last(end))
-        elif spec.is_integer(name):
-            ends = int(dimension.low), int(dimension.high)
-            values[name] = trial.suggest_int(name, *ends, log=dimension.log, step=int(dimension.step or 1))
-        else:
-            low, clipped, step = tidy(float(dimension.low)), dimension.last(end), dimension.step
-            drawn = trial.suggest_float(name, low, clipped, log=dimension.log, step=step)
-            values[name] = drawn if step is None else tidy(drawn)
-    return values
+def _key(point: dict[str, Value]) -> tuple[tuple[str, Value], ...]:
+    return tuple(sorted(point.items()))
 
 
 def _sampler(spec: SweepSpec, number: int, attempt: int) -> optuna.samplers.BaseSampler:
@@ -205,9 +205,3 @@ def _sampler(spec: SweepSpec, number: int, attempt: int) -> optuna.samplers.Base
     if spec.study.sampler != "tpe":
         return optuna.samplers.RandomSampler(seed=seed)
     return optuna.samplers.TPESampler(n_startup_trials=STARTUP_TRIALS, seed=seed, multivariate=True, constant_liar=True)
-
-
-def _open_journal(path: Path) -> JournalStorage:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cut_torn_line(path)
-    return JournalStorage(JournalFileBackend(str(path)))

@@ -104,7 +104,7 @@ pipeline_tag: text-classification
 ---
 # {config.task.name}, {run.timeline.pruning_rate(run.step):.0%} of the encoder weights are zero
 
-Made by the method `{config.method_name}` ({load_method(config.method_name).source}) with spd_ray.
+Made by the method `{config.method.name}` ({load_method(config.method.name).source}) with spd_ray.
 {synthetic}
 Dense teacher, {config.task.selection} {task.metric}: {run.teacher.score:.4f}.
 Student at step {run.step} of {run.timeline.t3}.

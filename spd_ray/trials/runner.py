@@ -157,7 +157,7 @@ class TrialRunner:
         order, before, started = self.order, self.standing, time.perf_counter()
         chunk = self._next_chunk()
         standing = self._judged(chunk)
-        rung = self.run.timeline.rung(standing.step)
+        rung = self.run.timeline.level(standing.step)
         on_rung = rung is not None and standing.rungs[f"{rung:g}"]["step"] == standing.step
         if standing.best_step == standing.step or on_rung:
             with engine_state.whole_parameters(self.run.engine):
@@ -195,7 +195,7 @@ class TrialRunner:
         scored = chunk[-1]
         train_score = next(r.value for r in chunk if r.split == "train" and r.metric == scored.metric)
         pruning_done = timeline.pruning_rate(scored.step) >= timeline.final_sparsity
-        rung = timeline.rung(scored.step)
+        rung = timeline.level(scored.step)
         standing = replace(
             before,
             step=scored.step,

@@ -14,7 +14,7 @@ from spd_ray.records.trials import read_trials
 from tests.sweeps import SPACE, Sweeps, curves, scores, steps_of, study_states
 
 # A trial of some seconds, so that a fault finds it at work.
-TRIAL = {**SPACE["trial"], "total_epochs": 24, "stage1_epochs": 12, "stage2_epochs": 4}
+TRIAL = {**SPACE["method"], "total_epochs": 24, "stage1_epochs": 12, "stage2_epochs": 4}
 EQUAL = "steps, scores, study and MLflow bit-equal"
 FIGURES: list[tuple[str, ...]] = []
 
@@ -41,7 +41,7 @@ class Undisturbed:
 
 @pytest.fixture(scope="session")
 def sweep_of(tiny_teacher, tmp_path_factory) -> Sweeps:
-    return Sweeps(tmp_path_factory.mktemp("faults"), tiny_teacher, trial=TRIAL)
+    return Sweeps(tmp_path_factory.mktemp("faults"), tiny_teacher, method=TRIAL)
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ MAPPED_AT_ONCE = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA
 @pytest.fixture
 def wide(tmp_path):
     """A BERT whose matrices take 256 KiB and more, and a trial of it that is over in seconds."""
-    return {"model": {"path": str(save_bert(tmp_path, hidden_size=256))}, "trial": SPACE["trial"]}
+    return {"model": {"path": str(save_bert(tmp_path, hidden_size=256))}, "method": SPACE["method"]}
 
 
 def limit_memory(process):
@@ -61,7 +61,7 @@ def test_a_rank_that_is_out_of_memory_fails_its_trial_alone(sweep_of, wide, coun
         pytest.skip("one more sweep; integration/test_workers.py has a rank that is shot")
     folder, resources = sweep_of.storage / "failing_rank", {"workers": 2, "cpus_per_worker": 1}
     study = {**ONE_SEED, "trials": 2}
-    wide = {**wide, "trial": {**TRIAL, "batch_size": 32}}  # half a batch, too, is mapped at once
+    wide = {**wide, "method": {**TRIAL, "batch_size": 32}}  # half a batch, too, is mapped at once
     words = sweep_of.command(folder.name, study=study, resources=resources, retries=0, **wide)
     driver = sweep_of.launch(words, env=MAPPED_AT_ONCE)
     assert wait_for(lambda: any("00000-s0" in state for state in states(folder)), driver)

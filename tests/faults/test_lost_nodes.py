@@ -67,7 +67,7 @@ def test_trials_of_two_workers_that_end_in_any_way_leave_nothing(cluster, sweep_
         "two_workers",
         "--address",
         cluster.address,
-        trial=SPACE["trial"],
+        method=SPACE["method"],
         search={"stage1_lr": {"choices": [2e-3, 1e30]}, "stage23_lr": {"choices": [2e-3, 10.0]}},
         study={"sampler": "grid", "trials": 4, "seeds": [0]},
         resources={"workers": 2, "cpus_per_worker": 1},

@@ -105,9 +105,9 @@ def test_a_broken_space_task_or_model(name, place, capsys):
 
 
 ARGUMENTS = {
-    "--set without =": (["--set", "trial.p0"], "--set trial.p0", "key=value"),
+    "--set without =": (["--set", "method.p0"], "--set method.p0", "key=value"),
     "--set of an unknown key": (["--set", "trial.p1=0.5"], "--set trial.p1=0.5", "p0"),
-    "--set of a wrong value": (["--set", "trial.p0=2"], "--set trial.p0=2"),
+    "--set of a wrong value": (["--set", "method.p0=2"], "--set method.p0=2"),
     "--trials 0": (["--trials", "0"], "trials"),
     "--name with a slash": (["--name", "a/b"], "name"),
     "nothing to resume": (["--resume"], "--resume", "holds no sweep"),

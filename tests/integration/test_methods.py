@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from spd_ray.config.method import MethodConfig
-from spd_ray.config.methods import METHODS, filled, load_method
+from spd_ray.config.methods import METHODS, fill_in, load_method
 from spd_ray.config.trial import EngineConfig, TrialConfig
 from spd_ray.data.batches import make_batch
 from spd_ray.model import surgery
@@ -30,10 +30,10 @@ BUDGET = dict(
 def run_of(tiny_teacher):
     def make(name, engine=None, seed=3, **changes):
         task, model, settings = tiny_teacher.configs
-        method = MethodConfig.model_validate(filled({**BUDGET, **changes}, load_method(name).trial))
+        method = MethodConfig.model_validate(fill_in({**BUDGET, **changes}, load_method(name).method))
         return prepare(
             TrialConfig(
-                task=task, model=model, teacher=settings, method_name=name, method=method,
+                task=task, model=model, teacher=settings, method=method,
                 engine=engine or EngineConfig(), seed=seed,
             ),
             tiny_teacher.teacher,

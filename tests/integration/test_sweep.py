@@ -91,7 +91,7 @@ def test_a_finished_sweep_can_be_resumed_and_extended(sweep_of):
     study = {**SPACE["study"], "trials": 1, "seeds": [0]}
     _, folder = sweep_of("extended", study=study)
     (first,) = scores(folder)
-    other, _ = sweep_of("extended", "--resume", "--set", "trial.batch_size=4", study=study)
+    other, _ = sweep_of("extended", "--resume", "--set", "method.batch_size=4", study=study)
     assert other.returncode == 2
     assert "another space or other --set" in other.stderr
     more, _ = sweep_of("extended", "--resume", "--trials", "2", study=study)

@@ -10,14 +10,14 @@ from spd_ray.training.checkpoint import count_zeros, load_checkpoint
 from tests.integration.test_sweep import sweep_of  # noqa: F401
 from tests.sweeps import SPACE, steps_of
 
-TRIAL = {key: value for key, value in SPACE["trial"].items() if key != "stage23_lr"}
+TRIAL = {key: value for key, value in SPACE["method"].items() if key != "stage23_lr"}
 
 
 @pytest.fixture(scope="module")
 def compared(sweep_of):  # noqa: F811
     search = {"method": {"choices": ["spd", "theseus", "tickets", "pkd"]}}
     done, folder = sweep_of(
-        "compared", trial=TRIAL, search=search, study={"sampler": "grid", "trials": 4, "seeds": [0]}
+        "compared", method=TRIAL, search=search, study={"sampler": "grid", "trials": 4, "seeds": [0]}
     )
     assert done.returncode == 0, done.stderr
     return done, folder
@@ -47,7 +47,7 @@ def test_methods_land_in_the_same_records_with_the_same_accounting(compared):
 def test_the_resolved_space_keeps_what_each_method_composes(compared):
     _, folder = compared
     spec = yaml.safe_load((folder / "sweep.yaml").read_text())["spec"]
-    assert "grafting" not in spec["trial"]
+    assert "grafting" not in spec["method"]
     config = json.loads(next(t for t in read_trials(folder) if t.method == "theseus").config)
     assert config["method"]["student"]["depth"] == 0.5
 
@@ -55,7 +55,7 @@ def test_the_resolved_space_keeps_what_each_method_composes(compared):
 def test_a_ladder_keeps_and_scores_a_student_on_each_rung(sweep_of):  # noqa: F811
     trial = {**TRIAL, "target_sparsity": 0.9, "ladder": [0.3, 0.6], "pruning_events": 6, "total_epochs": 8}
     done, folder = sweep_of(
-        "ladder", trial=trial, search={}, study={"sampler": "grid", "trials": 1, "seeds": [0]}, checkpoints={"keep": 1}
+        "ladder", method=trial, search={}, study={"sampler": "grid", "trials": 1, "seeds": [0]}, checkpoints={"keep": 1}
     )
     assert done.returncode == 0, done.stderr
     (record,) = read_trials(folder)

@@ -89,10 +89,10 @@ def ray_processes() -> set[int]:
 @pytest.fixture(scope="module")
 def two_workers(sweep_of):  # noqa: F811
     # with the labels: a student that starts as its teacher has gradients of rounding noise, and AdamW steps along them
-    trial = {**SPACE["trial"], "dropout": 0.0, "objective": {"task": 1.0}}
+    trial = {**SPACE["method"], "dropout": 0.0, "objective": {"task": 1.0}}
     resources = {"workers": 2, "cpus_per_worker": 1, "concurrent": 1}
     before = ray_processes()
-    done, folder = sweep_of("two_workers", trial=trial, resources=resources, engine={"zero_stage": 2})
+    done, folder = sweep_of("two_workers", method=trial, resources=resources, engine={"zero_stage": 2})
     assert done.returncode == 0, done.stderr
     assert ray_processes() <= before
     return folder, trial
@@ -101,7 +101,7 @@ def two_workers(sweep_of):  # noqa: F811
 def test_a_sweep_of_two_worker_trials_ends_like_one_of_lone_workers(two_workers, sweep_of):  # noqa: F811
     folder, trial = two_workers
     before = ray_processes()
-    done, alone = sweep_of("lone_workers", trial=trial, engine={"zero_stage": 2})
+    done, alone = sweep_of("lone_workers", method=trial, engine={"zero_stage": 2})
     assert done.returncode == 0, done.stderr
     assert [row[:4] for row in scores(folder)] == [row[:4] for row in scores(alone)]
     ours, theirs = ([row for row in steps_of(which) if row["split"] == "batch"] for which in (folder, alone))
@@ -113,7 +113,7 @@ def test_a_sweep_of_two_worker_trials_ends_like_one_of_lone_workers(two_workers,
 def test_a_rank_that_is_shot_costs_its_trial_nothing(two_workers, sweep_of):  # noqa: F811
     folder, trial = two_workers
     resources = {"workers": 2, "cpus_per_worker": 1, "concurrent": 1}
-    words = sweep_of.command("shot_rank", trial=trial, resources=resources, engine={"zero_stage": 2})
+    words = sweep_of.command("shot_rank", method=trial, resources=resources, engine={"zero_stage": 2})
     sweep = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     deadline, shot = time.monotonic() + 240, False
     while sweep.poll() is None and time.monotonic() < deadline:

@@ -18,33 +18,33 @@ FOLDER = Path(__file__).parent
 METHODS = tuple(sorted(file.stem for file in FOLDER.glob("*.yaml")))
 
 
-class Method(Section):
+class MethodCard(Section):
     """One file of this folder."""
 
     source: str
     parts: dict[str, str]
     leaves_out: str
-    trial: dict[str, Any]
+    method: dict[str, Any]
     search: dict[str, Any]
     tunes: tuple[str, ...]
 
 
 @cache
-def load_method(name: str) -> Method:
+def load_method(name: str) -> MethodCard:
     """The method `name`. Raises UserError if there is none."""
     if name not in METHODS:
-        raise UserError(f"method: {name!r} is unknown; {nearest(name, METHODS)}")
-    return Method.model_validate(yaml.safe_load((FOLDER / f"{name}.yaml").read_text()))
+        raise UserError(f"method.name: {name!r} is unknown; {nearest(name, METHODS)}")
+    return MethodCard.model_validate(yaml.safe_load((FOLDER / f"{name}.yaml").read_text()))
 
 
-def filled(given: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+def fill_in(given: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
     """`given` with what it does not say taken from `defaults`, section by section.
 
-    >>> filled({"a": {"b": 1}}, {"a": {"b": 2, "c": 3}, "d": 4})
+    >>> fill_in({"a": {"b": 1}}, {"a": {"b": 2, "c": 3}, "d": 4})
     {'a': {'b': 1, 'c': 3}, 'd': 4}
     """
     result = {**defaults, **given}
     for name in given.keys() & defaults.keys():
         if isinstance(given[name], dict) and isinstance(defaults[name], dict):
-            result[name] = filled(given[name], defaults[name])
+            result[name] = fill_in(given[name], defaults[name])
     return result

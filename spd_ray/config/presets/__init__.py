@@ -9,7 +9,7 @@ from typing import Any, Literal
 import yaml
 
 from spd_ray.base.errors import UserError
-from spd_ray.config.methods import filled
+from spd_ray.config.methods import fill_in
 
 EPOCHS = ("total_epochs", "stage1_epochs", "stage2_epochs", "eval_every_epochs")
 RATES = ("stage1_lr", "stage23_lr")
@@ -22,12 +22,12 @@ def load_preset(name: Preset, task: str) -> dict[str, Any]:
     paper = _read("paper")
     if task not in paper["tasks"]:
         raise UserError(f"preset: {name}: the paper has no task {task!r}; it has {', '.join(paper['tasks'])}")
-    settings = filled(paper["tasks"][task], paper["settings"])
-    return filled(_read(name)["settings"], settings) if name == "reference" else settings
+    settings = fill_in(paper["tasks"][task], paper["settings"])
+    return fill_in(_read(name)["settings"], settings) if name == "reference" else settings
 
 
 def lay_mini(space: dict[str, Any]) -> dict[str, Any]:
-    """The `space` (as YAML has it, presets filled in) with the miniature's task, model and budget in its place.
+    """The `space` (as YAML has it, presets fill_in in) with the miniature's task, model and budget in its place.
 
     Raises UserError for a task for which nothing of the miniature stands.
     """
@@ -53,13 +53,13 @@ def lay_mini(space: dict[str, Any]) -> dict[str, Any]:
         return {key: scaled(key, value) for key, value in section.items()}
 
     result = {**space, "task": {"name": name}, "model": {}, "teacher": {}}
-    result["trial"] = scaled_section(space.get("trial", {}))
+    result["method"] = scaled_section(space.get("method", {}))
     result["search"] = scaled_section(space.get("search", {}))
     result["warm_start"] = [scaled_section(point) for point in space.get("warm_start", [])]
     result.pop("preset", None)
-    start = space.get("trial", {}).get("student", {}).get("init")
+    start = space.get("method", {}).get("student", {}).get("init")
     over = mini["fine_tuned"] if start == "pretrained" else {}
-    return filled(filled(filled(over, own), mini["common"]), result)
+    return fill_in(fill_in(fill_in(over, own), mini["common"]), result)
 
 
 def _read(name: str) -> dict[str, Any]:

@@ -33,7 +33,7 @@ _Loader.add_implicit_resolver(
 
 
 @dataclass(frozen=True)
-class Source:
+class YamlFile:
     """A parsed file: `data`, and for each key path the place to name in an error: "x.yaml, line 3"."""
 
     file: str
@@ -55,7 +55,7 @@ def key_name(path: KeyPath) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
 
 
-def read_yaml(path: str | Path) -> Source:
+def read_yaml(path: str | Path) -> YamlFile:
     """Read the mapping in the file `path`. Raises UserError, one line, for whatever is wrong with it."""
     file = str(path)
     try:
@@ -72,10 +72,10 @@ def read_yaml(path: str | Path) -> Source:
         raise UserError(f"{file}: the file is empty, where a mapping with the key task is needed")
     if not isinstance(data, dict):
         raise UserError(f"{places[()]}: {_shown(data)}, where a mapping with the key task is needed")
-    return Source(file, data, places)
+    return YamlFile(file, data, places)
 
 
-def override(source: Source, settings: Sequence[str], split: Any) -> None:
+def override(source: YamlFile, settings: Sequence[str], split: Any) -> None:
     """Apply each `key=value` of `settings` to `source`; the value is YAML, `split` makes a key path of the key.
 
     Errors found later name `--set key=value` in place of file and line.
