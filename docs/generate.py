@@ -21,7 +21,7 @@ from spd_ray.config import presets
 from spd_ray.config.method import MethodConfig
 from spd_ray.config.methods import METHODS, load_method
 from spd_ray.config.sweep import SweepSpec
-from spd_ray.config.trial import EngineConfig, ModelConfig, TaskConfig
+from spd_ray.config.trial import EngineConfig
 from spd_ray.equations.loss_terms import LOSS_TERMS, column
 from spd_ray.records import schema
 
@@ -96,9 +96,26 @@ def preset_tables() -> str:
     return f"{settings}\n\n{tasks}"
 
 
+def decisions() -> str:
+    """Every room of decisions.md with its headings."""
+    text = (ROOT / "docs/decisions.md").read_text()
+    rooms = [room.splitlines() for room in text.split("\n## ")[1:]]
+    headings = ((room[0], [line.removeprefix("### ") for line in room if line.startswith("### ")]) for room in rooms)
+    return "\n".join(f"- {link(room)}: {', '.join(map(link, below))}" for room, below in headings)
+
+
+def link(heading: str) -> str:
+    return f"[{heading}](#{anchor(heading)})"
+
+
+def anchor(heading: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
 def trial_columns() -> str:
     """Every column of trials.parquet; where the record says nothing, the configuration's own description."""
-    configs: tuple[type[BaseModel], ...] = (MethodConfig, EngineConfig, ModelConfig, TaskConfig)
+    configs: tuple[type[BaseModel], ...] = (MethodConfig, EngineConfig)
     described = {
         name: field.description for one in configs for name, field in one.model_fields.items() if field.description
     }
@@ -217,6 +234,7 @@ TABLES = {
     "methods": methods,
     "loss terms": loss_terms,
     "presets": preset_tables,
+    "decisions": decisions,
     "columns of trials": trial_columns,
     "columns of steps": step_columns,
     "spaces": spaces,
