@@ -20,8 +20,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from spd_ray.records import layout
 from spd_ray.records.schema import STEP_SCHEMA, TRIAL_SCHEMA
-from spd_ray.records.steps import step_part
 
 EVALUATIONS = 20  # a trial, each of train and dev, each with score and loss
 
@@ -52,7 +52,7 @@ def write_sweep(root: Path, name: str, cells: list[dict[str, Any]], trials: int,
     (root / name).mkdir(parents=True)
     pq.write_table(table, root / name / "trials.parquet")
     for row in rows:
-        part = step_part(root / name, row["trial_id"], 0, steps)
+        part = layout.step_part(root / name, row["trial_id"], 0, steps)
         part.parent.mkdir(parents=True)
         pq.write_table(_steps(steps, generator), part)
 

@@ -40,9 +40,10 @@ from spd_ray.driver.display import SweepDisplay
 from spd_ray.driver.early_stopping import StageAwareAsha
 from spd_ray.driver.searcher import LedgerSearcher
 from spd_ray.driver.tracking import Tracker
+from spd_ray.records import layout
 from spd_ray.records.parquet import write_parquet
 from spd_ray.records.schema import STEP_SCHEMA, StepRecord
-from spd_ray.records.steps import compact_steps, step_part
+from spd_ray.records.steps import compact_steps
 from spd_ray.records.storage import SweepStorage
 from spd_ray.records.trials import TrialStore
 from spd_ray.study.ledger import Ledger
@@ -224,7 +225,7 @@ class Simulation:
         self.clock.size = self._measured_for(number)
         if self.clock.size:
             last = result["step"]
-            part = step_part(self.folder, trial_id, last - STEPS // EVALUATIONS, last)
+            part = layout.step_part(self.folder, trial_id, last - STEPS // EVALUATIONS, last)
             self.write_part(step_records(last), STEP_SCHEMA, part)
             if result["done"]:
                 self.compact(self.folder, trial_id)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from spd_ray.records.steps import steps_folder
+from spd_ray.records import layout
 from spd_ray.records.trials import read_trials
 
 SPACE = Path(__file__).parents[1] / "search_spaces" / "demo.yaml"
@@ -49,7 +49,7 @@ def run_sweep(workers: int, trials: int, folder: Path) -> Measured:
         raise SystemExit(done.stdout[-2000:] + done.stderr[-2000:])
     sweep = folder / f"workers-{workers}"
     records = read_trials(sweep)
-    parts = {one.trial_id: steps_folder(sweep, one.trial_id).glob("*.parquet") for one in records}
+    parts = {one.trial_id: layout.steps(sweep, one.trial_id).glob("*.parquet") for one in records}
     ends = {trial: max(part.stat().st_mtime for part in written) for trial, written in parts.items()}
     start = min(ends[one.trial_id] - (one.wall_seconds or 0.0) for one in records)
     return Measured(

@@ -2,10 +2,8 @@
 
 import argparse
 import math
-import os
-import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,6 +12,7 @@ import torch
 from transformers import BertConfig, BertTokenizer
 
 from spd_ray.base.errors import UserError, run_main
+from spd_ray.base.files import whole_folder
 from spd_ray.data.corpus import encode_documents, read_corpus, train_tokenizer
 from spd_ray.training.mlm import Masking, Plan, new_model, pretrain, save
 
@@ -27,25 +26,16 @@ def bert_masking(tokenizer: BertTokenizer) -> Masking:
     return Masking(rates=rates, words=words, mask_id=tokenizer.mask_token_id)
 
 
-@contextmanager
-def new_directory(path: Path) -> Iterator[Path]:
-    """A folder beside `path` to write into, renamed to `path` on success and removed on failure.
-
-    Raises UserError where `path` exists and is not an empty directory, or cannot be made.
-    """
+def check_new(path: Path) -> None:
+    """Raises UserError where `path` exists and is not an empty directory, or cannot be made."""
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise UserError(f"--out {path}: exists and is not an empty directory; name a new one")
-    writing = path.parent / f".{path.name}-{os.getpid()}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        writing.mkdir()
+        with tempfile.TemporaryDirectory(dir=path.parent):
+            pass
     except OSError as error:
         raise UserError(f"--out {path}: cannot be made ({error.strerror})") from error
-    try:
-        yield writing
-        writing.rename(path)
-    finally:
-        shutil.rmtree(writing, ignore_errors=True)
 
 
 def pretrain_on_text(arguments: argparse.Namespace) -> None:
@@ -71,7 +61,8 @@ def pretrain_on_text(arguments: argparse.Namespace) -> None:
         warmup_steps=arguments.steps // 10,
         seed=arguments.seed,
     )
-    with new_directory(arguments.out) as folder:
+    check_new(arguments.out)
+    with whole_folder(arguments.out) as folder:
         model = new_model(config, arguments.seed, embedding_std=config.initializer_range)
         rows = encode_documents(documents, tokenizer, arguments.max_length)
         pretrain(model, rows, None, bert_masking(tokenizer), plan)

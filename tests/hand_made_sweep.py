@@ -10,9 +10,9 @@ import pytest
 from matplotlib.axes import Axes
 
 from analysis.reading.sweeps import Sweep, read_sweeps
+from spd_ray.records import layout
 from spd_ray.records.parquet import write_parquet
 from spd_ray.records.schema import STEP_SCHEMA, StepRecord, TrialRecord
-from spd_ray.records.steps import step_part
 from spd_ray.records.trials import write_trials
 
 
@@ -56,7 +56,7 @@ def evaluation(step: int, split: str, value: float, metric: str = "accuracy") ->
 
 
 def write_steps(folder: Path, trial_id: str, first: int, last: int, records: list[StepRecord]) -> None:
-    write_parquet(records, STEP_SCHEMA, step_part(folder, trial_id, first, last))
+    write_parquet(records, STEP_SCHEMA, layout.step_part(folder, trial_id, first, last))
 
 
 def write_sweep(folder: Path) -> Path:

@@ -11,9 +11,9 @@ from analysis.__main__ import main
 from analysis.errors import AnalysisError
 from analysis.page import html
 from analysis.page.table import Heading, Link, Table, format_markdown
+from spd_ray.records import layout
 from spd_ray.records.parquet import write_parquet
 from spd_ray.records.schema import TRIAL_SCHEMA
-from spd_ray.records.steps import step_part
 from spd_ray.records.trials import write_trials
 
 
@@ -115,7 +115,7 @@ def test_the_command_refuses_in_one_line_with_code_2(tmp_path: Path) -> None:
 
 
 def test_the_command_names_a_broken_part(sweep: Path) -> None:
-    part = step_part(sweep, "1-s1", 4, 8)
+    part = layout.step_part(sweep, "1-s1", 4, 8)
     part.write_bytes(part.read_bytes()[:-40])
     code, lines = run("--sweep", str(sweep))
     assert (code, len(lines)) == (2, 1)

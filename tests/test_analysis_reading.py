@@ -21,9 +21,10 @@ from analysis.reading.sweeps import Sweep, read_sweep, read_sweeps
 from analysis.reading.tasks import IMITATES
 from analysis.reading.trials import flat_config
 from spd_ray.data.miniature import MINI_TASKS
+from spd_ray.records import layout
 from spd_ray.records.parquet import write_parquet
 from spd_ray.records.schema import STEP_SCHEMA, TRIAL_SCHEMA
-from spd_ray.records.steps import compact_steps, step_part
+from spd_ray.records.steps import compact_steps
 from spd_ray.records.trials import write_trials
 
 
@@ -143,10 +144,10 @@ def test_a_kill_between_the_whole_and_its_parts_changes_nothing_that_is_read(rem
         return of_all.evaluations.rows, of_all.evaluations.value.tolist(), of_one["p"].tolist(), of_one["step"].tolist()
 
     before = everything()
-    parts = {span: step_part(sweep, "1-s1", *span).read_bytes() for span in ((0, 4), (4, 8))}
+    parts = {span: layout.step_part(sweep, "1-s1", *span).read_bytes() for span in ((0, 4), (4, 8))}
     compact_steps(sweep, "1-s1")
     for span in set(parts) - set(removed):
-        step_part(sweep, "1-s1", *span).write_bytes(parts[span])
+        layout.step_part(sweep, "1-s1", *span).write_bytes(parts[span])
     assert everything() == before
     compact_steps(sweep, "1-s1")
     assert [file.name for file in (sweep / "steps" / "trial=1-s1").iterdir()] == ["00000000-00000008.parquet"]
@@ -184,7 +185,7 @@ def test_another_schema_version(metadata: dict[str, str] | None, found: str, tmp
 
 def test_another_schema_version_of_the_steps(sweep: Path) -> None:
     write_parquet(
-        [batch(0)], STEP_SCHEMA.with_metadata({"spd_ray.schema_version": "0"}), step_part(sweep, "1-s1", 0, 1)
+        [batch(0)], STEP_SCHEMA.with_metadata({"spd_ray.schema_version": "0"}), layout.step_part(sweep, "1-s1", 0, 1)
     )
     with pytest.raises(AnalysisError, match=r"00000000-00000001\.parquet: schema version 0 .*not 2 or 3"):
         fig04.compute([read_sweep(sweep)])
@@ -206,7 +207,7 @@ def test_each_schema_version_is_read_as_the_newest(version: str, tmp_path: Path)
     write_parquet([trial(0, config=json.dumps(config))], TRIAL_SCHEMA.with_metadata(metadata),
                   tmp_path / "trials.parquet")  # fmt: skip
     write_parquet([batch(0), evaluation(1, "dev", 0.7)], STEP_SCHEMA.with_metadata(metadata),
-                  step_part(tmp_path, "0-s0", 0, 1))  # fmt: skip
+                  layout.step_part(tmp_path, "0-s0", 0, 1))  # fmt: skip
     section = {"2": "trial", "3": "method"}[version]
     (tmp_path / "sweep.yaml").write_text(f"spec:\n  {section}:\n    p0: 0.6\n  study:\n    sampler: grid\n")
     sweep = read_sweep(tmp_path)

@@ -6,8 +6,9 @@ import os
 import pytest
 from safetensors import SafetensorError
 
-from spd_ray.base.cache import build_once, write_whole
+from spd_ray.base.cache import build_once
 from spd_ray.base.errors import UserError, storage_refusal
+from spd_ray.base.files import write_whole
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

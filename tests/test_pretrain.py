@@ -13,6 +13,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 
 from spd_ray import pretrain
 from spd_ray.base.errors import UserError
+from spd_ray.base.files import whole_folder
 from spd_ray.data.miniature import corpus
 from spd_ray.training import miniature_encoder as recipe
 from spd_ray.training import mlm
@@ -190,7 +191,7 @@ def test_a_refusal_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
 
 def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
     def interrupted() -> None:
-        with pretrain.new_directory(tmp_path / "out") as folder:
+        with whole_folder(tmp_path / "out") as folder:
             (folder / "half").write_text("written")
             raise KeyboardInterrupt
 

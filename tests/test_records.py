@@ -6,10 +6,11 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
+from spd_ray.records import layout
 from spd_ray.records import trials as trials_module
 from spd_ray.records.parquet import write_parquet
 from spd_ray.records.schema import SCHEMA_VERSION, STEP_SCHEMA, StepRecord, TrialRecord
-from spd_ray.records.steps import compact_steps, step_part
+from spd_ray.records.steps import compact_steps
 from spd_ray.records.trials import TrialStore, read_trials, write_trials
 
 STEP = StepRecord(
@@ -30,7 +31,7 @@ def trial(trial_id, **changes):
 
 
 def test_steps_come_back_as_written(tmp_path):
-    path = step_part(tmp_path, "00001-s0", 0, 4)
+    path = layout.step_part(tmp_path, "00001-s0", 0, 4)
     write_parquet([STEP], STEP_SCHEMA, path)
     table = pq.read_table(path.parent.parent)
     assert table.column("draw").to_pylist() == ["10"]
@@ -40,7 +41,7 @@ def test_steps_come_back_as_written(tmp_path):
 
 
 def test_the_same_range_overwrites(tmp_path):
-    path = step_part(tmp_path, "00001-s0", 0, 4)
+    path = layout.step_part(tmp_path, "00001-s0", 0, 4)
     for _ in range(2):
         write_parquet([STEP, STEP], STEP_SCHEMA, path)
     assert [file.name for file in path.parent.iterdir()] == ["00000000-00000004.parquet"]
@@ -146,7 +147,7 @@ def write_parts(folder, *spans, value=0.0):
     for first, last in spans:
         rows = [step(index, value=value + index) for index in range(first, last)]
         rows.append(step(last, split="dev", metric="accuracy", value=last / 100, draw=None))
-        write_parquet(rows, STEP_SCHEMA, step_part(folder, "00001-s0", first, last))
+        write_parquet(rows, STEP_SCHEMA, layout.step_part(folder, "00001-s0", first, last))
 
 
 def names_of(folder):
@@ -159,26 +160,26 @@ def test_the_parts_of_a_trial_become_one_with_the_same_rows_in_the_same_order(tm
     compact_steps(tmp_path, "00001-s0")
     assert names_of(tmp_path) == ["00000000-00000009.parquet"]
     assert pq.read_table(tmp_path / "steps").to_pylist() == before
-    schema = pq.read_schema(step_part(tmp_path, "00001-s0", 0, 9))
+    schema = pq.read_schema(layout.step_part(tmp_path, "00001-s0", 0, 9))
     assert schema.equals(STEP_SCHEMA, check_metadata=True)
-    written = step_part(tmp_path, "00001-s0", 0, 9).stat().st_mtime_ns
+    written = layout.step_part(tmp_path, "00001-s0", 0, 9).stat().st_mtime_ns
     compact_steps(tmp_path, "00001-s0")
-    assert step_part(tmp_path, "00001-s0", 0, 9).stat().st_mtime_ns == written
+    assert layout.step_part(tmp_path, "00001-s0", 0, 9).stat().st_mtime_ns == written
 
 
 def test_a_compaction_that_was_killed_is_done_again(tmp_path):
     spans = [(0, 4), (4, 8), (8, 9)]
     for removed in itertools.chain.from_iterable(itertools.combinations(spans, count) for count in range(4)):
         write_parts(tmp_path, *spans)
-        parts = {span: step_part(tmp_path, "00001-s0", *span).read_bytes() for span in spans}
+        parts = {span: layout.step_part(tmp_path, "00001-s0", *span).read_bytes() for span in spans}
         rows = pq.read_table(tmp_path / "steps").to_pylist()
         compact_steps(tmp_path, "00001-s0")
         for span in set(spans) - set(removed):
-            step_part(tmp_path, "00001-s0", *span).write_bytes(parts[span])
+            layout.step_part(tmp_path, "00001-s0", *span).write_bytes(parts[span])
         compact_steps(tmp_path, "00001-s0")
         assert names_of(tmp_path) == ["00000000-00000009.parquet"]
         assert pq.read_table(tmp_path / "steps").to_pylist() == rows
-        step_part(tmp_path, "00001-s0", 0, 9).unlink()
+        layout.step_part(tmp_path, "00001-s0", 0, 9).unlink()
 
 
 def test_a_trial_that_goes_on_after_its_parts_became_one(tmp_path):
@@ -187,7 +188,7 @@ def test_a_trial_that_goes_on_after_its_parts_became_one(tmp_path):
     write_parts(tmp_path, (4, 8), (8, 9))  # from the state before the last evaluation
     compact_steps(tmp_path, "00001-s0")
     assert names_of(tmp_path) == ["00000000-00000009.parquet"]
-    assert pq.read_metadata(step_part(tmp_path, "00001-s0", 0, 9)).num_rows == 9 + 3
+    assert pq.read_metadata(layout.step_part(tmp_path, "00001-s0", 0, 9)).num_rows == 9 + 3
 
 
 @pytest.mark.parametrize("spans", [[(0, 4), (2, 6)], [(0, 4), (6, 8)]], ids=["overlap", "gap"])

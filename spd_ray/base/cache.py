@@ -7,16 +7,14 @@ whenever it is visible.
 import hashlib
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
 from spd_ray.base.errors import UserError, storage_refusal
+from spd_ray.base.files import remove_unfinished, whole_folder
 
 SUMS = "SHA256SUMS"
 
@@ -68,31 +66,6 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-@contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """A folder to write into that becomes `folder`, or replaces it, by one rename; none if the block raises."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        yield building
-        building.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        building.rename(folder)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file by a temporary file and an atomic rename: a full disk leaves the earlier one as it was."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_text(text)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def build_once(kind: str, key: str, build: Callable[[Path], None]) -> Path:
     """Return the folder `<root>/<kind>/<key>`, calling `build(folder)` first if it is absent.
 
@@ -108,8 +81,7 @@ def build_once(kind: str, key: str, build: Callable[[Path], None]) -> Path:
         with FileLock(f"{folder}.lock"):
             if folder.is_dir():
                 return folder
-            for left_by_a_killed_process in folder.parent.glob(f".{key}-*"):
-                shutil.rmtree(left_by_a_killed_process)
+            remove_unfinished(folder.parent, key)
             with whole_folder(folder) as building:
                 build(building)
     except Exception as error:

@@ -9,12 +9,13 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from spd_ray.driver.display import SweepDisplay
-from spd_ray.driver.tracking import Status, Tracker
+from spd_ray.driver.tracking import Score, Status, Tracker
+from spd_ray.records import layout
 from spd_ray.records.schema import ENDED, TrialRecord
 from spd_ray.records.steps import compact_steps
 from spd_ray.records.storage import SweepStorage
 from spd_ray.study.ledger import Ledger
-from spd_ray.trials.runner import checkpoint_folder, state_folder
+from spd_ray.trials.standing import POINTS
 
 FACTS = (
     "layers",
@@ -39,7 +40,6 @@ BEST = (
     "wall_seconds",
     "device_seconds",
 )
-SCORES = ("score", "train_score_now", "best_score", "sparsity", "budget")
 _SETTLE_SECONDS, _SETTLE_SHARE = 5.0, 0.1  # between what a store is sent; of the driver's time, at most
 _RAY_SAW_IT_DIE = "worker process has died"
 _RAY_COULD_NOT_SAY = "An unexpected internal error occurred"  # ends the traceback of a worker that died of it
@@ -56,7 +56,7 @@ class SweepWatcher(Callback):
         self.storage = storage
         self.run_ids: dict[str, str] = {}  # trial id -> the tracker's handle
         self.furthest: dict[str, int] = {}  # trial id -> the last step that this session has seen of it
-        left = [folder.name for folder in storage.folders(ledger.folder / "state")]
+        left = [folder.name for folder in storage.folders(layout.states(ledger.folder))]
         self._ended = [name for name in left if name in ledger.trials and ledger.trials[name].status in ENDED]
         self._settle_at = 0.0
 
@@ -80,9 +80,7 @@ class SweepWatcher(Callback):
         if result["step"] > self.furthest.get(_id(trial), 0):
             self.furthest[_id(trial)] = result["step"]
             trial.run_metadata.num_failures = 0  # `retries` are those in a row: a trial that gets on may die often
-        now = int(time.time() * 1000)
-        points = [(name, result[name], result["step"], now) for name in SCORES if result[name] is not None]
-        self.tracker.note_scores(self._run_id(_id(trial)), points)
+        self.tracker.note_scores(self._run_id(_id(trial)), points_of(result, int(time.time() * 1000)))
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         result = trial.last_result
@@ -105,15 +103,15 @@ class SweepWatcher(Callback):
         return self.run_ids[trial_id]
 
     def _ladder(self, trial_id: str, result: dict[str, Any]) -> str | None:
-        """The rungs as the record holds them, each with its checkpoint."""
-        rungs = result.get("rungs", {}).values()
-        folders = [checkpoint_folder(self.ledger.folder, trial_id, rung["sparsity"]) for rung in rungs]
+        """The ladder's levels as the record holds them, each with its checkpoint."""
+        levels = result.get("levels", {}).values()
+        folders = [layout.checkpoint(self.ledger.folder, trial_id, level["sparsity"]) for level in levels]
         relative = [str(folder.relative_to(self.ledger.folder)) for folder in folders]
-        found = [{**rung, "checkpoint": path} for rung, path in zip(rungs, relative, strict=True)]
+        found = [{**level, "checkpoint": path} for level, path in zip(levels, relative, strict=True)]
         return json.dumps(found) if found else None
 
     def _end(self, trial_id: str, status: str, result: dict[str, Any], error: str | None) -> None:
-        checkpoint = checkpoint_folder(self.ledger.folder, trial_id)
+        checkpoint = layout.checkpoint(self.ledger.folder, trial_id)
         known = {name: result[name] for name in (*FACTS, *BEST, "peak_memory_bytes") if name in result}
         feasible = result.get("best_score") is not None
         run_id = self._run_id(trial_id)
@@ -144,10 +142,15 @@ class SweepWatcher(Callback):
             self.ledger.fold()
             self.storage.send_files()
         for trial_id in self._ended:
-            self.storage.drop(state_folder(self.ledger.folder, trial_id))
+            self.storage.drop(layout.trial_states(self.ledger.folder, trial_id))
         self._ended.clear()
         ended = time.monotonic()
         self._settle_at = ended + max(_SETTLE_SECONDS, (ended - began) / _SETTLE_SHARE)
+
+
+def points_of(standing: dict[str, Any], time_ms: int | None) -> list[Score]:
+    """MLflow's points of a standing; `time_ms`: when it was, in milliseconds since 1970 (None: now)."""
+    return [(name, standing[name], standing["step"], time_ms) for name in POINTS if standing[name] is not None]
 
 
 def begin_run(ledger: Ledger, tracker: Tracker, trial_id: str) -> str:
@@ -166,12 +169,12 @@ def end_run(trial: TrialRecord, tracker: Tracker, run_id: str, stage: int) -> No
 def drop_students(ledger: Ledger, storage: SweepStorage) -> None:
     """Delete the students of ended trials that are not among the best feasible ones."""
     kept = {trial.trial_id for trial in ledger.best_first(ledger.spec.checkpoints.keep)}
-    students = storage.folders(ledger.folder / "checkpoints")
+    students = storage.folders(layout.checkpoints(ledger.folder))
     for folder in students:
-        trial = ledger.trials.get(folder.name)  # None for a rung's student, which goes with the trial's
+        trial = ledger.trials.get(folder.name)  # None for a level's student, which goes with the trial's
         if trial is not None and trial.status in ENDED and trial.trial_id not in kept:
             for student in students:
-                if student == folder or student.name.startswith(f"{trial.trial_id}-sparsity-"):
+                if layout.is_student_of(student, trial.trial_id):
                     storage.drop(student)
             ledger.update(trial.trial_id, checkpoint=None)
 

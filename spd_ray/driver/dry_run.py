@@ -10,6 +10,7 @@ from rich.table import Table
 from spd_ray.config.methods import load_method
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.config.timeline import Timeline
+from spd_ray.records import layout
 from spd_ray.study.study import Draws, create_study
 from spd_ray.training import engine
 from spd_ray.training.teacher import load_teacher
@@ -25,7 +26,7 @@ def dry_run(spec: SweepSpec, console: Console) -> None:
         explain_method(name, console)
     teacher = load_teacher(spec.task, spec.model, spec.teacher)
     with tempfile.TemporaryDirectory() as folder:
-        _, values = Draws(create_study(spec, Path(folder) / "study.journal"), spec).ask()
+        _, values = Draws(create_study(spec, layout.study_journal(Path(folder))), spec).ask()
     config = spec.trial_config(values, spec.study.seeds[0])
     run = prepare(config, teacher)
     timeline = run.timeline

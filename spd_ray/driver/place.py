@@ -5,13 +5,17 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from spd_ray.base.errors import UserError
+from spd_ray.base.files import remove_unfinished
 from spd_ray.base.network import below, is_uri
 from spd_ray.config.sweep import SweepSpec
-from spd_ray.records.provenance import space_hash_of
+from spd_ray.records import layout
+from spd_ray.records.provenance import read_sweep_yaml
+from spd_ray.records.schema import SCHEMA_VERSION
 from spd_ray.records.storage import SweepStorage
 from spd_ray.records.trials import read_trials
 
@@ -33,7 +37,7 @@ def open_sweep(storage: SweepStorage, spec: SweepSpec, resume: bool, replace: bo
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-        lock = FileLock(folder.parent / f".{folder.name}.lock", timeout=1)
+        lock = FileLock(layout.sweep_lock(folder), timeout=1)
         lock.acquire()
     except Timeout:
         raise UserError(f"{folder}: another sweep of this name is running; wait for it or give --name") from None
@@ -51,8 +55,7 @@ def open_sweep(storage: SweepStorage, spec: SweepSpec, resume: bool, replace: bo
 def begin_or_continue(storage: SweepStorage, spec: SweepSpec, resume: bool, replace: bool) -> None:
     """Check that what the folder holds is what was asked for, and move an earlier sweep aside if that was."""
     folder, place = storage.folder, storage.place
-    for unfinished in folder.glob(".*.tmp"):  # of a driver that was killed
-        unfinished.unlink()
+    remove_unfinished(folder)
     trials = read_trials(folder)
     if trials and replace and storage.is_remote:
         raise UserError(f"--replace: {place} cannot be moved aside in an object store; give another --name")
@@ -65,7 +68,19 @@ def begin_or_continue(storage: SweepStorage, spec: SweepSpec, resume: bool, repl
         raise UserError(f"{place} holds a sweep of {len(trials)} trials: add --resume, --replace or another --name")
     elif resume and not trials:
         raise UserError(f"--resume: {place} holds no sweep yet; leave --resume out")
-    elif resume and space_hash_of(folder) != spec.space_hash():
+    elif resume:
+        check_same_space(place, read_sweep_yaml(folder), spec)
+
+
+def check_same_space(place: str, begun: dict[str, Any], spec: SweepSpec) -> None:
+    """Raises UserError where the sweep that was `begun`, as its sweep.yaml has it, is not that of `spec`."""
+    version = begun.get("schema_version", "2 or older")
+    if version != SCHEMA_VERSION:
+        raise UserError(
+            f"--resume: {place} was begun by an earlier version (its records' schema is {version}, now "
+            f"{SCHEMA_VERSION}): `python -m analysis` still draws it, but it cannot go on; give another --name"
+        )
+    if begun["space_hash"] != spec.space_hash():
         raise UserError(f"--resume: {place} was swept with another space or other --set; see its sweep.yaml")
 
 

@@ -22,6 +22,7 @@ from spd_ray.driver.place import resume_command
 from spd_ray.driver.searcher import LedgerSearcher
 from spd_ray.driver.storage_guard import StorageGuard
 from spd_ray.driver.tracking import Tracker
+from spd_ray.records import layout
 from spd_ray.records.provenance import write_sweep_yaml
 from spd_ray.records.storage import SweepStorage
 from spd_ray.study.ledger import Ledger
@@ -39,7 +40,7 @@ def run_sweep(spec: SweepSpec, storage: SweepStorage, command: str, address: str
     write_sweep_yaml(spec, folder, command)
     teacher = load_teacher(spec.task, spec.model, spec.teacher)
     console.print(report.teacher_line(teacher))
-    study = create_study(spec, folder / "study.journal")
+    study = create_study(spec, layout.study_journal(folder))
     ledger = Ledger(spec, study, folder)
     tracker = Tracker.open(spec, folder)
     storage.send_files()  # the parent run's id, before it has a child
@@ -109,9 +110,10 @@ def run_trials(spec: SweepSpec, ledger: Ledger, storage: SweepStorage, command: 
         }
 
     stopping = spec.early_stopping
-    scheduler = (
-        StageAwareAsha(stopping.rungs, stopping.reduction_factor, storage.folder / "rungs.jsonl") if stopping else None
-    )
+    scheduler = None
+    if stopping:
+        rungs = layout.rungs_journal(storage.folder)
+        scheduler = StageAwareAsha(stopping.rungs, stopping.reduction_factor, rungs)
     bundles = tune.PlacementGroupFactory([bundle] * spec.resources.workers)
     tuner = tune.Tuner(
         tune.with_resources(SpdTrainable, bundles),
@@ -124,7 +126,7 @@ def run_trials(spec: SweepSpec, ledger: Ledger, storage: SweepStorage, command: 
             trial_dirname_creator=lambda trial: trial.config["order"]["trial_id"],
         ),
         run_config=tune.RunConfig(
-            name="ray",
+            name=layout.RAY,
             storage_path=str(storage.folder),
             verbose=0,
             callbacks=[StorageGuard(watcher)],

@@ -12,8 +12,8 @@ from analysis.reading.sweeps import read_sweep
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.config.timeline import Timeline
 from spd_ray.driver.tracking import Tracker
+from spd_ray.records import layout
 from spd_ray.records.schema import TrialRecord
-from spd_ray.records.steps import steps_folder
 from spd_ray.records.storage import SweepStorage
 from spd_ray.study.ledger import Ledger
 from spd_ray.training.checkpoint import Verification
@@ -34,11 +34,11 @@ def publish(
 ) -> None:
     """Upload the verified students and their schedules to their runs; register the best under the alias `best`."""
     folder = storage.folder
-    tracker.log_artifacts(tracker.parent_run_id, folder / "sweep.yaml")
+    tracker.log_artifacts(tracker.parent_run_id, layout.sweep_yaml(folder))
     for trial_id, verification in verified.items():
         trial = ledger.trials[trial_id]
         run_id = str(trial.mlflow_run_id)
-        storage.fetch(steps_folder(folder, trial_id))
+        storage.fetch(layout.steps(folder, trial_id))
         with tempfile.TemporaryDirectory() as drawings:
             picture = Path(drawings) / "schedules.png"
             fig04.figure(fig04.compute([read_sweep(folder)], trial_id)).savefig(picture, dpi=150)

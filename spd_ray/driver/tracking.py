@@ -18,9 +18,10 @@ from typing import Any, Literal
 import requests
 from filelock import FileLock
 
-from spd_ray.base.cache import write_whole
 from spd_ray.base.errors import UserError
+from spd_ray.base.files import write_whole
 from spd_ray.config.sweep import SweepSpec
+from spd_ray.records import layout
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # must stand before the import, which reads it
 from mlflow import MlflowClient
@@ -70,10 +71,10 @@ class Tracker:
         by the sweeps there. The file `mlflow_sweep_id` in the sweep's folder holds the tag by which the
         parent run is found. Raises UserError within seconds if the store cannot be reached.
         """
-        uri = spec.tracking.uri or f"sqlite:///{sweep_folder.parent / 'mlflow.db'}"
-        artifacts = None if spec.tracking.uri else (sweep_folder.parent / "mlartifacts").as_uri()
+        uri = spec.tracking.uri or f"sqlite:///{layout.mlflow_database(sweep_folder)}"
+        artifacts = None if spec.tracking.uri else layout.mlflow_artifacts(sweep_folder).as_uri()
         try:
-            with FileLock(sweep_folder.parent / ".mlflow.lock"), _bounded(_REQUEST_SECONDS):
+            with FileLock(layout.mlflow_lock(sweep_folder)), _bounded(_REQUEST_SECONDS):
                 client = MlflowClient(uri, registry_uri=uri)
                 experiment = _experiment(client, spec.tracking.experiment or spec.name, artifacts)
                 parent, resumed = _parent_run(client, experiment, spec, _sweep_id(sweep_folder))
@@ -305,7 +306,7 @@ def _is_outage(error: Exception) -> bool:
 
 def _sweep_id(sweep_folder: Path) -> str:
     """The sweep's own id, written before the parent run exists."""
-    file = sweep_folder / "mlflow_sweep_id"
+    file = layout.mlflow_sweep_id(sweep_folder)
     if not file.exists():
         write_whole(file, uuid.uuid4().hex)
     return file.read_text()

@@ -5,21 +5,26 @@ import platform
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from spd_ray.base.cache import write_whole
+from spd_ray.base.files import write_whole
 from spd_ray.config.sweep import SweepSpec
+from spd_ray.records import layout
+from spd_ray.records.schema import SCHEMA_VERSION
 
 PACKAGES = ("spd_ray", "torch", "transformers", "deepspeed", "ray", "optuna", "mlflow", "datasets", "pyarrow")
 
 
 def git_commit() -> str | None:
-    """The commit of the code, with `-dirty` if files differ from it; None outside a git checkout."""
+    """The commit of the code, with `-dirty` if files differ from it; None outside a git checkout, or without git."""
     folder = Path(__file__).parent
-    described = subprocess.run(
-        ["git", "describe", "--always", "--abbrev=40", "--dirty"], cwd=folder, capture_output=True, text=True
-    )
+    words = ["git", "describe", "--always", "--abbrev=40", "--dirty"]
+    try:
+        described = subprocess.run(words, cwd=folder, capture_output=True, text=True)
+    except OSError:  # no git on this machine
+        return None
     return described.stdout.strip() if described.returncode == 0 else None
 
 
@@ -29,6 +34,7 @@ def write_sweep_yaml(spec: SweepSpec, folder: Path, command: str) -> None:
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     content = {
+        "schema_version": SCHEMA_VERSION,
         "spec": spec.resolved(),
         "space_hash": spec.space_hash(),
         "command": command,
@@ -36,9 +42,9 @@ def write_sweep_yaml(spec: SweepSpec, folder: Path, command: str) -> None:
         "versions": {package: version(package) for package in PACKAGES},
         "machine": {"cpus": os.cpu_count(), "gpus": gpus, "system": platform.platform()},
     }
-    write_whole(folder / "sweep.yaml", yaml.safe_dump(content, sort_keys=False))
+    write_whole(layout.sweep_yaml(folder), yaml.safe_dump(content, sort_keys=False))
 
 
-def space_hash_of(folder: Path) -> str:
-    """The hash of the space that the sweep in `folder` was begun with."""
-    return str(yaml.safe_load((folder / "sweep.yaml").read_text())["space_hash"])
+def read_sweep_yaml(folder: Path) -> dict[str, Any]:
+    """What `write_sweep_yaml` wrote when the sweep in `folder` was begun or continued last."""
+    return dict(yaml.safe_load(layout.sweep_yaml(folder).read_text()))

@@ -124,7 +124,7 @@ class TrialRecord:
     train_score: float | None = None  # at best_step
     final_score: float | None = None  # on the selection split, at the last evaluation
     dev_score: float | None = None  # of the retained student, read back from disk: with a holdout, dev's only use
-    ladder: str | None = None  # JSON: one {"sparsity", "score", "train_score", "step", "checkpoint"} a rung
+    ladder: str | None = None  # JSON: one {"sparsity", "score", "train_score", "step", "checkpoint"} a level
     achieved_sparsity: float | None = None  # of the student at best_step
     teacher_score: float | None = None  # dev, of the dense teacher
     majority_score: float | None = None  # dev, of always answering the majority class (0 for correlations)

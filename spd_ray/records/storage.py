@@ -18,6 +18,7 @@ from pyarrow import fs
 from spd_ray.base.cache import content_key
 from spd_ray.base.errors import StorageError, UserError
 from spd_ray.base.network import below, is_uri
+from spd_ray.records import layout
 
 _HERE = fs.LocalFileSystem()
 
@@ -98,9 +99,9 @@ class SweepStorage:
         if self._store is None:
             return
         files = [file for file in self.folder.iterdir() if file.is_file() and not file.name.startswith(".")]
-        for file in sorted(files, key=lambda file: (file.name != "trials.parquet", file.name)):
+        for file in sorted(files, key=lambda file: (file.name != layout.TRIALS_TABLE, file.name)):
             stamp = (file.stat().st_size, file.stat().st_mtime_ns)
-            if file.name != "trials.journal" and self._sent.get(file.name) != stamp:
+            if file.name != layout.TRIALS_JOURNAL and self._sent.get(file.name) != stamp:
                 self.send(file)
                 self._sent[file.name] = stamp
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from spd_ray.base.journal import append_lines, read_lines
+from spd_ray.records import layout
 from spd_ray.records.parquet import write_parquet
 from spd_ray.records.schema import ENDED, TRIAL_SCHEMA, TrialRecord
 
@@ -16,16 +17,16 @@ _FOLD_SHARE = 0.05  # of the time goes into them, at most
 
 def read_trials(sweep_folder: Path) -> list[TrialRecord]:
     """All trials of a sweep that no driver is writing to; of one that runs, as they were seconds ago."""
-    path = sweep_folder / "trials.parquet"
+    path = layout.trials_table(sweep_folder)
     rows = pq.read_table(path, schema=TRIAL_SCHEMA).to_pylist() if path.exists() else []
-    rows += read_lines(sweep_folder / "trials.journal")
+    rows += read_lines(layout.trials_journal(sweep_folder))
     newest = {row["trial_id"]: row for row in rows}
     return [TrialRecord(**newest[trial_id]) for trial_id in sorted(newest)]
 
 
 def write_trials(sweep_folder: Path, trials: Iterable[TrialRecord]) -> None:
     """Rewrite `trials.parquet`."""
-    write_parquet(sorted(trials, key=lambda trial: trial.trial_id), TRIAL_SCHEMA, sweep_folder / "trials.parquet")
+    write_parquet(sorted(trials, key=lambda trial: trial.trial_id), TRIAL_SCHEMA, layout.trials_table(sweep_folder))
 
 
 class TrialStore:
@@ -38,7 +39,7 @@ class TrialStore:
     def __init__(self, sweep_folder: Path) -> None:
         self.folder = sweep_folder
         self.trials = {trial.trial_id: trial for trial in read_trials(sweep_folder)}
-        self._journal = sweep_folder / "trials.journal"
+        self._journal = layout.trials_journal(sweep_folder)
         self._due_at = 0.0
         self.fold()
 

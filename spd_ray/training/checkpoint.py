@@ -7,8 +7,9 @@ from typing import NamedTuple
 import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from spd_ray.base.cache import check_sums, whole_folder, write_sums
+from spd_ray.base.cache import check_sums, write_sums
 from spd_ray.base.errors import UserError
+from spd_ray.base.files import whole_folder
 from spd_ray.config.methods import load_method
 from spd_ray.equations.masks import zeros_asked
 from spd_ray.model.surgery import encoder_layers, extract_student, student_config

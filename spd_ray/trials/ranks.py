@@ -15,7 +15,8 @@ from spd_ray.base.errors import storage_refusal
 from spd_ray.base.network import free_port
 from spd_ray.training import engine
 from spd_ray.training.trainer import TrainingError
-from spd_ray.trials.runner import Standing, TrialRunner, order_of
+from spd_ray.trials.runner import TrialRunner, order_of
+from spd_ray.trials.standing import Standing
 
 LEAVING_SECONDS = 2  # between a rank's error and the end of its process
 

@@ -7,27 +7,27 @@ between does the same steps again and overwrites the same files.
 
 import json
 import logging
-import math
-import shutil
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from spd_ray.base.cache import content_key, whole_folder
+from spd_ray.base.cache import content_key
+from spd_ray.base.files import remove_unfinished, whole_folder
 from spd_ray.config.trial import ModelConfig, TaskConfig, TeacherConfig, TrialConfig
 from spd_ray.model.surgery import encoder_layers, remaining_parameters
+from spd_ray.records import layout
 from spd_ray.records.parquet import write_parquet
 from spd_ray.records.schema import STEP_SCHEMA, StepRecord
-from spd_ray.records.steps import compact_steps, step_part, steps_folder
+from spd_ray.records.steps import compact_steps
 from spd_ray.records.storage import SweepStorage
 from spd_ray.training import engine, engine_state
 from spd_ray.training.checkpoint import export_student
 from spd_ray.training.teacher import Teacher, load_teacher
 from spd_ray.training.trainer import prepare, train_spd
+from spd_ray.trials.standing import Evaluation, Standing, judge
 
 STANDING = "standing.json"
 _log = logging.getLogger(__name__)
@@ -55,51 +55,10 @@ def order_of(order: dict[str, Any]) -> TrialOrder:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Standing:
-    """How far a trial is and how good; saved with its state. Scores are of the task's metric."""
-
-    step: int = 0
-    evaluations: int = 0
-    stage: int = 1
-    budget: float = 0.0  # step / t3
-    sparsity: float = 0.0
-    pruning_done: bool = False  # the target sparsity is reached: only now is a student feasible
-    score: float | None = None  # dev, at the last evaluation
-    train_score_now: float | None = None
-    best_score: float | None = None  # dev, the best at the target sparsity
-    best_step: int | None = None
-    train_score: float | None = None  # at best_step
-    achieved_sparsity: float | None = None  # at best_step
-    remaining_encoder_parameters: int | None = None  # at best_step
-    remaining_parameters: int | None = None
-    rungs: dict[str, dict[str, float]] = field(default_factory=dict)  # the best on each rung of the ladder, by sparsity
-    wall_seconds: float = 0.0
-    device_seconds: float = 0.0
-
-
 @lru_cache(maxsize=2)
 def worker_teacher(task: TaskConfig, model: ModelConfig, teacher: TeacherConfig) -> Teacher:
     """The teacher with its tokenised data, kept by the worker from trial to trial."""
     return load_teacher(task, model, teacher)
-
-
-def state_folder(sweep_folder: Path, trial_id: str) -> Path:
-    """Where a trial's states are; the driver removes it when the trial has ended."""
-    return sweep_folder / "state" / trial_id
-
-
-def checkpoint_folder(sweep_folder: Path, trial_id: str, rung: float | None = None) -> Path:
-    """Where a trial's best feasible student is, or the best one on a rung of its ladder."""
-    return sweep_folder / "checkpoints" / (trial_id if rung is None else f"{trial_id}-sparsity-{rung:g}")
-
-
-def remove_unfinished(sweep_folder: Path, trial_id: str) -> None:
-    """Delete what an earlier process of the trial was writing when it was killed."""
-    for folder in (sweep_folder / "checkpoints").glob(f".{trial_id}-*"):
-        shutil.rmtree(folder)
-    for file in steps_folder(sweep_folder, trial_id).glob(".*.tmp"):
-        file.unlink()
 
 
 class TrialRunner:
@@ -112,11 +71,12 @@ class TrialRunner:
         self._config_key = content_key(config.model_dump(mode="json"))
         self.storage = SweepStorage(order.place, f"{order.trial_id}-rank-{engine.rank()}")
         self.storage.clear_copy()
-        self._state_folder = state_folder(self.storage.folder, order.trial_id)
-        self._steps_folder = steps_folder(self.storage.folder, order.trial_id)
-        self.storage.fetch(self._state_folder)
+        self._steps_folder = layout.steps(self.storage.folder, order.trial_id)
+        self.storage.fetch(layout.trial_states(self.storage.folder, order.trial_id))
         if engine.rank() == 0:
-            remove_unfinished(self.storage.folder, order.trial_id)
+            remove_unfinished(layout.checkpoints(self.storage.folder), order.trial_id)
+            remove_unfinished(layout.trial_states(self.storage.folder, order.trial_id))
+            remove_unfinished(self._steps_folder)
             self.storage.fetch(self._steps_folder)
         self.standing = Standing()
         self._to_tell_again = self._continue_from_state()
@@ -157,16 +117,16 @@ class TrialRunner:
         order, before, started = self.order, self.standing, time.perf_counter()
         chunk = self._next_chunk()
         standing = self._judged(chunk)
-        rung = self.run.timeline.level(standing.step)
-        on_rung = rung is not None and standing.rungs[f"{rung:g}"]["step"] == standing.step
-        if standing.best_step == standing.step or on_rung:
+        level = self.run.timeline.level(standing.step)
+        at_level = level is not None and standing.levels[f"{level:g}"]["step"] == standing.step
+        if standing.best_step == standing.step or at_level:
             with engine_state.whole_parameters(self.run.engine):
                 if engine.rank() == 0:
-                    folder = checkpoint_folder(self.storage.folder, order.trial_id, rung)
+                    folder = layout.checkpoint(self.storage.folder, order.trial_id, level)
                     export_student(self.run, folder, order.command)
                     self.storage.send(folder)
         if engine.rank() == 0:
-            part = step_part(self.storage.folder, order.trial_id, before.step, standing.step)
+            part = layout.step_part(self.storage.folder, order.trial_id, before.step, standing.step)
             write_parquet(chunk, STEP_SCHEMA, part)
             self.storage.send(part)
         self.standing = replace(standing, wall_seconds=before.wall_seconds + time.perf_counter() - started)
@@ -191,47 +151,25 @@ class TrialRunner:
         raise AssertionError("a trial ends with an evaluation")
 
     def _judged(self, chunk: list[StepRecord]) -> Standing:
-        before, timeline = self.standing, self.run.timeline
         scored = chunk[-1]
         train_score = next(r.value for r in chunk if r.split == "train" and r.metric == scored.metric)
-        pruning_done = timeline.pruning_rate(scored.step) >= timeline.final_sparsity
-        rung = timeline.level(scored.step)
-        standing = replace(
-            before,
-            step=scored.step,
-            evaluations=before.evaluations + 1,
-            stage=scored.stage,
-            budget=timeline.budget(scored.step),
-            sparsity=scored.sparsity,
-            pruning_done=pruning_done,
-            score=scored.value,
-            train_score_now=train_score,
-            device_seconds=before.device_seconds
-            + engine.world_size() * sum(r.seconds for r in chunk if r.split == "batch"),
-        )
-        if pruning_done and (before.best_score is None or scored.value > before.best_score):
-            with engine_state.whole_parameters(self.run.engine):
-                of_encoder, of_model = remaining_parameters(self.run.model)
-            return replace(
-                standing,
-                best_score=scored.value,
-                best_step=scored.step,
-                train_score=train_score,
-                achieved_sparsity=scored.sparsity,
-                remaining_encoder_parameters=of_encoder,
-                remaining_parameters=of_model,
-            )
-        if rung is not None and scored.value > before.rungs.get(f"{rung:g}", {}).get("score", -math.inf):
-            found = {"sparsity": rung, "score": scored.value, "train_score": train_score, "step": scored.step}
-            return replace(standing, rungs={**before.rungs, f"{rung:g}": found})
-        return standing
+        evaluation = Evaluation(scored.step, scored.stage, scored.value, train_score, scored.sparsity)
+        trained = engine.world_size() * sum(r.seconds for r in chunk if r.split == "batch")
+        standing = judge(self.standing, self.run.timeline, evaluation)
+        standing = replace(standing, device_seconds=self.standing.device_seconds + trained)
+        if standing.best_step != standing.step:
+            return standing
+        with engine_state.whole_parameters(self.run.engine):
+            of_encoder, of_model = remaining_parameters(self.run.model)
+        return replace(standing, remaining_encoder_parameters=of_encoder, remaining_parameters=of_model)
 
     def _save_state(self) -> None:
         """All ranks gather the state; rank 0 writes it into a folder that appears whole, and removes the older one."""
         if engine.rank() > 0:
             engine_state.save_state(self.run.engine, None)
             return
-        older, newest = _states(self._state_folder), self._state_folder / f"step-{self.standing.step:08d}"
+        older = layout.states_by_age(self.storage.folder, self.order.trial_id)
+        newest = layout.state(self.storage.folder, self.order.trial_id, self.standing.step)
         with whole_folder(newest) as building:
             (building / STANDING).write_text(json.dumps({"config": self._config_key, **asdict(self.standing)}))
             engine_state.save_state(self.run.engine, building)
@@ -245,7 +183,7 @@ class TrialRunner:
         One that is not as it was written, or of what this trial was in a sweep that forgot it before its store knew of
         it, is left aside: the trial begins anew.
         """
-        for state in reversed(_states(self._state_folder)):
+        for state in reversed(layout.states_by_age(self.storage.folder, self.order.trial_id)):
             try:
                 standing = json.loads((state / STANDING).read_text())
                 if standing.pop("config") != self._config_key:
@@ -259,7 +197,3 @@ class TrialRunner:
         if engine.rank() == 0:
             self.storage.drop(self._steps_folder)
         return False
-
-
-def _states(folder: Path) -> list[Path]:
-    return sorted(folder.glob("step-*"))

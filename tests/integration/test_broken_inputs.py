@@ -17,7 +17,7 @@ SPACE = """\
 task: {name: sst2, path: TASK, max_length: 32}
 model: {path: MODEL}
 teacher: {epochs: 6, batch_size: 8, learning_rates: [2e-3], gate: false}
-trial: {total_epochs: 6, stage1_epochs: 3, stage2_epochs: 1, batch_size: 8}
+method: {total_epochs: 6, stage1_epochs: 3, stage2_epochs: 1, batch_size: 8}
 search:
   p0: {low: 0.2, high: 0.8}
 study: {trials: 1}
@@ -106,7 +106,7 @@ def test_a_broken_space_task_or_model(name, place, capsys):
 
 ARGUMENTS = {
     "--set without =": (["--set", "method.p0"], "--set method.p0", "key=value"),
-    "--set of an unknown key": (["--set", "trial.p1=0.5"], "--set trial.p1=0.5", "p0"),
+    "--set of an unknown key": (["--set", "method.p1=0.5"], "--set method.p1=0.5", "p0"),
     "--set of a wrong value": (["--set", "method.p0=2"], "--set method.p0=2"),
     "--trials 0": (["--trials", "0"], "trials"),
     "--name with a slash": (["--name", "a/b"], "name"),

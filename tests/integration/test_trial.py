@@ -6,8 +6,8 @@ import pytest
 
 from spd_ray.config.method import MethodConfig
 from spd_ray.config.trial import TrialConfig
-from spd_ray.records.steps import steps_folder
-from spd_ray.trials.runner import TrialOrder, TrialRunner, state_folder
+from spd_ray.records import layout
+from spd_ray.trials.runner import TrialOrder, TrialRunner
 from tests.integration.test_trainer import SHORT
 
 
@@ -32,7 +32,7 @@ def runner_of(tiny_teacher, tmp_path, monkeypatch):
 
 
 def steps_in(store: Path) -> list[str]:
-    return sorted(part.name for part in steps_folder(store, "00000-s0").glob("*.parquet"))
+    return sorted(part.name for part in layout.steps(store, "00000-s0").glob("*.parquet"))
 
 
 def test_a_trial_goes_on_on_another_machine_from_what_the_store_has(runner_of):
@@ -44,7 +44,8 @@ def test_a_trial_goes_on_on_another_machine_from_what_the_store_has(runner_of):
     assert second.advance() == part  # told again: a kill may have come before the driver heard of it
     while not second.done:
         second.advance()
-    assert [state.name for state in state_folder(store, "00000-s0").iterdir()] == [f"step-{second.standing.step:08d}"]
+    states = layout.trial_states(store, "00000-s0")
+    assert [state.name for state in states.iterdir()] == [f"step-{second.standing.step:08d}"]
     assert steps_in(store) == [f"{0:08d}-{second.standing.step:08d}.parquet"]
     assert (store / "checkpoints" / "00000-s0" / "model.safetensors").exists()
     second.close()

@@ -52,7 +52,7 @@ def measure(settings: dict[str, Any], combinations: list[tuple[str, int]], folde
         state = folder / f"{name}-of-{engine.world_size()}"
         state.mkdir(parents=True, exist_ok=True)
         save_state(first.engine, state if engine.rank() == 0 else None)
-        engine.gathered(None)
+        engine.gather_over_ranks(None)
         found[name] = {
             "whole": whole,
             "resumed": part + resumed(settings, precision, stage, state),

@@ -1,0 +1,118 @@
+"""Every path of a sweep's folder, and of what lies beside it. The names are documented: people and programs read them.
+
+<storage>/
+  mlflow.db, mlartifacts/             MLflow's own store, shared by the sweeps here
+  .<sweep>.lock, .mlflow.lock         held by a driver
+  <sweep>/
+    sweep.yaml                        the specification, the command, versions, commit, machine
+    study.journal                     the Optuna study
+    trials.parquet, trials.journal    a row a trial, and what has changed since it was written
+    rungs.jsonl                       early stopping's decisions
+    mlflow_sweep_id                   the tag by which the parent run is found
+    steps/trial=<id>/<first>-<last>.parquet
+    state/<id>/step-<steps>/          what a trial continues from, until it has ended
+    checkpoints/<id>[-sparsity-<s>]/  the best students; of a ladder one a level
+    ray/                              Tune's own files: nothing is read from them
+    report/                           figures, tables and page of the analysis
+"""
+
+from pathlib import Path
+
+SWEEP_YAML = "sweep.yaml"
+TRIALS_TABLE, TRIALS_JOURNAL = "trials.parquet", "trials.journal"
+RAY = "ray"
+
+
+def sweep_yaml(sweep: Path) -> Path:
+    return sweep / SWEEP_YAML
+
+
+def study_journal(sweep: Path) -> Path:
+    return sweep / "study.journal"
+
+
+def trials_table(sweep: Path) -> Path:
+    return sweep / TRIALS_TABLE
+
+
+def trials_journal(sweep: Path) -> Path:
+    return sweep / TRIALS_JOURNAL
+
+
+def rungs_journal(sweep: Path) -> Path:
+    return sweep / "rungs.jsonl"
+
+
+def mlflow_sweep_id(sweep: Path) -> Path:
+    return sweep / "mlflow_sweep_id"
+
+
+def mlflow_database(sweep: Path) -> Path:
+    """MLflow's store where no other is named, shared by the sweeps of a storage."""
+    return sweep.parent / "mlflow.db"
+
+
+def mlflow_artifacts(sweep: Path) -> Path:
+    return sweep.parent / "mlartifacts"
+
+
+def mlflow_lock(sweep: Path) -> Path:
+    """Held while a driver opens MLflow's store: two cannot make its tables at once."""
+    return sweep.parent / ".mlflow.lock"
+
+
+def sweep_lock(sweep: Path) -> Path:
+    """Held by the driver of the sweep."""
+    return sweep.parent / f".{sweep.name}.lock"
+
+
+def steps(sweep: Path, trial_id: str) -> Path:
+    """The folder of a trial's step records."""
+    return sweep / "steps" / f"trial={trial_id}"
+
+
+def step_part(sweep: Path, trial_id: str, first_step: int, last_step: int) -> Path:
+    """The file of the steps [first_step, last_step) of a trial; the same range always has the same name."""
+    return steps(sweep, trial_id) / f"{first_step:08d}-{last_step:08d}.parquet"
+
+
+def step_parts(sweep: Path, trial_id: str) -> dict[Path, tuple[int, int]]:
+    """The files of a trial's step records, each with its range of steps."""
+    parts = sorted(steps(sweep, trial_id).glob("[0-9]*-[0-9]*.parquet"))
+    return {part: (int(first), int(last)) for part in parts for first, last in [part.stem.split("-")]}
+
+
+def states(sweep: Path) -> Path:
+    return sweep / "state"
+
+
+def trial_states(sweep: Path, trial_id: str) -> Path:
+    """The folder of a trial's states; the driver removes it when the trial has ended."""
+    return states(sweep) / trial_id
+
+
+def state(sweep: Path, trial_id: str, step: int) -> Path:
+    """The folder of a trial's state after `step` applied steps."""
+    return trial_states(sweep, trial_id) / f"step-{step:08d}"
+
+
+def states_by_age(sweep: Path, trial_id: str) -> list[Path]:
+    """A trial's states, the oldest first."""
+    return sorted(trial_states(sweep, trial_id).glob("step-*"))
+
+
+def checkpoints(sweep: Path) -> Path:
+    return sweep / "checkpoints"
+
+
+def checkpoint(sweep: Path, trial_id: str, level: float | None = None) -> Path:
+    """The folder of a trial's best feasible student, or of the best one at a level of its ladder."""
+    return checkpoints(sweep) / (trial_id if level is None else f"{trial_id}{_LEVEL}{level:g}")
+
+
+def is_student_of(folder: Path, trial_id: str) -> bool:
+    """Whether `folder`, one of `checkpoints`, holds a student of that trial."""
+    return folder.name == trial_id or folder.name.startswith(f"{trial_id}{_LEVEL}")
+
+
+_LEVEL = "-sparsity-"

@@ -1,0 +1,72 @@
+"""How far a trial is and how good: folded from its evaluations, by the trial and by readers of its records."""
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from spd_ray.config.timeline import Timeline
+
+POINTS = ("score", "train_score_now", "best_score", "sparsity", "budget")  # what MLflow has of each evaluation
+
+
+class Evaluation(NamedTuple):
+    """One evaluation of the student after `step` applied steps. Scores are of the task's metric."""
+
+    step: int
+    stage: int
+    score: float  # on the selection split
+    train_score: float  # on the sample of the training set
+    sparsity: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """How far a trial is and how good; saved with its state. Scores are of the metric, on the selection split."""
+
+    step: int = 0
+    evaluations: int = 0
+    stage: int = 1
+    budget: float = 0.0  # step / t3
+    sparsity: float = 0.0
+    pruning_done: bool = False  # the target sparsity is reached: only now is a student feasible
+    score: float | None = None  # at the last evaluation
+    train_score_now: float | None = None
+    best_score: float | None = None  # the best at the target sparsity
+    best_step: int | None = None
+    train_score: float | None = None  # at best_step
+    achieved_sparsity: float | None = None  # at best_step
+    remaining_encoder_parameters: int | None = None  # at best_step
+    remaining_parameters: int | None = None
+    levels: dict[str, dict[str, float]] = field(default_factory=dict)  # the best at each level of the ladder
+    wall_seconds: float = 0.0
+    device_seconds: float = 0.0
+
+
+def judge(before: Standing, timeline: Timeline, evaluation: Evaluation) -> Standing:
+    """The standing after `evaluation`. A student is feasible, and may be the best, after the last pruning event."""
+    step, score = evaluation.step, evaluation.score
+    pruning_done = timeline.pruning_rate(step) >= timeline.final_sparsity
+    standing = replace(
+        before,
+        step=step,
+        evaluations=before.evaluations + 1,
+        stage=evaluation.stage,
+        budget=timeline.budget(step),
+        sparsity=evaluation.sparsity,
+        pruning_done=pruning_done,
+        score=score,
+        train_score_now=evaluation.train_score,
+    )
+    if pruning_done and (before.best_score is None or score > before.best_score):
+        return replace(
+            standing,
+            best_score=score,
+            best_step=step,
+            train_score=evaluation.train_score,
+            achieved_sparsity=evaluation.sparsity,
+        )
+    level = timeline.level(step)
+    if level is not None and score > before.levels.get(f"{level:g}", {}).get("score", -math.inf):
+        found = {"sparsity": level, "score": score, "train_score": evaluation.train_score, "step": step}
+        return replace(standing, levels={**before.levels, f"{level:g}": found})
+    return standing
