@@ -3,7 +3,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test faults lint paper bench
+.PHONY: install demo test faults lint paper bench docs
 
 install: $(INSTALLED)
 
@@ -24,6 +24,10 @@ lint: install
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+
+# The tables of docs/ that the code and the YAML decide.
+docs: install
+	$(PYTHON) docs/generate.py
 
 test: lint
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PYTHON) -m pytest
@@ -50,7 +54,7 @@ paper: install
 	done
 	$(PYTHON) -m analysis --runs runs/paper --out runs/paper/report
 
-# The tables of the README's "Speed". On a machine that does nothing else.
+# The tables of docs/speed.md. On a machine that does nothing else.
 bench: install
 	$(PYTHON) -m benchmarks.step --blocks 4
 	$(PYTHON) -m benchmarks.step --blocks 4 --lengths rte --precision bf16

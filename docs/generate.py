@@ -5,7 +5,6 @@ A table stands between `<!-- generated: NAME -->` and `<!-- end -->`; everything
 
 import ast
 import re
-import sys
 import typing
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -13,9 +12,6 @@ from typing import Any
 
 import yaml
 from pydantic import BaseModel
-
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
 
 from spd_ray.config import presets
 from spd_ray.config.method import MethodConfig
@@ -25,6 +21,7 @@ from spd_ray.config.trial import EngineConfig
 from spd_ray.equations.loss_terms import LOSS_TERMS, column
 from spd_ray.records import schema
 
+ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"(<!-- generated: ([a-z ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -165,7 +162,9 @@ def keys_of_a_space() -> str:
 def keys_of(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str]]:
     """The keys below a section: path, default, description. A section that others repeat is written out once."""
     for name, field in section.model_fields.items():
-        inner = next((kind for kind in (field.annotation, *typing.get_args(field.annotation)) if is_section(kind)), None)
+        inner = next(
+            (kind for kind in (field.annotation, *typing.get_args(field.annotation)) if is_section(kind)), None
+        )
         if inner is not None:
             yield from keys_of(inner, f"{prefix}{name}.")
             continue

@@ -1,0 +1,140 @@
+"""The documentation says what is there: generated tables, links, anchors, the README's tree, the recipes' files."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+_spec = importlib.util.spec_from_file_location("docs_generate", ROOT / "docs/generate.py")
+assert _spec is not None
+assert _spec.loader is not None
+generate = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(generate)
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES += [ROOT / "cluster/README.md"]
+README = (ROOT / "README.md").read_text()
+PRINTED = "analysis/paper/printed.py"  # the paper's tables: beside any recipe
+RECIPES = (ROOT / "CONTRIBUTING.md").read_text().partition("## Recipes")[2]
+
+
+def page_id(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+def without_code(text):
+    """`text` without indented and fenced blocks, where a bracket is no link and a # is no heading."""
+    text = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    return "\n".join(line for line in text.splitlines() if not line.startswith("    "))
+
+
+def anchors_of(page):
+    return {
+        generate.anchor(heading) for heading in re.findall(r"^#+ (.+)$", without_code(page.read_text()), re.MULTILINE)
+    }
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=page_id)
+def test_the_generated_tables_are_those_of_the_code(page):
+    assert generate.fill(page.read_text()) == page.read_text(), "run make docs"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_relative_links_and_anchors_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", without_code(page.read_text())):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        place = (page.parent / path).resolve() if path else page
+        assert place.exists(), target
+        assert not anchor or anchor in anchors_of(place), target
+
+
+def test_no_heading_of_the_decisions_is_there_twice():
+    headings = re.findall(r"^#+ (.+)$", (ROOT / "docs/decisions.md").read_text(), re.MULTILINE)
+    assert len({generate.anchor(heading) for heading in headings}) == len(headings)
+
+
+@pytest.mark.parametrize("page", [ROOT / "docs/decisions.md", ROOT / "CONTRIBUTING.md"], ids=page_id)
+def test_files_that_are_named_exist(page):
+    named = re.findall(
+        r"`((?:spd_ray|analysis|tests|benchmarks|search_spaces|cluster|docs)/[^`\s#<]*)`", page.read_text()
+    )
+    assert named
+    for name in named:
+        if "NAME" not in name:
+            assert (ROOT / name).exists(), name
+
+
+def test_the_readme_is_of_one_sitting():
+    assert len(README.splitlines()) <= 220
+
+
+def tree():
+    """The files and folders that the README's tree names: two spaces deeper is a level, two spaces end the names."""
+    block = README.partition("## The tree\n")[2].partition("\nEquation (5)")[0]
+    folders: list[tuple[int, Path]] = []
+    for line in block.splitlines():
+        if not line.startswith("    "):
+            continue
+        depth = len(line) - len(line.lstrip())
+        names = []
+        for name in line.split():
+            if not re.fullmatch(r"[\w.]+(/|\.py)", name):
+                break
+            names.append(name)
+        folders = [(level, folder) for level, folder in folders if level < depth]
+        parent = folders[-1][1] if folders else ROOT
+        for name in names:
+            yield parent / name
+        if len(names) == 1 and names[0].endswith("/"):
+            folders.append((depth, parent / names[0]))
+
+
+def test_the_readmes_tree_is_the_code():
+    named = {path.relative_to(ROOT) for path in tree()}
+    for path in named:
+        assert (ROOT / path).exists(), path
+    modules = {file.relative_to(ROOT) for file in (ROOT / "spd_ray").glob("*/*.py") if file.name != "__init__.py"}
+    rooms = {
+        file.parent.relative_to(ROOT) for package in ("spd_ray", "analysis") for file in ROOT.glob(f"{package}/*/*.py")
+    }
+    assert modules | rooms <= named
+
+
+def recipe(heading):
+    """What a recipe says at first: how many files, and which."""
+    text = RECIPES.partition(f"### {heading}\n")[2].partition("\n### ")[0].strip().partition("\n\n")[0]
+    count = {"One": 1, "Two": 2}[text.split()[0]]
+    return count, re.findall(r"`([\w/]+/\w+\.(?:py|yaml))`", text)
+
+
+def naming(name):
+    """The code of the two packages in which the whole word `name` stands, or that is called so."""
+    files = [
+        file
+        for package in ("spd_ray", "analysis")
+        for kind in ("py", "yaml")
+        for file in ROOT.glob(f"{package}/**/*.{kind}")
+    ]
+    word = re.compile(rf"\b{name}\b")
+    return {file.relative_to(ROOT).as_posix() for file in files if file.stem == name or word.search(file.read_text())}
+
+
+@pytest.mark.parametrize(
+    ("heading", "example", "beside"),
+    [
+        ("A method", "theseus", {PRINTED}),
+        ("A loss term", "first_token_loss", set()),
+        ("A task", "qnli", {PRINTED, "spd_ray/config/presets/paper.yaml", "spd_ray/config/presets/mini.yaml"}),
+        ("A figure", "pareto", set()),
+        ("A check of the doctor", "check_compiler", set()),
+    ],
+)  # fmt: skip
+def test_a_recipe_names_all_the_files_that_know_of_an_example(heading, example, beside):
+    count, files = recipe(heading)
+    assert len(files) == count
+    expected = {file.replace("NAME", example) for file in files}
+    assert naming(example) - beside == expected
