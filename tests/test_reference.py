@@ -1,6 +1,6 @@
 """`preset: reference` against NumPy: loss, schedules, masks and a training step, by code that shares nothing with ours.
 
-The public code (FIDELITY: the README's table) trains with dropout; it is switched off here, so that a step is a
+The public code (docs/methods.md) trains with dropout; it is switched off here, so that a step is a
 function of its numbers.
 """
 

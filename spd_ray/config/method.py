@@ -69,7 +69,7 @@ class StudentConfig(Section):
 class MethodConfig(Section):
     """What a trial does: the section `method` of a search space. Any of it can be searched.
 
-    The defaults are SPD at the paper's RTE setting; the files of `spd_ray/methods` compose the same parts otherwise.
+    The defaults are SPD at the paper's RTE setting; the files of `spd_ray/config/methods` compose the parts otherwise.
     """
 
     name: Literal[METHODS] = Field("spd", description="a file of spd_ray/config/methods")  # type: ignore[valid-type]

@@ -88,7 +88,7 @@ class TrialRecord:
     configuration: int  # the Optuna trial's number
     seed: int
     status: str  # "waiting", "running", "finished", "stopped" (early) or "failed"
-    method: str  # "spd", or what it is compared with: a file of spd_ray/methods
+    method: str  # "spd", or what it is compared with: a file of spd_ray/config/methods
     grafting: str  # "none", "three_stage", "constant" or "linear"
     pruning: str  # "none", "magnitude", "global_magnitude", "lottery" or "reweighted_l1"
     task: str
