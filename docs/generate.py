@@ -73,7 +73,7 @@ def preset_tables() -> str:
     settings = table(
         ("key", "`preset: paper`", "`preset: reference`"),
         (
-            (f"`{key}`", code(of_paper.get(key)), code(of_reference.get(key)) or "as paper")
+            (f"`{key}`", code(of_paper.get(key)) or "its default", code(of_reference.get(key)) or "as `paper`")
             for key in {**of_paper, **of_reference}
         ),
     )
@@ -166,6 +166,8 @@ def keys_of(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, s
             (kind for kind in (field.annotation, *typing.get_args(field.annotation)) if is_section(kind)), None
         )
         if inner is not None:
+            if field.default is None:
+                yield f"{prefix}{name}", "null", f"none, unless a key of it is given. {inner.__doc__}"
             yield from keys_of(inner, f"{prefix}{name}.")
             continue
         default = field.get_default(call_default_factory=True)
@@ -225,8 +227,11 @@ def code(value: Any) -> str:
     """A value as YAML has it, as code; nothing for none."""
     if value is None:
         return ""
-    text = yaml.safe_dump(value, default_flow_style=True).removesuffix("...\n").strip()
-    return f"`{f'{value:g}' if isinstance(value, float) else text}`"
+    if isinstance(value, list):
+        return f"`[{', '.join(code(one).strip('`') for one in value)}]`"
+    if isinstance(value, float):
+        return f"`{re.sub('e-0', 'e-', f'{value:g}')}`"
+    return f"`{yaml.safe_dump(value, default_flow_style=True).removesuffix('...' + chr(10)).strip()}`"
 
 
 TABLES = {

@@ -1,10 +1,15 @@
 """The documentation says what is there: generated tables, links, anchors, the README's tree, the recipes' files."""
 
 import importlib.util
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+from spd_ray.config.load import load_spec
 
 ROOT = Path(__file__).parents[1]
 _spec = importlib.util.spec_from_file_location("docs_generate", ROOT / "docs/generate.py")
@@ -102,6 +107,75 @@ def test_the_readmes_tree_is_the_code():
         file.parent.relative_to(ROOT) for package in ("spd_ray", "analysis") for file in ROOT.glob(f"{package}/*/*.py")
     }
     assert modules | rooms <= named
+
+
+@pytest.mark.parametrize(
+    ("what", "room", "code"),
+    [
+        ("the loss scale", "training", "def loss_scale("),
+        ("a sampler's seed", "study", "optuna.samplers.TPESampler("),
+        ("a step part's file name", "records", "def step_part("),
+        ("the registered model's alias", "driver", "set_registered_model_alias("),
+        ("a claim's verdict", "paper", "NO_DATA ="),
+    ],
+)
+def test_the_readmes_tree_says_in_which_room_it_is(what, room, code):
+    block = README.partition("## The tree\n")[2].partition("\nEquation (5)")[0]
+    before, found, _ = block.partition(what)
+    assert found
+    assert re.findall(r"^ {6}([a-z]+)/", before, re.MULTILINE)[-1] == room
+    (folder,) = [path for path in tree() if path.name == room and path.parent.name in ("spd_ray", "analysis")]
+    assert any(code in file.read_text() for file in folder.glob("*.py"))
+
+
+def test_equation_5_is_where_the_readme_says():
+    said = README.partition("\nEquation (5)")[2].partition("\n\n")[0]
+    files = [file for file in re.findall(r"`(\S+\.py)`", said)]
+    assert len(files) == 4
+    assert all("replacing_probability(" in (ROOT / file).read_text() for file in files)
+
+
+def test_the_files_of_a_sweep_are_those_that_the_code_names():
+    block = README.partition("## A sweep's folder\n")[2].partition("\n## ")[0]
+    lines = [line.strip().partition("  ")[0] for line in block.splitlines() if line.startswith("    ")]
+    names = {re.split("[=/]", name)[0] for line in lines[1:] for name in line.split(", ")} - {"demo"}
+    assert len(names) == 13
+    code = (ROOT / "spd_ray/records/layout.py").read_text()
+    assert [name for name in names if name not in code] == []
+
+
+def readmes_own_sweep():
+    """The space and the error line of the README's "Your own sweep"."""
+    section = README.partition("## Your own sweep\n")[2].partition("\n## ")[0]
+    space, error = re.findall(r"(?:^ {4}.*\n)+", section, re.MULTILINE)[:2]
+    return re.sub("^    ", "", space, flags=re.MULTILINE), error.strip()
+
+
+def test_the_readmes_own_sweep_is_taken_and_refused_as_it_says(tmp_path):
+    space, error = readmes_own_sweep()
+    file = tmp_path / "mine.yaml"
+    file.write_text(space)
+    assert len(space.splitlines()) == 15
+    assert load_spec(file).total_configurations() == 10
+    file.write_text(space.replace("high: 1.0", "high: 1.2"))
+    command = [sys.executable, "-m", "spd_ray.sweep", "--space", "mine.yaml"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.strip()) == (2, error)
+
+
+def test_what_one_writes_is_taken():
+    """Every `--set` of the README, all at once, on a space of the paper's."""
+    found = re.findall(r'--set (?:"([^"]+)"|([^\s`]+))', README)
+    settings = [quoted or plain for quoted, plain in found]
+    assert len(settings) >= 10
+    load_spec(ROOT / "search_spaces/rte.yaml", settings)
+
+
+def test_links_of_the_code_lead_to_a_heading():
+    files = [file for package in ("spd_ray", "analysis") for file in (ROOT / package).rglob("*.py")]
+    links = {link for file in files for link in re.findall(r"(docs/\w+\.md)#([\w-]+)", file.read_text())}
+    assert [(page, anchor) for page, anchor in sorted(links) if anchor not in anchors_of(ROOT / page)] == []
 
 
 def recipe(heading):
