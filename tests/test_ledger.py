@@ -49,6 +49,16 @@ def test_each_configuration_is_run_under_each_seed_and_told_once_with_the_mean(s
     assert ledger.total == 6
 
 
+def test_a_sweep_ends_when_its_space_is_used_up(spec, tmp_path, monkeypatch):
+    ledger = open_ledger(spec, tmp_path)
+    ledger.configurations = 99  # as where the points cannot be counted
+    draws = ledger._draws
+    ask = draws.ask
+    monkeypatch.setattr(draws, "ask", lambda: ask() if draws.count < 3 else None)
+    assert [ledger.next_due() for _ in range(8)][5:] == ["00002-s7", None, None]
+    assert ledger.total == 6
+
+
 def test_a_failed_seed_fails_its_configuration_and_a_stopped_one_prunes_it(spec, tmp_path):
     ledger = open_ledger(spec, tmp_path)
     for _ in range(4):

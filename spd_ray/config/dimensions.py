@@ -26,7 +26,7 @@ class Range(Section):
     step: int | float | None = None
 
     @model_validator(mode="after")
-    def _ordered(self) -> "Range":
+    def _check_ends(self) -> "Range":
         if self.low > self.high:
             raise refuse(f"low <= high must hold, but got {self.low:g} > {self.high:g}", "low", "high")
         if self.log and self.low <= 0:
@@ -49,34 +49,31 @@ class Range(Section):
         assert self.step is not None
         return tidy(self.low + math.floor((self.high - self.low) / self.step + SLACK) * self.step)
 
-    def is_finite(self, integer: bool) -> bool:
-        """Whether it has finitely many values; `integer`: of a field that is a whole number."""
-        return self.step is not None or self.low == self.high or (integer and not self.log)
-
-    def values(self) -> list[Value]:
-        """The values of a range that has finitely many; without a step they are 1 apart."""
+    def count(self) -> int | None:
+        """How many values it has; None: more than can be counted."""
         if self.low == self.high:
-            return [self.low if isinstance(self.low, int) else tidy(self.low)]
-        step = 1 if self.step is None else self.step
-        count = round((self.high - self.low) / step) + 1
-        exact = isinstance(self.low, int) and isinstance(step, int)
-        values = [self.low + index * step for index in range(count)]
-        return list(values) if exact else [tidy(value) for value in values]
+            return 1
+        return None if self.step is None else round((self.high - self.low) / self.step) + 1
 
-    def draw(self, integer: bool, random: Random) -> Value:
+    def value(self, index: int) -> Value:
+        """The value `index` of a range that can be counted."""
+        value = self.low + index * (self.step or 0)
+        return value if isinstance(value, int) else tidy(value)
+
+    def draw(self, random: Random) -> Value:
         """A value, each as likely as any other (in the logarithm, with log)."""
-        if self.is_finite(integer):
-            return random.choice(self.values())
+        count = self.count()
+        if count is not None:
+            return self.value(random.randrange(count))
         if self.log:
             value = math.exp(random.uniform(math.log(self.low), math.log(self.high)))
         else:
             value = random.uniform(self.low, self.high)
-        value = min(max(value, self.low), self.high)
-        return round(value) if integer else tidy(value)
+        return tidy(min(max(value, self.low), self.high))
 
-    def contains(self, value: Value) -> bool:
+    def contains(self, value: Value | None) -> bool:
         off = SLACK * max(abs(self.low), abs(self.high))
-        if isinstance(value, bool | str) or not self.low - off <= value <= self.high + off:
+        if value is None or isinstance(value, bool | str) or not self.low - off <= value <= self.high + off:
             return False
         if self.step is None:
             return True
@@ -99,23 +96,25 @@ class Choices(Section):
     choices: tuple[Value, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _different(self) -> "Choices":
+    def _check_choices_differ(self) -> "Choices":
         for index, value in enumerate(self.choices):
             if value in self.choices[:index]:
                 raise refuse(f"choices must differ, but got {value} twice", "choices")
         return self
 
-    def is_finite(self, integer: bool) -> bool:
-        return True
+    def count(self) -> int:
+        """How many values it has."""
+        return len(self.choices)
 
-    def values(self) -> list[Value]:
-        return list(self.choices)
+    def value(self, index: int) -> Value:
+        """The value `index`, in the order of the file."""
+        return self.choices[index]
 
-    def draw(self, integer: bool, random: Random) -> Value:
+    def draw(self, random: Random) -> Value:
         """One of them, each as likely as any other."""
         return random.choice(self.choices)
 
-    def contains(self, value: Value) -> bool:
+    def contains(self, value: Value | None) -> bool:
         return value in self.choices
 
     def extremes(self) -> list[tuple[tuple[str | int, ...], Value]]:

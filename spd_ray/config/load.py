@@ -30,11 +30,11 @@ def load_spec(
     source = read_yaml(path)
     _refuse_old_words(source)
     source.data.setdefault("name", re.sub(r"[^A-Za-z0-9_-]", "-", Path(path).stem))
-    if profile == "mini" and isinstance(source.data.get("task"), dict):
+    if profile == "mini" and _can_be_composed(source.data):
         _fill_in(source.data)
         source.data.update(lay_mini(source.data), preset=None)
     override(source, overrides, _split_key)
-    if method is not None:
+    if method is not None and _can_be_composed(source.data):
         _take_method(source.data, method)
     _fill_in(source.data)
     try:
@@ -56,7 +56,18 @@ def _refuse_old_words(source: YamlFile) -> None:
         )
 
 
+def _can_be_composed(data: dict[str, Any]) -> bool:
+    """Whether method, preset and profile can be laid under and over `data`; what is malformed is left to the checks."""
+    sections = [data.get("task"), data.get("method", {}), data.get("search", {}), *_listed(data.get("warm_start", []))]
+    return all(isinstance(section, dict) for section in sections)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
 def _take_method(data: dict[str, Any], name: str) -> None:
+    """Let the method `name` take the place of the file's. Raises UserError if there is none."""
     own = load_method(name)
     meaningful = {*own.search, *own.tunes, *TUNED_BY_ALL}
     kept = {key: dimension for key, dimension in data.get("search", {}).items() if key in meaningful}
@@ -65,19 +76,24 @@ def _take_method(data: dict[str, Any], name: str) -> None:
 
 
 def _fill_in(data: dict[str, Any]) -> None:
-    """Put what the method and the preset say where `data` says nothing; what is malformed is left to the checks."""
-    task, search = data.get("task"), data.setdefault("search", {})
-    method = data.get("method", {})
-    if not isinstance(task, dict) or not isinstance(method, dict) or not isinstance(search, dict):
+    """Put what the method and the preset say where `data` says nothing.
+
+    Raises UserError where the preset knows nothing of the task.
+    """
+    if not _can_be_composed(data):
         return
+    method, search = data.get("method", {}), data.setdefault("search", {})
     if method.get("name") in METHODS and "method" not in search:
         data["method"] = fill_in(method, load_method(method["name"]).method)
     if data.get("preset") in get_args(Preset):
-        data.update(fill_in(data, load_preset(data["preset"], str(task.get("name")))))
+        data.update(fill_in(data, load_preset(data["preset"], str(data["task"].get("name")))))
 
 
 def _split_key(key: str) -> KeyPath:
-    """`method.p0` -> ("method", "p0"); a dimension's own dot stays: ("search", "objective.task", "low")."""
+    """`method.p0` -> ("method", "p0"); a dimension's own dot stays: ("search", "objective.task", "low").
+
+    Raises UserError for a section, which cannot be set as a whole, and for the section's former name.
+    """
     path = tuple(key.split("."))
     if path[0] == "trial":
         new = ".".join(("method", *path[1:]))

@@ -31,7 +31,7 @@ class ObjectiveConfig(TermWeights):
     regression_target: Literal["teacher", "labels"] = Field("teacher", description="of the prediction term")
 
     @model_validator(mode="after")
-    def _some_term(self) -> "ObjectiveConfig":
+    def _check_terms(self) -> "ObjectiveConfig":
         if not self.weights():
             *others, last = LOSS_TERMS
             raise refuse(f"at least one of {', '.join(others)} and {last} must be above 0", *LOSS_TERMS)
@@ -111,7 +111,7 @@ class MethodConfig(Section):
     eval_train_examples: PositiveInt = Field(1000, description="training examples scored beside dev, at most")
 
     @model_validator(mode="after")
-    def _stages_fit(self) -> "MethodConfig":
+    def _check_stages_fit(self) -> "MethodConfig":
         stage12 = self.stage1_epochs + self.stage2_epochs
         if stage12 > self.total_epochs * (1 + 1e-9):
             raise refuse(
@@ -132,7 +132,7 @@ class MethodConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _parts_fit(self) -> "MethodConfig":
+    def _check_parts_fit(self) -> "MethodConfig":
         if self.grafts and self.trained == "all":
             raise refuse(
                 "trained: all needs grafting: none, for grafted teacher layers read frozen embeddings",
@@ -186,7 +186,7 @@ class MethodConfig(Section):
         return (*(phase.objective for phase in self.phases), self.objective)
 
     def event_rates(self) -> list[float]:
-        """theta_1 ... theta_n, with the ladder's rungs. Raises ValueError where the events are too few for them."""
+        """theta_1 ... theta_n, with the ladder's levels. Raises ValueError where the events are too few for them."""
         events, target = self.pruning_events, self.final_sparsity
         rates = [schedules.event_rate(event, events, target, self.pruning_schedule) for event in range(1, events + 1)]
         return schedules.with_ladder(rates, self.ladder)

@@ -13,12 +13,12 @@ Seed = Annotated[int, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
-def _absolute(path: str) -> str:
+def _make_absolute(path: str) -> str:
     """Workers run in other folders than the driver."""
     return str(Path(path).expanduser().absolute())
 
 
-LocalPath = Annotated[str, AfterValidator(_absolute)]
+LocalPath = Annotated[str, AfterValidator(_make_absolute)]
 
 
 class Section(BaseModel):

@@ -78,7 +78,7 @@ class TrialConfig(Section):
     seed: Seed = 0
 
     @model_validator(mode="after")
-    def _clipping_is_possible(self) -> "TrialConfig":
+    def _check_clipping_is_possible(self) -> "TrialConfig":
         if self.method.clip_over == "all" and (self.engine.precision, self.engine.zero_stage) != ("fp32", 0):
             raise refuse(
                 "clip_over: all needs engine.precision fp32 and engine.zero_stage 0",

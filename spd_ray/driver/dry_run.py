@@ -26,7 +26,9 @@ def dry_run(spec: SweepSpec, console: Console) -> None:
         explain_method(name, console)
     teacher = load_teacher(spec.task, spec.model, spec.teacher)
     with tempfile.TemporaryDirectory() as folder:
-        _, values = Draws(create_study(spec, layout.study_journal(Path(folder))), spec).ask()
+        drawn = Draws(create_study(spec, layout.study_journal(Path(folder))), spec).ask()
+    assert drawn is not None  # a space without a possible point is not loaded
+    _, values = drawn
     config = spec.trial_config(values, spec.study.seeds[0])
     run = prepare(config, teacher)
     timeline = run.timeline

@@ -67,7 +67,11 @@ class Ledger:
     def next_due(self) -> str | None:
         """The id of a trial to run now, asking the study if none is due; None when all are given out."""
         if not self._due and self._draws.count < self.configurations:
-            self._enter(*self._draws.ask())
+            drawn = self._draws.ask()
+            if drawn is None:  # the space is used up
+                self.configurations = self._draws.count
+            else:
+                self._enter(*drawn)
         return self._due.popleft() if self._due else None
 
     def update(self, trial_id: str, **changes: Any) -> None:

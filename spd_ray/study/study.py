@@ -31,7 +31,7 @@ STARTUP_TRIALS = 4  # TPE draws at random until so many are told; Optuna's 10 wo
 REDRAWS = 50
 SHOWN = 500  # trials that TPE is shown at most: what a draw costs grows with them
 BEST = 25  # trials that TPE takes for good ones at most
-RANDOM_REDRAWS = 1_000  # at random, after the sampler's own attempts
+RANDOM_REDRAWS = 10_000  # at random, after the sampler's own attempts, where the points cannot be counted
 
 _JOURNAL_ERRORS = (OSError, ValueError, KeyError, optuna.exceptions.OptunaError)  # also: it holds something else
 
@@ -82,10 +82,15 @@ class Draws:
         self._sample: list[tuple[bytes, int]] = []  # of the completed and pruned: (hash, number), ascending
         self._look()
 
-    def ask(self) -> tuple[int, dict[str, Value]]:
-        """Start the next trial: its number in the study and its point (dimension -> value), RUNNING in the storage."""
+    def ask(self) -> tuple[int, dict[str, Value]] | None:
+        """Start the next trial: its number in the study and its point (dimension -> value), RUNNING in the storage.
+
+        None: the space is used up.
+        """
         shown, number = self._look(), self.count
         point = self.first_points[number] if number < len(self.first_points) else self._draw(shown, number)
+        if point is None:
+            return None
         self.study.add_trial(
             optuna.trial.create_trial(state=TrialState.RUNNING, params=point, distributions=self.distributions)
         )
@@ -94,11 +99,8 @@ class Draws:
         self.count += 1
         return number, point
 
-    def _draw(self, shown: Sequence[optuna.trial.FrozenTrial], number: int) -> dict[str, Value]:
-        """A point that is possible and new: the sampler's, else one at random, else of all that are left.
-
-        Where none is found, as in a space that is used up and was too large to be counted, one is run again.
-        """
+    def _draw(self, shown: Sequence[optuna.trial.FrozenTrial], number: int) -> dict[str, Value] | None:
+        """A point that is possible and new: the sampler's, else one of all that are left, else one found at random."""
         history = list(shown)
         for attempt in range(REDRAWS):
             point = draw_once(self.spec, self.distributions, history, number, attempt)
@@ -107,13 +109,11 @@ class Draws:
             if len(shown) >= STARTUP_TRIALS:  # for the rest of this draw TPE takes it for a bad one
                 history.append(refused_trial(point, self.distributions, number + 1 + attempt))
         random = Random(f"{self.spec.study.seed}-{number}")
-        for _ in range(RANDOM_REDRAWS):
-            point = self.spec.random_point(random)
-            if self._is_new(point):
-                return point
-        points = self.spec.all_points() or [dict(point) for point in sorted(self._points)]
-        left = [point for point in points if self._is_new(point)]
-        return random.choice(left or [point for point in points if self.spec.is_possible(point)])
+        if self.spec.is_countable():
+            left = [point for point in self.spec.grid() if _key(point) not in self._points]
+            return random.choice(left) if left else None
+        points = (self.spec.random_point(random) for _ in range(RANDOM_REDRAWS))
+        return next((point for point in points if self._is_new(point)), None)
 
     def _is_new(self, point: dict[str, Value]) -> bool:
         return _key(point) not in self._points and self.spec.is_possible(point)

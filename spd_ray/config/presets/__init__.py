@@ -27,12 +27,12 @@ def load_preset(name: Preset, task: str) -> dict[str, Any]:
 
 
 def lay_mini(space: dict[str, Any]) -> dict[str, Any]:
-    """The `space` (as YAML has it, presets fill_in in) with the miniature's task, model and budget in its place.
+    """The `space` (as YAML has it, presets filled in) with the miniature's task, model and budget in its place.
 
     Raises UserError for a task for which nothing of the miniature stands.
     """
     mini = _read("mini")
-    task = space["task"].get("name")
+    task = str(space["task"].get("name"))
     if task not in mini["stands_for"]:
         raise UserError(
             f"--profile mini: nothing stands for the task {task!r}; it knows {', '.join(mini['stands_for'])}"
@@ -41,24 +41,26 @@ def lay_mini(space: dict[str, Any]) -> dict[str, Any]:
     own = dict(mini["tasks"][name])
     epochs_times = own.pop("epochs_times")
 
-    def scaled(key: str, value: Any) -> Any:
+    def scale(key: str, value: Any) -> Any:
         if isinstance(value, dict):
-            return {part: inner if part == "log" else scaled(key, inner) for part, inner in value.items()}
+            return {part: inner if part == "log" else scale(key, inner) for part, inner in value.items()}
         if isinstance(value, list):
-            return [scaled(key, one) for one in value]
+            return [scale(key, one) for one in value]
         times = epochs_times if key in EPOCHS else mini["rates_times"] if key in RATES else None
-        return value if times is None or isinstance(value, bool) else float(f"{value * times:.6g}")
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return float(f"{value * times:.6g}") if times is not None and is_number else value
 
-    def scaled_section(section: dict[str, Any]) -> dict[str, Any]:
-        return {key: scaled(key, value) for key, value in section.items()}
+    def scale_section(section: dict[str, Any]) -> dict[str, Any]:
+        return {key: scale(key, value) for key, value in section.items()}
 
     result = {**space, "task": {"name": name}, "model": {}, "teacher": {}}
-    result["method"] = scaled_section(space.get("method", {}))
-    result["search"] = scaled_section(space.get("search", {}))
-    result["warm_start"] = [scaled_section(point) for point in space.get("warm_start", [])]
+    result["method"] = scale_section(space.get("method", {}))
+    result["search"] = scale_section(space.get("search", {}))
+    result["warm_start"] = [scale_section(point) for point in space.get("warm_start", [])]
     result.pop("preset", None)
-    start = space.get("method", {}).get("student", {}).get("init")
-    over = mini["fine_tuned"] if start == "pretrained" else {}
+    student = space.get("method", {}).get("student")
+    starts_pretrained = isinstance(student, dict) and student.get("init") == "pretrained"
+    over = mini["fine_tuned"] if starts_pretrained else {}
     return fill_in(fill_in(fill_in(over, own), mini["common"]), result)
 
 
