@@ -64,7 +64,7 @@ def test_rates_rise_from_event_to_event_and_end_at_the_target(target, end, event
     ("ladder", "expected"),
     [([0.5], [0.3, 0.5, 0.8, 0.9]), ([0.5, 0.55], [0.3, 0.5, 0.55, 0.9]), ([0.1, 0.8], [0.1, 0.6, 0.8, 0.9])],
 )
-def test_rungs_take_the_first_event_that_would_reach_them(ladder, expected):
+def test_levels_take_the_first_event_that_would_reach_them(ladder, expected):
     assert schedules.with_ladder([0.3, 0.6, 0.8, 0.9], ladder) == expected
 
 
