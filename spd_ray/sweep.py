@@ -76,8 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = storage.folder
     try:
         with open_sweep(storage, spec, options.resume, options.replace):
-            trials = f"{spec.total_configurations()} configurations under {len(spec.study.seeds)} seeds"
-            console.print(f"sweep {spec.name}: {trials}, in {storage.place}", soft_wrap=True)
+            console.print(f"sweep {spec.name}: {spec.describe_size()}, in {storage.place}", soft_wrap=True)
             gc.disable()  # modules are no garbage: the import takes a quarter less time without looking for it
             from spd_ray.driver.run import run_sweep
 
