@@ -4,9 +4,11 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 from spd_ray.base.errors import UserError, run_main
+from spd_ray.base.installation import add_version, name_missing_package
 from spd_ray.checks.environment import SECRETS, examine
 from spd_ray.checks.nodes import FAILED, OK, Finding
 
@@ -14,6 +16,7 @@ from spd_ray.checks.nodes import FAILED, OK, Finding
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line. Raises UserError for an address or a URI of the wrong form."""
     parser = argparse.ArgumentParser(prog="python -m spd_ray.doctor", description=__doc__.splitlines()[0])
+    add_version(parser)
     parser.add_argument("--address", metavar="HOST:PORT", help="a running Ray cluster (default: this machine alone)")
     parser.add_argument("--storage", default="runs", help="where sweeps are kept: a folder or a URI (default: runs)")
     parser.add_argument("--mlflow", metavar="URI", help="the MLflow server or store (default: DIR/mlflow.db)")
@@ -26,6 +29,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
+@name_missing_package("sweep", "spd_ray.doctor")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run every check. Returns 1 if one failed, else 0."""
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
@@ -44,5 +48,10 @@ def print_finding(finding: Finding, secrets: Sequence[str]) -> None:
     print(f"{finding.level:8} {finding.check:11} {' '.join(text.split())}", flush=True)
 
 
-if __name__ == "__main__":
+def run() -> NoReturn:
+    """The command `spd-doctor`."""
     run_main(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,4 +1,7 @@
-"""Pretrain a small BERT by masked language modelling on any plain text: `python -m spd_ray.pretrain`."""
+"""Pretrain a small BERT by masked language modelling on any plain text: `python -m spd_ray.pretrain`.
+
+Its command line is read before anything is imported that takes seconds.
+"""
 
 import argparse
 import math
@@ -7,23 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-import numpy as np
-import torch
-from transformers import BertConfig, BertTokenizer
-
 from spd_ray.base.errors import UserError, run_main
 from spd_ray.base.files import whole_folder
-from spd_ray.data.corpus import encode_documents, read_corpus, train_tokenizer
-from spd_ray.training.mlm import Masking, Plan, new_model, pretrain, save
-
-
-def bert_masking(tokenizer: BertTokenizer) -> Masking:
-    """BERT's masking (Devlin et al. 2019, Section 3.1): 15% of the tokens; 80% hidden, 10% kept, 10% random."""
-    size = len(tokenizer)
-    words = np.setdiff1d(np.arange(size), tokenizer.all_special_ids)
-    rates = np.zeros(size)
-    rates[words] = 0.15
-    return Masking(rates=rates, words=words, mask_id=tokenizer.mask_token_id)
+from spd_ray.base.installation import add_version, name_missing_package
 
 
 def check_new(path: Path) -> None:
@@ -40,6 +29,13 @@ def check_new(path: Path) -> None:
 
 def pretrain_on_text(arguments: argparse.Namespace) -> None:
     """What the command does with its parsed arguments."""
+    import torch
+    from transformers import BertConfig
+
+    from spd_ray.data.corpus import encode_documents, read_corpus, train_tokenizer
+    from spd_ray.training.mlm import Plan, bert_masking, new_model, pretrain, save
+
+    torch.set_num_threads(arguments.threads)
     documents = read_corpus(arguments.corpus)
     tokenizer = train_tokenizer(documents, arguments.vocab_size, arguments.max_length)
     if len(tokenizer) == len(tokenizer.all_special_ids):
@@ -93,6 +89,7 @@ def _rate(text: str) -> float:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m spd_ray.pretrain", description="Pretrain a small BERT by MLM on plain text.")
+    add_version(parser)
     parser.add_argument(
         "--corpus", type=Path, nargs="+", required=True, help="UTF-8 text, one document a line, or .tsv"
     )
@@ -115,14 +112,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@name_missing_package("sweep", "spd_ray.pretrain")
 def main(argv: Sequence[str] | None = None) -> None:
     """`python -m spd_ray.pretrain`. Raises UserError for arguments and files that cannot be used."""
     arguments = _parser().parse_args(argv)
     if arguments.hidden % arguments.heads:
         raise UserError(f"--hidden {arguments.hidden}: must be a multiple of --heads {arguments.heads}")
-    torch.set_num_threads(arguments.threads)
     pretrain_on_text(arguments)
 
 
-if __name__ == "__main__":
+def run() -> NoReturn:
+    """The command `spd-pretrain`."""
     run_main(main)
+
+
+if __name__ == "__main__":
+    run()

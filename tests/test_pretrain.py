@@ -14,6 +14,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 from spd_ray import pretrain
 from spd_ray.base.errors import UserError
 from spd_ray.base.files import whole_folder
+from spd_ray.data.corpus import read_corpus
 from spd_ray.data.miniature import corpus
 from spd_ray.training import miniature_encoder as recipe
 from spd_ray.training import mlm
@@ -121,7 +122,7 @@ def test_mlm_learns_a_constant_text() -> None:
 def test_documents_are_lines_and_of_a_tsv_file_the_fields_with_a_space(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one two\n\n  three\tfour \n")
     (tmp_path / "b.tsv").write_text('index\tsentence\n7\tA "cat sat.\tno dog\t1\n')
-    assert pretrain.read_corpus([tmp_path / "a.txt", tmp_path / "b.tsv"]) == [
+    assert read_corpus([tmp_path / "a.txt", tmp_path / "b.tsv"]) == [
         "one two",
         "three\tfour",
         'A "cat sat. no dog',

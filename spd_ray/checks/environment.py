@@ -3,7 +3,7 @@
 Nothing heavy is imported before the versions are checked, so a broken installation is told and not thrown.
 """
 
-import importlib.metadata as metadata
+import importlib.util
 import os
 import shutil
 import sqlite3
@@ -17,6 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from spd_ray.base.errors import StorageError
+from spd_ray.base.installation import install_command, package_name, requirements
 from spd_ray.base.network import is_uri
 from spd_ray.checks import nodes
 from spd_ray.checks.nodes import FAILED, OK, WARNING, Finding, reason, version_of
@@ -33,6 +34,10 @@ def examine(address: str | None, storage: str, mlflow: str | None) -> Iterator[F
     place = storage if is_uri(storage) else str(Path(storage).resolve())
     yield checked("storage", lambda: check_storage(place))
     yield checked("mlflow", lambda: check_mlflow(mlflow or own_mlflow(place)))
+    other = find_other_ray()
+    if other:
+        yield other
+        return
     try:
         with nodes.silent_stderr(), nodes.joined(address), nodes.shared_place(existing(place)) as shared:
             reports = nodes.ask_nodes(shared)
@@ -64,27 +69,47 @@ def checked(name: str, check: Callable[[], Finding]) -> Finding:
 
 def check_versions() -> Finding:
     """What spd_ray requires, against what is installed and what constraints.txt has tested."""
-    from packaging.requirements import Requirement
-
-    pins = {}
+    pins, mend = {}, install_command("sweep")
     if CONSTRAINTS.is_file():
         pins = dict(line.split("==") for line in CONSTRAINTS.read_text().splitlines() if "==" in line)
+        mend = f"pip install -c {CONSTRAINTS.name} -e '.[sweep]'"
     pins = {name.lower(): version for name, version in pins.items()}
-    missing, other, required = [], [], [Requirement(line) for line in metadata.requires("spd_ray") or []]
-    required = [one for one in required if one.marker is None or one.marker.evaluate({"extra": "sweep"})]
+    wrong, other, required = [], [], requirements("sweep")
     for requirement in required:
-        have, name = version_of(requirement.name), requirement.name.lower()
-        if have is None or have not in requirement.specifier:
-            missing.append(f"{requirement.name}{requirement.specifier} (here: {have or 'none'})")
-        elif name in pins and have != pins[name]:
-            other.append(f"{name} {have} (tested: {pins[name]})")
-    mend = f"pip install -c {CONSTRAINTS.name} -e '.[sweep]'"
-    if missing:
-        return Finding(FAILED, "versions", f"not as required: {', '.join(missing)}", mend)
+        name = package_name(requirement)
+        have = version_of(name)
+        if have is None or not satisfies(have, requirement):
+            wrong.append(f"{requirement} (here: {have or 'none'})")
+        elif have != pins.get(name.lower(), have):
+            other.append(f"{name.lower()} {have} (tested: {pins[name.lower()]})")
+    if wrong:
+        return Finding(FAILED, "versions", f"not as required: {', '.join(wrong)}", mend)
     if other:
         return Finding(WARNING, "versions", f"untested: {', '.join(other)}", mend)
     against = CONSTRAINTS.name if pins else "required (no constraints.txt here to compare with)"
     return Finding(OK, "versions", f"Python {sys.version.split()[0]}, {len(required)} packages as {against}")
+
+
+def satisfies(version: str, requirement: str) -> bool:
+    """Whether the version of an installed package is as required; true where nothing is installed to compare by."""
+    try:
+        from packaging.requirements import Requirement  # Ray brings it along
+    except ModuleNotFoundError:
+        return True
+    return version in Requirement(requirement).specifier
+
+
+def find_other_ray() -> Finding | None:
+    """Why `import ray` does not give Ray: it is not installed, or a folder of its name is found in its place."""
+    found, folder = importlib.util.find_spec("ray"), Path.cwd() / "ray"
+    if found is None:
+        return Finding(FAILED, "ray", "not installed", install_command("sweep"))
+    if str(folder) not in (found.submodule_search_locations or ()):
+        return None
+    if version_of("ray") is None:
+        text = f"not installed: {folder} only has its name, and is imported in its place"
+        return Finding(FAILED, "ray", text, install_command("sweep"))
+    return Finding(FAILED, "ray", f"{folder} is imported in its place", "work in another directory, or rename it")
 
 
 def check_token_file() -> Finding:

@@ -31,6 +31,15 @@ class Masking:
     random: float = 0.1
 
 
+def bert_masking(tokenizer: BertTokenizer) -> Masking:
+    """BERT's masking (Devlin et al. 2019, Section 3.1): 15% of the tokens; 80% hidden, 10% kept, 10% random."""
+    size = len(tokenizer)
+    words = np.setdiff1d(np.arange(size), tokenizer.all_special_ids)
+    rates = np.zeros(size)
+    rates[words] = 0.15
+    return Masking(rates=rates, words=words, mask_id=tokenizer.mask_token_id)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """The optimization. The rate rises linearly over `warmup_steps`, then falls linearly to 0 at `steps`."""

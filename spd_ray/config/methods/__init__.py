@@ -6,16 +6,13 @@ ranges only a search space can know.
 """
 
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from spd_ray.base.errors import UserError, nearest
+from spd_ray.config.method_names import METHODS, METHODS_FOLDER
 from spd_ray.config.section import Section
-
-FOLDER = Path(__file__).parent
-METHODS = tuple(sorted(file.stem for file in FOLDER.glob("*.yaml")))
 
 
 class MethodCard(Section):
@@ -34,7 +31,7 @@ def load_method(name: str) -> MethodCard:
     """The method `name`. Raises UserError if there is none."""
     if name not in METHODS:
         raise UserError(f"method.name: {name!r} is unknown; {nearest(name, METHODS)}")
-    return MethodCard.model_validate(yaml.safe_load((FOLDER / f"{name}.yaml").read_text()))
+    return MethodCard.model_validate(yaml.safe_load((METHODS_FOLDER / f"{name}.yaml").read_text()))
 
 
 def fill_in(given: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
