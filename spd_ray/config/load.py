@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -12,24 +13,28 @@ from spd_ray.base.errors import UserError, nearest, plain
 from spd_ray.config.methods import METHODS, fill_in, load_method
 from spd_ray.config.presets import Preset, lay_mini, load_preset
 from spd_ray.config.sweep import SECTIONS, SweepSpec
-from spd_ray.config.yaml_file import KeyPath, YamlFile, key_name, override, read_yaml
+from spd_ray.config.yaml_file import KeyPath, YamlFile, key_name, override, read_mapping, read_yaml
 
 TUNED_BY_ALL = ("stage1_lr", "batch_size", "weight_decay", "dropout", "total_epochs")  # dimensions of any method
 
 
 def load_spec(
-    path: str | Path, overrides: Sequence[str] = (), method: str | None = None, profile: Literal["mini"] | None = None
+    space: str | PathLike[str] | Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    method: str | None = None,
+    profile: Literal["mini"] | None = None,
 ) -> SweepSpec:
-    """Read and check the search space in the file `path`, with `overrides` of the form `key=value` applied.
+    """Read and check the search space: its file, or the mapping that it would hold, under `overrides` "key=value".
 
     What the file does not say comes from its method, then from its preset. `method` replaces the file's: its own
     dimensions are searched, and those of the file that mean something to it. The profile goes over the file, the
     overrides over the profile. Raises UserError, one line: file, line number (or `--set key=value`), key, value, what
     would be right.
     """
-    source = read_yaml(path)
+    source = read_mapping(space) if isinstance(space, Mapping) else read_yaml(fspath(space))
     _refuse_old_words(source)
-    source.data.setdefault("name", re.sub(r"[^A-Za-z0-9_-]", "-", Path(path).stem))
+    if not isinstance(space, Mapping):
+        source.data.setdefault("name", re.sub(r"[^A-Za-z0-9_-]", "-", Path(space).stem))
     if profile == "mini" and _can_be_composed(source.data):
         _fill_in(source.data)
         source.data.update(lay_mini(source.data), preset=None)

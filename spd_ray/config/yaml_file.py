@@ -4,11 +4,12 @@
 and infinities are refused; `3e-5` is a number (PyYAML's YAML 1.1 wants `3.0e-5`); dates stay text.
 """
 
+import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
@@ -66,8 +67,40 @@ def read_yaml(path: str | Path) -> YamlFile:
         raise UserError(f"{file}: a folder, where a YAML file is needed") from None
     except OSError as error:
         raise UserError(f"{file}: {error.strerror}") from None
+    return _mapping(text, lambda line: f"{file}, line {line}", file)
+
+
+def read_mapping(data: Mapping[str, Any]) -> YamlFile:
+    """`data` as if it had been read from a file; errors name `space` in the place of file and line."""
+    return _mapping(yaml_text(data).encode(), lambda line: "space", "space")
+
+
+def yaml_text(value: Any) -> str:
+    """A Python value as the one line of YAML that `--set` takes; tuples and numbers of NumPy may be in it.
+
+    >>> yaml_text({"choices": (0.4, 1e-5, None)})
+    '{"choices": [0.4, 1e-05, null]}'
+    """
+    try:
+        return json.dumps(value, default=_plain_value, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{_shown(value)}: {error}; numbers, text, true or false, lists and mappings are needed"
+        ) from None
+
+
+def _plain_value(value: Any) -> Any:
+    """What JSON has no word for: a number of NumPy, or a path."""
+    if isinstance(value, PurePath):
+        return str(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is no value of YAML")
+
+
+def _mapping(text: bytes, place: Callable[[int], str], file: str) -> YamlFile:
     places: dict[KeyPath, str] = {}
-    data = _parse(text, places, lambda line: f"{file}, line {line}", file)
+    data = _parse(text, places, place, file)
     if data is None:
         raise UserError(f"{file}: the file is empty, where a mapping with the key task is needed")
     if not isinstance(data, dict):

@@ -8,7 +8,7 @@ import ray
 from ray import tune
 from rich.console import Console
 
-from spd_ray.base.errors import INTERRUPTED, UserError
+from spd_ray.base.errors import UserError
 from spd_ray.base.ray_cluster import join_ray
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.config.timeline import Timeline
@@ -18,12 +18,12 @@ from spd_ray.driver.callbacks import SweepWatcher
 from spd_ray.driver.display import SweepDisplay
 from spd_ray.driver.early_stopping import StageAwareAsha
 from spd_ray.driver.missed_points import fill_in
-from spd_ray.driver.place import resume_command
 from spd_ray.driver.searcher import LedgerSearcher
 from spd_ray.driver.storage_guard import StorageGuard
 from spd_ray.driver.tracking import Tracker
 from spd_ray.records import layout
 from spd_ray.records.provenance import write_sweep_yaml
+from spd_ray.records.schema import TrialRecord
 from spd_ray.records.storage import SweepStorage
 from spd_ray.study.ledger import Ledger
 from spd_ray.study.study import create_study
@@ -34,8 +34,10 @@ from spd_ray.trials.ranks import SpdTrainable
 RESCORE_TOLERANCE = 0.02  # fp16 and bf16 students are read back in fp32
 
 
-def run_sweep(spec: SweepSpec, storage: SweepStorage, command: str, address: str | None, console: Console) -> int:
-    """Teacher, study, trials, verification, MLflow, summary. Returns the exit code."""
+def train_trials(
+    spec: SweepSpec, storage: SweepStorage, command: str, address: str | None, console: Console
+) -> TrialRecord | None:
+    """Teacher, study, trials, verification, MLflow, summary. Returns the best trial; raises KeyboardInterrupt."""
     folder = storage.folder
     write_sweep_yaml(spec, folder, command)
     teacher = load_teacher(spec.task, spec.model, spec.teacher)
@@ -53,14 +55,13 @@ def run_sweep(spec: SweepSpec, storage: SweepStorage, command: str, address: str
         ledger.fold()
         watcher.settle(at_once=True)
         if ledger.ended_count < ledger.total:
-            console.print(f"stopped; go on with: {resume_command(command)}", soft_wrap=True)
             tracker.finish("KILLED")
-            return INTERRUPTED
+            raise KeyboardInterrupt  # again, for Tune has taken the first
         verified = verify_retained(spec, ledger, teacher, storage)
         report.publish(spec, ledger, tracker, storage, verified)
         tracker.finish("FINISHED")
         report.print_summary(spec, ledger, teacher, storage, verified, tracker, console)
-        return 0 if ledger.best() else 1
+        return ledger.best()
     finally:
         ray.shutdown()
         ledger.fold()  # last: a storage that is full refuses it

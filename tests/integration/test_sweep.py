@@ -66,13 +66,25 @@ def test_the_best_students_are_kept_as_plain_transformers_directories(finished):
     assert done.stdout.startswith("torch.Size([1, 2])"), done.stderr
 
 
-def test_the_same_sweep_gives_the_same_trials_and_scores_also_by_a_relative_path(finished, sweep_of):
+def test_the_same_sweep_from_a_notebook_gives_the_same_trials_and_scores_also_by_a_relative_path(finished, sweep_of):
     _, folder = finished
     where = sweep_of.task
-    done, again = sweep_of("again", "--set", f"task.path={where.name}", cwd=where.parent)
+    sweep_of.command("again")
+    code = (
+        "import sys; from spd_ray import run_sweep; "
+        f"result = run_sweep(sys.argv[1], storage=sys.argv[2], set={{'task.path': {where.name!r}}}); "
+        "print(result, result.best.trial_id, result.best.dev_score, result.checkpoint, sep='\\n')"
+    )
+    words = [sys.executable, "-c", code, sweep_of.storage / "again.yaml", sweep_of.storage]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=600, cwd=where.parent)
     assert done.returncode == 0, done.stderr
+    again = sweep_of.storage / "again"
     assert scores(again) == scores(folder)
     assert steps_of(again) == steps_of(folder)
+    best = min(read_trials(again), key=lambda trial: (-trial.best_score, trial.trial_id))
+    shown, *rest = done.stdout.splitlines()[-4:]
+    assert shown.startswith(f"SweepResult('{again}', 4 trials, best: {best.trial_id} with accuracy ")
+    assert rest == [best.trial_id, str(best.dev_score), str(again / best.checkpoint)]
 
 
 def test_tpe_draws_the_same_trials_again_where_one_runs_at_a_time(sweep_of):
