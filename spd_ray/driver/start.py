@@ -12,8 +12,8 @@ from typing import Any, Literal
 import pyarrow as pa
 from rich.console import Console
 
-from spd_ray.base.cache import write_whole
 from spd_ray.base.errors import UserError, storage_refusal
+from spd_ray.base.files import write_whole
 from spd_ray.config.load import load_spec
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.config.yaml_file import yaml_text
