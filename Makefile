@@ -37,22 +37,8 @@ faults: install
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PYTHON) -m pytest tests/faults --full --timeout 1800
 
 # Every figure, table and claim of the paper on the miniature: resumable, under 90 minutes on 2 cores.
-FIGURES := $(filter-out table1 depth,$(basename $(notdir $(wildcard search_spaces/paper/*.yaml))))
-DEPTHS := depth_4 depth_8 depth_12
-SWEEP := PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PYTHON) -m spd_ray.sweep --storage runs/paper
-
 paper: install
-	set -e; for name in compare_mini $(FIGURES) $(DEPTHS); do \
-	  resume=$$(test -f runs/paper/$$name/trials.parquet && echo --resume || true); \
-	  case $$name in \
-	    compare_mini) $(SWEEP) --space search_spaces/compare_mini.yaml $$resume ;; \
-	    depth_4) $(SWEEP) --space search_spaces/paper/depth.yaml --profile mini --name $$name $$resume ;; \
-	    depth_*) $(SWEEP) --space search_spaces/paper/depth.yaml --profile mini --name $$name $$resume \
-	      --set model.name=miniature-$${name#depth_} ;; \
-	    *) $(SWEEP) --space search_spaces/paper/$$name.yaml --profile mini $$resume ;; \
-	  esac; \
-	done
-	$(PYTHON) -m analysis --runs runs/paper --out runs/paper/report
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PYTHON) -m benchmarks.paper
 
 # The tables of docs/speed.md. On a machine that does nothing else.
 bench: install

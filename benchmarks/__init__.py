@@ -1,1 +1,1 @@
-"""Timings; each file is a command of its own."""
+"""Timings, and the paper's experiments; each file is a command of its own."""

@@ -11,6 +11,7 @@ import yaml
 import spd_ray
 from spd_ray import UserError, run_sweep, sweep
 from spd_ray.config.load import load_spec
+from spd_ray.records.provenance import write_sweep_yaml
 from spd_ray.records.schema import TRIAL_SCHEMA
 from spd_ray.records.trials import write_trials
 from tests.hand_made_sweep import trial
@@ -27,7 +28,7 @@ def started(monkeypatch, tmp_path):
 
     def train_trials(spec, storage, command, address, console):
         calls.append(SimpleNamespace(spec=spec, storage=storage, command=command, address=address))
-        (storage.folder / "sweep.yaml").write_text(yaml.safe_dump({"space_hash": spec.space_hash()}))
+        write_sweep_yaml(spec, storage.folder, command)
         write_trials(storage.folder, [TRIAL])
         return TRIAL
 

@@ -19,6 +19,7 @@ from spd_ray.config.sweep import SweepSpec
 from spd_ray.config.yaml_file import yaml_text
 from spd_ray.driver.place import go_on_command, open_sweep, place_of
 from spd_ray.driver.result import SweepResult
+from spd_ray.records.layout import space_yaml
 from spd_ray.records.schema import TRIAL_SCHEMA, TrialRecord
 from spd_ray.records.storage import SweepStorage
 from spd_ray.records.trials import read_trials
@@ -54,8 +55,8 @@ def start_sweep(
     check_address(address)
     check_ray_is_free()
     storage = place_of(place, spec)
-    written = None if command else storage.folder / "space.yaml"
-    command = command or shell_command(space=storage.shown(storage.folder / "space.yaml"), storage=place)
+    written = None if command else space_yaml(storage.folder)
+    command = command or shell_command(space=storage.shown(space_yaml(storage.folder)), storage=place)
     best, interrupted = None, False
     try:
         with open_sweep(storage, spec, resume, replace):
@@ -111,7 +112,7 @@ def new_console() -> Console:
 
 
 def shell_command(**options: Any) -> str:
-    """The sweep command with these options; what is None or False is left out, a list is one option a value.
+    """The sweep command with these options; what is None or False is left out, a list is one option per value.
 
     >>> shell_command(space="x.yaml", trials=4, name=None, resume=True, set=["method.p0=0.6"])
     'python -m spd_ray.sweep --space x.yaml --trials 4 --resume --set method.p0=0.6'

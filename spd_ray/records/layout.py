@@ -5,6 +5,7 @@
   .<sweep>.lock, .mlflow.lock         held by a driver
   <sweep>/
     sweep.yaml                        the specification, the command, versions, commit, machine
+    space.yaml                        the space, where a notebook gave a mapping in the place of a file
     study.journal                     the Optuna study
     trials.parquet, trials.journal    a row a trial, and what has changed since it was written
     rungs.jsonl                       early stopping's decisions
@@ -25,6 +26,10 @@ RAY = "ray"
 
 def sweep_yaml(sweep: Path) -> Path:
     return sweep / SWEEP_YAML
+
+
+def space_yaml(sweep: Path) -> Path:
+    return sweep / "space.yaml"
 
 
 def study_journal(sweep: Path) -> Path:

@@ -1,0 +1,89 @@
+"""`make paper`: its list names what is there and leaves nothing out in silence; a failed sweep does not end it."""
+
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import paper
+from benchmarks.paper import PaperSweep, read_list, run_all, sweep_command
+from spd_ray import sweep
+from spd_ray.config.load import load_spec
+from spd_ray.records.trials import write_trials
+from tests.hand_made_sweep import trial
+
+PAPER = sorted(f"search_spaces/paper/{file.name}" for file in (paper.ROOT / "search_spaces/paper").iterdir())
+
+
+def test_every_space_of_the_paper_is_swept_or_left_out_with_the_reason():
+    plan = read_list()
+    spaces = {one.space for one in plan.sweeps}
+    assert set(PAPER) == {space for space in spaces if "/paper/" in space} | plan.left_out.keys()
+    assert not spaces & plan.left_out.keys()
+    assert all(reason.strip() for reason in plan.left_out.values())
+
+
+@pytest.mark.parametrize("listed", read_list().sweeps, ids=lambda listed: listed.folder_name)
+def test_every_command_is_one_that_the_sweep_takes(listed, tmp_path):
+    words = sweep_command(listed, tmp_path)
+    assert words[1:3] == ["-m", "spd_ray.sweep"]
+    options = sweep.parse_arguments(words[3:])
+    overrides = [*options.overrides, *([f"name={options.name}"] if options.name else [])]
+    spec = load_spec(paper.ROOT / options.space, overrides, options.method, options.profile)
+    assert spec.name == listed.folder_name
+    assert spec.task.name.startswith("mini_")
+
+
+def test_no_two_sweeps_share_a_folder():
+    names = [listed.folder_name for listed in read_list().sweeps]
+    assert len(set(names)) == len(names)
+
+
+def test_what_was_begun_is_resumed(tmp_path):
+    listed = PaperSweep(space="search_spaces/paper/depth.yaml", name="depth_8", set=("model.name=miniature-8",))
+    assert shlex.join(sweep_command(listed, tmp_path)[1:]) == (
+        f"-m spd_ray.sweep --space search_spaces/paper/depth.yaml --storage {tmp_path} --name depth_8 "
+        "--set model.name=miniature-8"
+    )
+    write_trials(tmp_path / "depth_8", [trial(0)])
+    assert sweep_command(listed, tmp_path)[-1] == "--resume"
+
+
+def ended_with(monkeypatch, codes):
+    """Commands that end with these exit codes, by a word of theirs; returns those that were run."""
+    ran = []
+
+    def run_command(words):
+        ran.append(Path(words[4]).stem if "--space" in words else words[2])
+        return codes.get(ran[-1], 0)
+
+    monkeypatch.setattr(paper, "run_command", run_command)
+    return ran
+
+
+SWEEPS = tuple(PaperSweep(space=f"{name}.yaml") for name in ("a", "b", "c"))
+
+
+def test_a_failed_sweep_is_told_at_the_end_and_the_others_run(monkeypatch, tmp_path, capsys):
+    ran = ended_with(monkeypatch, {"b": 2, "analysis": 2})
+    assert run_all(SWEEPS, tmp_path) == 1
+    assert ran == ["a", "b", "c", "analysis"]
+    said = capsys.readouterr()
+    assert [line.split(" (")[0] for line in said.out.splitlines()[:3]] == [
+        f"== sweep {number} of 3: {name}" for number, name in ((1, "a"), (2, "b"), (3, "c"))
+    ]
+    assert said.err == "failed: b (exit code 2), report (exit code 2); make paper goes on with what is left\n"
+
+
+def test_all_is_well_or_stopped(monkeypatch, tmp_path, capsys):
+    assert ended_with(monkeypatch, {}) == []
+    assert run_all(SWEEPS, tmp_path) == 0
+    ran = ended_with(monkeypatch, {"b": 130})
+    assert run_all(SWEEPS, tmp_path) == 130
+    assert ran == ["a", "b"]
+    assert capsys.readouterr().err == ""
+
+
+def test_a_command_returns_its_exit_code():
+    assert paper.run_command([sys.executable, "-S", "-c", "raise SystemExit(3)"]) == 3
