@@ -17,7 +17,7 @@ class SweepResult:
     folder: Path | str
     """Where the sweep lies: the URI of an object store stays text."""
     trials: "pa.Table"
-    """One row per trial: the columns of `trials.parquet`, which docs/records.md describes; `.to_pandas()` where that is."""
+    """One row per trial, with the columns of `trials.parquet` that docs/records.md describes."""
     best: "TrialRecord | None"
     """The best feasible trial, its student read back; None without one, and for a sweep that was stopped."""
     checkpoint: Path | str | None
