@@ -1,12 +1,12 @@
-"""Files and folders that are whole whenever they are visible: written beside their place, then put there by a rename.
+"""Files and folders that are whole whenever they are visible: written under a hidden name, then renamed.
 
-What is put there has the mode that the umask gives. A process that is killed leaves hidden names behind, which
-`remove_unfinished` deletes.
+They have the mode that the umask gives. A process that is killed leaves hidden names behind, which `remove_unfinished`
+deletes.
 """
 
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,18 +19,16 @@ _FILE, _FOLDER = ".tmp", ".part"  # how unfinished names end
 def whole_file(path: Path, outlives_power_cut: bool = False) -> Iterator[IO[bytes]]:
     """A binary file to write into that becomes `path`, or replaces it; none if the block raises."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", suffix=_FILE, dir=path.parent)
+    unfinished = _unfinished(path, _FILE)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with unfinished.open("xb") as file:
             yield file
             file.flush()
-            os.fchmod(handle, 0o666 & ~_umask())
             if outlives_power_cut:
-                os.fsync(handle)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+                os.fsync(file.fileno())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -43,20 +41,22 @@ def write_whole(path: Path, text: str) -> None:
 def whole_folder(folder: Path) -> Iterator[Path]:
     """A folder to write into that becomes `folder`, or replaces it; none if the block raises.
 
-    Its files get the umask's mode, whatever the library that wrote them gave them.
+    Its files get the umask's mode: safetensors writes its own with 600.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", suffix=_FOLDER, dir=folder.parent))
+    unfinished = _unfinished(folder, _FOLDER)
     try:
-        yield building
-        mask = _umask()
-        for path in [building, *building.rglob("*")]:
-            path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
+        unfinished.mkdir()
+        yield unfinished
+        mode = unfinished.stat().st_mode & 0o666
+        for file in unfinished.rglob("*"):
+            if file.is_file():
+                file.chmod(mode)
         if folder.exists():
             shutil.rmtree(folder)
-        building.rename(folder)
+        unfinished.rename(folder)
     finally:
-        shutil.rmtree(building, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def remove_unfinished(folder: Path, name: str = "") -> None:
@@ -68,9 +68,5 @@ def remove_unfinished(folder: Path, name: str = "") -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _umask() -> int:
-    """This process's umask; to ask the system for it is to set it, for all threads."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("Umask:"):
-            return int(line.split()[1], 8)
-    raise OSError("/proc/self/status tells no umask")
+def _unfinished(path: Path, ending: str) -> Path:
+    return path.with_name(f".{path.name}-{uuid.uuid4().hex}{ending}")
