@@ -23,7 +23,8 @@ from spd_ray.config.trial import TrialConfig
 from spd_ray.model import surgery
 from spd_ray.training.teacher import EVAL_BATCH_SIZE, predict
 from spd_ray.training.trainer import evaluate_student
-from spd_ray.trials.runner import TrialOrder, TrialRunner
+from spd_ray.trials.request import TrialRequest
+from spd_ray.trials.runner import TrialRunner
 
 SPACE = Path(__file__).parents[1] / "search_spaces" / "demo.yaml"
 SHORT = ["method.total_epochs=2", "method.stage1_epochs=1", "method.stage2_epochs=0.5", "method.eval_every_epochs=1",
@@ -33,11 +34,11 @@ SETTLED = 5  # trials until a worker has allocated what it keeps
 
 def run_trial(config: TrialConfig, number: int, folder: Path, ended: float) -> tuple[TrialRunner, float]:
     """Run trial `number` to its end; also the seconds from `ended` to its first step's begin."""
-    order = TrialOrder(
+    request = TrialRequest(
         trial_id=f"{number:05d}-s{number}", config=config.model_copy(update={"seed": number}), place=str(folder),
         command="", state_every_evaluations=1,
     )  # fmt: skip
-    runner = TrialRunner(order)
+    runner = TrialRunner(request)
     until_first_step = time.perf_counter() - ended
     while not runner.done:
         runner.advance()

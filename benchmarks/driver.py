@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, fields
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,7 +35,7 @@ from rich.table import Table
 
 from spd_ray.config.load import load_spec
 from spd_ray.config.trial import TrialConfig
-from spd_ray.driver import callbacks as watching
+from spd_ray.driver import callbacks
 from spd_ray.driver.callbacks import SweepWatcher
 from spd_ray.driver.display import SweepDisplay
 from spd_ray.driver.early_stopping import StageAwareAsha
@@ -48,6 +49,8 @@ from spd_ray.records.storage import SweepStorage
 from spd_ray.records.trials import TrialStore
 from spd_ray.study.ledger import Ledger
 from spd_ray.study.study import Draws, create_study
+from spd_ray.trials.request import requested_trial
+from spd_ray.trials.standing import Standing, TrialFacts
 
 SPACE = Path(__file__).parents[1] / "search_spaces" / "demo.yaml"
 EVALUATIONS, STEPS = 12, 1_476  # of a trial
@@ -64,12 +67,12 @@ DRIVER: dict[str, list[tuple[Any, str]]] = {
     "trials.journal": [(TrialStore, "put")],
     SHARED: [(TrialStore, "fold")],
     "early stopping": [(StageAwareAsha, "on_trial_result")],
-    "MLflow: begin": [(Tracker, "start_trial")],
-    "MLflow: scores": [(Tracker, "note_scores"), (Tracker, "send_noted")],
+    "MLflow: begin": [(Tracker, "begin_trial")],
+    "MLflow: scores": [(Tracker, "note_points"), (Tracker, "send_noted")],
     "MLflow: end": [(Tracker, "end_trial")],
     "display": [(SweepDisplay, "update"), (SweepDisplay, "end")],
-    "compact steps": [(watching, "compact_steps")],
-    "drop students": [(watching, "drop_students")],
+    "compact steps": [(callbacks, "compact_steps")],
+    "drop students": [(callbacks, "drop_students")],
 }
 
 
@@ -106,12 +109,12 @@ class Sampled(Tracker):
 
     measured: frozenset[int]
 
-    def start_trial(self, trial_id: str, params: Any, tags: Any) -> str:
-        return super().start_trial(trial_id, params, tags) if int(trial_id[:-3]) in self.measured else ""
+    def begin_trial(self, trial_id: str, params: Any, tags: Any) -> str:
+        return super().begin_trial(trial_id, params, tags) if int(trial_id[:-3]) in self.measured else ""
 
-    def note_scores(self, run_id: str, scores: Any) -> None:
+    def note_points(self, run_id: str, points: Any) -> None:
         if run_id:
-            super().note_scores(run_id, scores)
+            super().note_points(run_id, points)
 
     def end_trial(self, run_id: str, status: Any, tags: Any) -> None:
         if run_id:
@@ -135,8 +138,12 @@ def results(config: TrialConfig, number: int) -> Iterator[dict[str, Any]]:
     """What a worker would report: plausible scores, the best of them once pruning is done."""
     method, noise = config.method, np.random.default_rng([number, 0])
     ripe = 0.9 - 0.2 * (method.p0 - 0.6) ** 2 - 0.05 * np.log10(method.stage1_lr / 3e-3) ** 2
-    facts = dict.fromkeys(watching.FACTS, 1) | {"t3": STEPS, "teacher_score": 0.92, "majority_score": 0.5}
-    best: dict[str, Any] = dict.fromkeys(watching.BEST)
+    facts = dict.fromkeys((one.name for one in fields(TrialFacts)), 1) | {
+        "t3": STEPS,
+        "teacher_score": 0.92,
+        "majority_score": 0.5,
+    }
+    best: dict[str, Any] = asdict(Standing())
     for evaluation in range(1, EVALUATIONS + 1):
         budget = evaluation / EVALUATIONS
         step, score = evaluation * STEPS // EVALUATIONS, float(ripe - 0.1 * (1 - budget) + noise.normal(0, 0.005))
@@ -182,7 +189,7 @@ class Simulation:
         self.display = SweepDisplay(self.ledger, Console(file=(folder / "screen").open("w")))
         self.watcher = SweepWatcher(self.ledger, self.tracker, self.display, SweepStorage(str(folder), "driver"))
         self.scheduler = StageAwareAsha((0.75,), 2.0, folder / "rungs.jsonl")
-        self.searcher = LedgerSearcher(self.ledger, lambda trial_id: {"order": {"trial_id": trial_id}})
+        self.searcher = LedgerSearcher(self.ledger, lambda trial_id: {"request": {"trial_id": trial_id}})
         self.events: list[tuple[float, int, Any, Iterator[dict[str, Any]]]] = []
         self.clock, self.random = Stopwatch(), random.Random(0)
         self.runs, self.last_run = 0, ""  # of MLflow
@@ -214,14 +221,14 @@ class Simulation:
         self.ledger._draws.spec = self.spec if self.clock.size else self.at_random
         known: dict[str, Any] = {"last_result": {}, "error_file": None, "run_metadata": SimpleNamespace(num_failures=0)}
         trial = SimpleNamespace(config=self.searcher.suggest("-"), **known)
-        trial_id = trial.config["order"]["trial_id"]
+        trial_id = requested_trial(trial)
         self.watcher.on_trial_start(0, [], trial)
         reports = results(self.ledger.config(trial_id), number)
         heapq.heappush(self.events, (now + self.random.uniform(1, 3), number, trial, reports))
 
     def _report(self, number: int, trial: Any, reports: Iterator[dict[str, Any]]) -> bool:
         """One evaluation of a trial; whether it goes on."""
-        result, trial_id = next(reports), trial.config["order"]["trial_id"]
+        result, trial_id = next(reports), requested_trial(trial)
         self.clock.size = self._measured_for(number)
         if self.clock.size:
             last = result["step"]

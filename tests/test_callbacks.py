@@ -55,14 +55,14 @@ def test_the_best_students_and_those_of_running_trials_stay(ledger: Ledger, tmp_
 def test_a_trial_that_tune_gives_up_with_retries_left_is_due_again(ledger: Ledger, tmp_path: Path) -> None:
     display = SweepDisplay(ledger, Console(file=StringIO()))
     watcher = SweepWatcher(ledger, None, display, SweepStorage(str(tmp_path), "driver"))
-    searcher = LedgerSearcher(ledger, lambda trial_id: {"order": {"trial_id": trial_id}})
+    searcher = LedgerSearcher(ledger, lambda trial_id: {"request": {"trial_id": trial_id}})
     assert searcher.suggest("-") is None  # all are given out, and run
     died = SimpleNamespace(num_failures=2)
     watcher.on_trial_error(
-        0, [], SimpleNamespace(config={"order": {"trial_id": "00003-s0"}}, run_metadata=died, max_failures=2)
+        0, [], SimpleNamespace(config={"request": {"trial_id": "00003-s0"}}, run_metadata=died, max_failures=2)
     )
     assert ledger.trials["00003-s0"].status == "waiting"
-    assert searcher.suggest("-") == {"order": {"trial_id": "00003-s0"}}
+    assert searcher.suggest("-") == {"request": {"trial_id": "00003-s0"}}
     for trial_id in ledger.trials:
         ledger.end(trial_id, "finished", best_score=0.5, feasible=True)
     assert searcher.suggest("-") == Searcher.FINISHED

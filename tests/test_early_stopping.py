@@ -11,7 +11,7 @@ CONTINUE, STOP = TrialScheduler.CONTINUE, TrialScheduler.STOP
 
 
 def trial(trial_id):
-    return SimpleNamespace(config={"order": {"trial_id": trial_id}})
+    return SimpleNamespace(config={"request": {"trial_id": trial_id}})
 
 
 def result(budget, score, pruning_done=True):

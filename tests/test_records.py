@@ -7,7 +7,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from spd_ray.records import layout
-from spd_ray.records import trials as trials_module
 from spd_ray.records.parquet import write_parquet
 from spd_ray.records.schema import SCHEMA_VERSION, STEP_SCHEMA, StepRecord, TrialRecord
 from spd_ray.records.steps import compact_steps
@@ -72,7 +71,7 @@ def rows_of(folder):
     return {row["trial_id"]: (row["status"], row["best_score"]) for row in table}
 
 
-def test_the_table_appears_with_the_first_trial_and_then_now_and_then(tmp_path, monkeypatch):
+def test_the_table_appears_with_the_first_trial_and_then_now_and_then(tmp_path):
     store = TrialStore(tmp_path)
     assert not (tmp_path / "trials.parquet").exists()
     store.put(trial("00000-s0"))
@@ -82,8 +81,7 @@ def test_the_table_appears_with_the_first_trial_and_then_now_and_then(tmp_path, 
     store.fold()
     assert rows_of(tmp_path) == {"00000-s0": ("finished", 0.5), "00001-s0": ("running", None)}
     assert not (tmp_path / "trials.journal").exists()
-    monkeypatch.setattr(trials_module, "_FOLD_SECONDS", 0.0)
-    monkeypatch.setattr(trials_module, "_FOLD_SHARE", 1e9)
+    store.pace.seconds, store.pace.share = 0.0, 1.0
     store.put(trial("00001-s0", status="stopped"))
     store.fold()
     store.put(trial("00002-s0"))

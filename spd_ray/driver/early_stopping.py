@@ -8,6 +8,7 @@ from typing import Any
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from spd_ray.base.journal import append_lines, cut_torn_line, read_lines
+from spd_ray.trials.request import requested_trial
 
 
 def survives(score: float, rivals: Sequence[float], reduction_factor: float) -> bool:
@@ -41,7 +42,7 @@ class StageAwareAsha(FIFOScheduler):
             self._note(**entry)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        trial_id = trial.config["order"]["trial_id"]
+        trial_id = requested_trial(trial)
         decision = TrialScheduler.CONTINUE
         for rung in self.rungs:
             name = f"{rung:g}"

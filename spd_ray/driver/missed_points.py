@@ -1,7 +1,7 @@
-"""What MLflow misses of the trials that began before is sent from Parquet.
+"""What MLflow has missed of the trials that began before this session, sent from their Parquet files.
 
-Updates are sent in order, so a run that has ended has all of its trial. The others miss what waited when an earlier
-driver ended: killed, interrupted, or finished while the server was away.
+Updates are sent in order, so MLflow has all of a trial whose run has ended. Of the others it misses what was waiting
+when an earlier driver ended: killed, interrupted, or finished while the server was away.
 """
 
 from dataclasses import asdict
@@ -10,8 +10,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from spd_ray.config.timeline import Timeline
-from spd_ray.driver.callbacks import begin_run, end_run, points_of
-from spd_ray.driver.tracking import Score, Tracker
+from spd_ray.driver.tracking import Tracker, UntimedPoint
+from spd_ray.driver.trial_runs import begin_run, end_run, points_of
 from spd_ray.records import layout
 from spd_ray.records.schema import ENDED
 from spd_ray.records.storage import SweepStorage
@@ -19,9 +19,9 @@ from spd_ray.study.ledger import Ledger
 from spd_ray.trials.standing import Evaluation, Standing, judge
 
 
-def fill_in(ledger: Ledger, tracker: Tracker, storage: SweepStorage, train_examples: int) -> None:
-    """Begin, complete and end the runs of the trials as far as these have come."""
-    complete = tracker.ended_trials()
+def send_missed_points(ledger: Ledger, tracker: Tracker, storage: SweepStorage, train_examples: int) -> None:
+    """Bring the MLflow runs of all trials that have begun up to what their records say."""
+    complete = tracker.store.ended_trials()
     for trial in list(ledger.trials.values()):
         if trial.status == "waiting" or trial.trial_id in complete:
             continue
@@ -29,17 +29,17 @@ def fill_in(ledger: Ledger, tracker: Tracker, storage: SweepStorage, train_examp
         steps = layout.steps(ledger.folder, trial.trial_id)
         storage.fetch(steps)
         timeline = Timeline.of(ledger.config(trial.trial_id).method, train_examples)
-        standing, points = Standing(), list[Score]()
-        for evaluation in evaluations(steps, trial.selection):
+        standing, points = Standing(), list[UntimedPoint]()
+        for evaluation in read_evaluations(steps, trial.selection):
             standing = judge(standing, timeline, evaluation)
-            points += points_of(asdict(standing), None)
-        tracker.log_scores(run_id, points)
+            points += points_of(asdict(standing))
+        tracker.log_points(run_id, points)
         if trial.status in ENDED:
             end_run(trial, tracker, run_id, standing.stage if standing.evaluations else 0)
             ledger.update(trial.trial_id, mlflow_run_id=tracker.run_id_of(run_id))
 
 
-def evaluations(folder: Path, selection: str) -> list[Evaluation]:
+def read_evaluations(folder: Path, selection: str) -> list[Evaluation]:
     """A trial's evaluations by step, from its step records; `selection` is the split that students are chosen on."""
     if not folder.is_dir():
         return []

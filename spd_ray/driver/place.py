@@ -60,7 +60,7 @@ def begin_or_continue(storage: SweepStorage, spec: SweepSpec, resume: bool, repl
     if trials and replace and storage.is_remote:
         raise UserError(f"--replace: {place} cannot be moved aside in an object store; give another --name")
     if trials and replace:
-        aside = next(p for n in range(1, 10**6) if not (p := folder.with_name(f"{folder.name}.{n}")).exists())
+        aside = layout.place_aside(folder)
         folder.rename(aside)
         folder.mkdir()
         print(f"the earlier sweep of {len(trials)} trials is now {aside}")

@@ -17,7 +17,7 @@ from spd_ray.driver import summary as report
 from spd_ray.driver.callbacks import SweepWatcher
 from spd_ray.driver.display import SweepDisplay
 from spd_ray.driver.early_stopping import StageAwareAsha
-from spd_ray.driver.missed_points import fill_in
+from spd_ray.driver.missed_points import send_missed_points
 from spd_ray.driver.searcher import LedgerSearcher
 from spd_ray.driver.storage_guard import StorageGuard
 from spd_ray.driver.tracking import Tracker
@@ -30,6 +30,7 @@ from spd_ray.study.study import create_study
 from spd_ray.training.checkpoint import Verification, verify_checkpoint
 from spd_ray.training.teacher import Teacher, load_teacher
 from spd_ray.trials.ranks import SpdTrainable
+from spd_ray.trials.request import TrialRequest, requested_trial
 
 RESCORE_TOLERANCE = 0.02  # fp16 and bf16 students are read back in fp32
 
@@ -44,28 +45,27 @@ def train_trials(
     console.print(report.teacher_line(teacher))
     study = create_study(spec, layout.study_journal(folder))
     ledger = Ledger(spec, study, folder)
-    tracker = Tracker.open(spec, folder)
-    storage.send_files()  # the parent run's id, before it has a child
-    fill_in(ledger, tracker, storage, len(teacher.data.train))
-    start_ray(address)
-    try:
-        with SweepDisplay(ledger, console) as display:
-            watcher = SweepWatcher(ledger, tracker, display, storage)
-            run_trials(spec, ledger, storage, command, watcher)
-        ledger.fold()
-        watcher.settle(at_once=True)
-        if ledger.ended_count < ledger.total:
-            tracker.finish("KILLED")
-            raise KeyboardInterrupt  # again, for Tune has taken the first
-        verified = verify_retained(spec, ledger, teacher, storage)
-        report.publish(spec, ledger, tracker, storage, verified)
-        tracker.finish("FINISHED")
-        report.print_summary(spec, ledger, teacher, storage, verified, tracker, console)
-        return ledger.best()
-    finally:
-        ray.shutdown()
-        ledger.fold()  # last: a storage that is full refuses it
-        storage.send_files()
+    with Tracker.open(spec, folder) as tracker:
+        try:
+            storage.send_files()  # the parent run's id, before it has a child
+            send_missed_points(ledger, tracker, storage, len(teacher.data.train))
+            start_ray(address)
+            with SweepDisplay(ledger, console) as display:
+                watcher = SweepWatcher(ledger, tracker, display, storage)
+                run_trials(spec, ledger, storage, command, watcher)
+            ledger.fold()
+            watcher.drop_states(at_once=True)
+            if ledger.ended_count < ledger.total:
+                raise KeyboardInterrupt  # again, for Tune has taken the first
+            verified = verify_retained(spec, ledger, teacher, storage)
+            report.publish(spec, ledger, tracker, storage, verified)
+            tracker.finish("FINISHED")
+            report.print_summary(spec, ledger, teacher, storage, verified, tracker, console)
+            return ledger.best()
+        finally:
+            ray.shutdown()
+            ledger.fold()  # last: a storage that is full refuses it
+            storage.send_files()
 
 
 def start_ray(address: str | None) -> None:
@@ -97,18 +97,15 @@ def run_trials(spec: SweepSpec, ledger: Ledger, storage: SweepStorage, command: 
     """Let Tune run every trial that the ledger has due, until none is left or the user interrupts."""
     bundle = {"CPU": spec.resources.cpus_per_worker, "GPU": spec.resources.gpus_per_worker}
 
-    def order(trial_id: str) -> dict[str, Any]:
-        return {
-            "bundle": bundle,
-            "workers": spec.resources.workers,
-            "order": {
-                "trial_id": trial_id,
-                "config": ledger.config(trial_id).model_dump(mode="json"),
-                "place": storage.place,
-                "command": command,
-                "state_every_evaluations": spec.checkpoints.state_every_evaluations,
-            },
-        }
+    def tune_config(trial_id: str) -> dict[str, Any]:
+        request = TrialRequest(
+            trial_id=trial_id,
+            config=ledger.config(trial_id),
+            place=storage.place,
+            command=command,
+            state_every_evaluations=spec.checkpoints.state_every_evaluations,
+        )
+        return {"bundle": bundle, "workers": spec.resources.workers, "request": request.to_dict()}
 
     stopping = spec.early_stopping
     scheduler = None
@@ -119,12 +116,12 @@ def run_trials(spec: SweepSpec, ledger: Ledger, storage: SweepStorage, command: 
     tuner = tune.Tuner(
         tune.with_resources(SpdTrainable, bundles),
         tune_config=tune.TuneConfig(
-            search_alg=LedgerSearcher(ledger, order),
+            search_alg=LedgerSearcher(ledger, tune_config),
             scheduler=scheduler,
             num_samples=-1,
             max_concurrent_trials=concurrent_trials(spec),
             reuse_actors=True,
-            trial_dirname_creator=lambda trial: trial.config["order"]["trial_id"],
+            trial_dirname_creator=requested_trial,
         ),
         run_config=tune.RunConfig(
             name=layout.RAY,

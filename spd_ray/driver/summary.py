@@ -34,7 +34,7 @@ def publish(
 ) -> None:
     """Upload the verified students and their schedules to their runs; register the best under the alias `best`."""
     folder = storage.folder
-    tracker.log_artifacts(tracker.parent_run_id, layout.sweep_yaml(folder))
+    tracker.upload(tracker.store.parent_run_id, layout.sweep_yaml(folder))
     for trial_id, verification in verified.items():
         trial = ledger.trials[trial_id]
         run_id = str(trial.mlflow_run_id)
@@ -42,9 +42,9 @@ def publish(
         with tempfile.TemporaryDirectory() as drawings:
             picture = Path(drawings) / "schedules.png"
             fig04.figure(fig04.compute([read_sweep(folder)], trial_id)).savefig(picture, dpi=150)
-            tracker.log_artifacts(run_id, picture)
-        tracker.log_artifacts(run_id, folder / str(trial.checkpoint), "checkpoint")
-        tracker.log_scores(run_id, [("reloaded_score", verification.score, trial.best_step or 0, None)])
+            tracker.upload(run_id, picture)
+        tracker.upload(run_id, folder / str(trial.checkpoint), "checkpoint")
+        tracker.log_points(run_id, [("reloaded_score", verification.score, trial.best_step or 0, None)])
     best = ledger.best()
     if best is not None:
         name = spec.tracking.registered_model or f"spd_ray-{spec.name}"
@@ -89,7 +89,7 @@ def print_summary(
     console.print(f"  {stages}; pruning ends at {timeline.pruning_end_step}")
     console.print(_scores_table(best, teacher, verified[best.trial_id]))
     console.print(f"best sparse checkpoint: {storage.shown(storage.folder / str(best.checkpoint))}", soft_wrap=True)
-    console.print(f"browse the runs with:   {tracker.ui_command()}", soft_wrap=True)
+    console.print(f"browse the runs with:   {tracker.store.ui_command()}", soft_wrap=True)
     console.print(f"figures and tables:     python -m analysis --sweep {storage.place}", soft_wrap=True)
 
 

@@ -11,17 +11,19 @@
     rungs.jsonl                       early stopping's decisions
     mlflow_sweep_id                   the tag by which the parent run is found
     steps/trial=<id>/<first>-<last>.parquet
-    state/<id>/step-<steps>/          what a trial continues from, until it has ended
+    state/<id>/step-<steps>/          what a trial continues from, until it has ended; in it standing.json
     checkpoints/<id>[-sparsity-<s>]/  the best students; of a ladder one a level
     ray/                              Tune's own files: nothing is read from them
     report/                           figures, tables and page of the analysis
 """
 
+import itertools
 from pathlib import Path
 
 SWEEP_YAML = "sweep.yaml"
 TRIALS_TABLE, TRIALS_JOURNAL = "trials.parquet", "trials.journal"
 RAY = "ray"
+_LEVEL = "-sparsity-"
 
 
 def sweep_yaml(sweep: Path) -> Path:
@@ -52,23 +54,28 @@ def mlflow_sweep_id(sweep: Path) -> Path:
     return sweep / "mlflow_sweep_id"
 
 
-def mlflow_database(sweep: Path) -> Path:
+def mlflow_uri(storage: Path) -> str:
     """MLflow's store where no other is named, shared by the sweeps of a storage."""
-    return sweep.parent / "mlflow.db"
+    return f"sqlite:///{storage / 'mlflow.db'}"
 
 
-def mlflow_artifacts(sweep: Path) -> Path:
-    return sweep.parent / "mlartifacts"
+def mlflow_artifacts(storage: Path) -> Path:
+    return storage / "mlartifacts"
 
 
-def mlflow_lock(sweep: Path) -> Path:
+def mlflow_lock(storage: Path) -> Path:
     """Held while a driver opens MLflow's store: two cannot make its tables at once."""
-    return sweep.parent / ".mlflow.lock"
+    return storage / ".mlflow.lock"
 
 
 def sweep_lock(sweep: Path) -> Path:
     """Held by the driver of the sweep."""
     return sweep.parent / f".{sweep.name}.lock"
+
+
+def place_aside(sweep: Path) -> Path:
+    """The first free name for an earlier sweep that is moved aside: <sweep>.1, <sweep>.2, ..."""
+    return next(path for n in itertools.count(1) if not (path := sweep.with_name(f"{sweep.name}.{n}")).exists())
 
 
 def steps(sweep: Path, trial_id: str) -> Path:
@@ -101,6 +108,11 @@ def state(sweep: Path, trial_id: str, step: int) -> Path:
     return trial_states(sweep, trial_id) / f"step-{step:08d}"
 
 
+def standing_json(state: Path) -> Path:
+    """Where the trial stood when it saved that state."""
+    return state / "standing.json"
+
+
 def states_by_age(sweep: Path, trial_id: str) -> list[Path]:
     """A trial's states, the oldest first."""
     return sorted(trial_states(sweep, trial_id).glob("step-*"))
@@ -118,6 +130,3 @@ def checkpoint(sweep: Path, trial_id: str, level: float | None = None) -> Path:
 def is_student_of(folder: Path, trial_id: str) -> bool:
     """Whether `folder`, one of `checkpoints`, holds a student of that trial."""
     return folder.name == trial_id or folder.name.startswith(f"{trial_id}{_LEVEL}")
-
-
-_LEVEL = "-sparsity-"

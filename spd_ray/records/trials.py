@@ -1,18 +1,17 @@
 """The trials of a sweep on disk: `trials.parquet`, and a journal of what has changed since it was written."""
 
-import time
 from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
 from spd_ray.base.journal import append_lines, read_lines
+from spd_ray.base.pace import Pace
 from spd_ray.records import layout
 from spd_ray.records.parquet import write_parquet
 from spd_ray.records.schema import ENDED, TRIAL_SCHEMA, TrialRecord
 
-_FOLD_SECONDS = 5.0  # between two writings of trials.parquet, at least
-_FOLD_SHARE = 0.05  # of the time goes into them, at most
+_FOLD_SHARE, _FOLD_SECONDS = 0.05, 5.0  # of the time, at most, to write trials.parquet; between two times, at least
 
 
 def read_trials(sweep_folder: Path) -> list[TrialRecord]:
@@ -40,7 +39,7 @@ class TrialStore:
         self.folder = sweep_folder
         self.trials = {trial.trial_id: trial for trial in read_trials(sweep_folder)}
         self._journal = layout.trials_journal(sweep_folder)
-        self._due_at = 0.0
+        self.pace = Pace(_FOLD_SHARE, _FOLD_SECONDS)
         self.fold()
 
     def put(self, *trials: TrialRecord) -> None:
@@ -55,16 +54,14 @@ class TrialStore:
 
     def fold_if_due(self) -> None:
         """Write `trials.parquet` if there is news and the last time is long enough ago."""
-        if time.monotonic() >= self._due_at:
+        if self.pace.due:
             self.fold()
 
     def fold(self) -> None:
         """Write `trials.parquet` if there is news."""
         if not self._journal.exists():
             return
-        started = time.monotonic()
-        if self.trials:
-            write_trials(self.folder, self.trials.values())
-        self._journal.unlink()
-        ended = time.monotonic()
-        self._due_at = ended + max(_FOLD_SECONDS, (ended - started) / _FOLD_SHARE)
+        with self.pace.measured():
+            if self.trials:
+                write_trials(self.folder, self.trials.values())
+            self._journal.unlink()

@@ -15,10 +15,11 @@ from spd_ray.base.errors import storage_refusal
 from spd_ray.base.network import free_port
 from spd_ray.training import engine
 from spd_ray.training.trainer import TrainingError
-from spd_ray.trials.runner import TrialRunner, order_of
+from spd_ray.trials.request import TrialRequest
+from spd_ray.trials.runner import TrialRunner
 from spd_ray.trials.standing import Standing
 
-LEAVING_SECONDS = 2  # between a rank's error and the end of its process
+EXIT_SECONDS = 2  # between a rank's error and the end of its process
 
 
 class SpdTrainable(tune.Trainable):
@@ -29,35 +30,35 @@ class SpdTrainable(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         torch.set_num_threads(max(1, int(config["bundle"]["CPU"])))
         self.others = start_ranks(config["workers"], config["bundle"])
-        self.order, self.runner = config["order"], None
+        self.request, self.runner = config["request"], None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         if self.runner is not None:
-            self._on_all_ranks(self.runner, "close")
-        self.order, self.runner = new_config["order"], None
+            self._call_on_all_ranks(self.runner, "close")
+        self.request, self.runner = new_config["request"], None
         return True
 
-    def _started(self) -> TrialRunner:
-        begun = [other.start.remote(self.order) for other in self.others]
-        return together(lambda: TrialRunner(order_of(self.order)), begun)
+    def _start_runner(self) -> TrialRunner:
+        calls = [other.start.remote(self.request) for other in self.others]
+        return run_with_others(lambda: TrialRunner(TrialRequest.from_dict(self.request)), calls)
 
-    def _on_all_ranks(self, runner: TrialRunner, name: str) -> Any:
-        called = [other.call.remote(name) for other in self.others]
-        return together(getattr(runner, name), called)
+    def _call_on_all_ranks(self, runner: TrialRunner, name: str) -> Any:
+        calls = [other.call.remote(name) for other in self.others]
+        return run_with_others(getattr(runner, name), calls)
 
     def step(self) -> dict[str, Any]:
         try:
-            runner = self.runner = self.runner or self._started()
-            standing = self._on_all_ranks(runner, "advance")
+            runner = self.runner = self.runner or self._start_runner()
+            standing = self._call_on_all_ranks(runner, "advance")
         except TrainingError as error:
-            return {**asdict(runner.standing), **runner.facts, "error": str(error), "done": True}
+            return {**asdict(runner.standing), **asdict(runner.facts), "error": str(error), "done": True}
         except Exception as error:
             refusal = storage_refusal(error)
             if refusal is None:
                 raise
             return {**asdict(Standing()), "refusal": refusal, "done": True}
         memory = {"peak_memory_bytes": engine.peak_memory_bytes()}
-        return {**asdict(standing), **runner.facts, **memory, "done": runner.done}
+        return {**asdict(standing), **asdict(runner.facts), **memory, "done": runner.done}
 
     def cleanup(self) -> None:
         for other in self.others:
@@ -73,46 +74,46 @@ class Rank:
         torch.set_num_threads(threads)
         engine.join_group(rank, ranks, head, port, ray.util.get_node_ip_address())
 
-    def start(self, order: dict[str, Any]) -> None:
-        with leaving_on_error():
-            self.runner = TrialRunner(order_of(order))
+    def start(self, request: dict[str, Any]) -> None:
+        with exit_on_error():
+            self.runner = TrialRunner(TrialRequest.from_dict(request))
 
     def call(self, name: str) -> None:
-        """Call the runner's method; of a `TrainingError` rank 0 tells, for it raises there too."""
-        with suppress(TrainingError), leaving_on_error():
+        """Call the runner's method; a `TrainingError` is reported by rank 0, where it is raised too."""
+        with suppress(TrainingError), exit_on_error():
             getattr(self.runner, name)()
 
 
 @contextmanager
-def leaving_on_error() -> Iterator[None]:
-    """What this rank alone cannot do ends its process, once rank 0 has the error: else rank 0 waits for it for ever.
+def exit_on_error() -> Iterator[None]:
+    """End this rank's process some seconds after an error of its own: rank 0, which reads the error, waits for it else.
 
-    By a signal, for which nothing need be allocated: there may be no memory for a thread.
+    By a signal, which needs no allocation: there may be no memory left for a thread.
     """
     try:
         yield
     except TrainingError:
         raise
     except Exception:
-        signal.alarm(LEAVING_SECONDS)
+        signal.alarm(EXIT_SECONDS)
         raise
 
 
-def together(own: Callable[[], Any], called: list[Any]) -> Any:
-    """`own()`, while the other ranks do what they were `called` for.
+def run_with_others(own: Callable[[], Any], calls: list[Any]) -> Any:
+    """Run `own` while the other ranks answer their `calls`, and return its result.
 
-    A rank that fails is for the others a connection that breaks: its own error is raised where there is one.
+    The others see a rank that fails as a broken connection: that rank's own error is raised where there is one.
     """
     try:
         result = own()
     except TrainingError:
         raise
     except Exception:
-        if called:
-            answered, _ = ray.wait(called, num_returns=len(called), timeout=LEAVING_SECONDS)
+        if calls:
+            answered, _ = ray.wait(calls, num_returns=len(calls), timeout=EXIT_SECONDS)
             ray.get(answered)
         raise
-    ray.get(called)
+    ray.get(calls)
     return result
 
 
@@ -135,7 +136,7 @@ def start_ranks(ranks: int, bundle: dict[str, float]) -> list[Any]:
         for rank in range(1, ranks)
     ]
     address, port, threads = ray.util.get_node_ip_address(), free_port(), max(1, int(bundle["CPU"]))
-    joined = [other.join.remote(rank, ranks, address, port, threads) for rank, other in enumerate(others, start=1)]
+    joins = [other.join.remote(rank, ranks, address, port, threads) for rank, other in enumerate(others, start=1)]
     engine.join_group(0, ranks, address, port, address)
-    ray.get(joined)
+    ray.get(joins)
     return others

@@ -1,12 +1,11 @@
 """How far a trial is and how good: folded from its evaluations, by the trial and by readers of its records."""
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import NamedTuple
 
 from spd_ray.config.timeline import Timeline
-
-POINTS = ("score", "train_score_now", "best_score", "sparsity", "budget")  # what MLflow has of each evaluation
+from spd_ray.records.schema import TrialRecord
 
 
 class Evaluation(NamedTuple):
@@ -40,6 +39,28 @@ class Standing:
     levels: dict[str, dict[str, float]] = field(default_factory=dict)  # the best at each level of the ladder
     wall_seconds: float = 0.0
     device_seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialFacts:
+    """What the trial's record says of it from the start; the fields are the record's."""
+
+    layers: int
+    student_layers: int
+    prunable_parameters: int
+    encoder_parameters: int
+    parameters: int
+    t1: int
+    t2: int
+    t3: int
+    pruning_end_step: int
+    teacher_score: float
+    majority_score: float
+
+
+RECORDED = tuple(  # what the record of a trial takes from its facts and its standing, as they are
+    {one.name for kind in (TrialFacts, Standing) for one in fields(kind)} & {one.name for one in fields(TrialRecord)}
+)
 
 
 def judge(before: Standing, timeline: Timeline, evaluation: Evaluation) -> Standing:

@@ -8,7 +8,7 @@ import pytest
 
 from spd_ray.base.errors import UserError
 from spd_ray.config.load import load_spec
-from spd_ray.driver.missed_points import fill_in
+from spd_ray.driver.missed_points import send_missed_points
 from spd_ray.driver.tracking import Tracker
 from spd_ray.records.storage import SweepStorage
 from spd_ray.records.trials import read_trials
@@ -86,11 +86,11 @@ def test_what_mlflow_misses_is_sent_from_parquet(undisturbed, tmp_path, template
     ledger = Ledger(spec, create_study(spec, folder / "study.journal"), folder)
     tracker = Tracker.open(spec, folder)
     for _ in range(2):
-        fill_in(ledger, tracker, SweepStorage(str(folder), "driver"), train_examples=60)
-        tracker.finish()
+        send_missed_points(ledger, tracker, SweepStorage(str(folder), "driver"), train_examples=60)
+        tracker.finish("FINISHED")
         sent, whole = curves(folder), curves(undisturbed.folder)
         for ((_, points),) in whole.values():
             points.pop("reloaded_score", None)  # of the retained students, at the end of every session
         assert sent == whole
-    runs = tracker.client.search_runs([tracker.experiment.experiment_id], "tags.`spd_ray.trial_id` != ''")
+    runs = tracker.store.client.search_runs([tracker.store.experiment.experiment_id], "tags.`spd_ray.trial_id` != ''")
     assert {trial.mlflow_run_id for trial in ledger.trials.values()} == {run.info.run_id for run in runs}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from mlflow import MlflowClient
 from safetensors.torch import save_file
 
 from spd_ray import pretrain, sweep
@@ -126,6 +127,14 @@ def test_a_broken_command_line(name, place, capsys):
     storage = [] if "--storage" in arguments else ["--storage", place / "runs"]
     line = one_line_of(capsys, sweep.main, ["--space", place / "space.yaml", *storage, *arguments])
     assert all(word in line for word in words), line
+
+
+def test_what_fails_after_mlflow_was_opened_leaves_no_run_open(place, capsys):
+    arguments = ["--storage", place / "runs", "--set", "resources.cpus_per_worker=4096"]
+    one_line_of(capsys, sweep.main, ["--space", place / "space.yaml", *arguments])
+    client = MlflowClient(f"sqlite:///{place}/runs/mlflow.db")
+    (experiment,) = [one.experiment_id for one in client.search_experiments() if one.name != "Default"]
+    assert [run.info.status for run in client.search_runs([experiment])] == ["FAILED"]
 
 
 def test_a_secret_in_a_uri_is_refused_and_not_repeated(place, capsys):

@@ -1,6 +1,7 @@
 """The tracker against the real MLflow: a sqlite store, and a server process on a loopback port."""
 
 import json
+import math
 import os
 import socket
 import subprocess
@@ -18,7 +19,7 @@ from spd_ray.base.errors import UserError
 from spd_ray.base.network import free_port
 from spd_ray.config.load import load_spec
 from spd_ray.config.sweep import SweepSpec
-from spd_ray.driver import tracking
+from spd_ray.driver import outbox
 from spd_ray.driver.tracking import Tracker
 
 PARAMS = {"method": {"p0": 0.6, "objective": {"temperature": 1.0}}, "seed": 0, "gate": True}
@@ -53,19 +54,19 @@ def tracker(spec: SweepSpec, sweep_folder: Path, template: Path) -> Tracker:
 
 
 def children(tracker: Tracker) -> list[mlflow.entities.Run]:
-    query = f"tags.`mlflow.parentRunId` = '{tracker.parent_run_id}'"
-    return tracker.client.search_runs([tracker.experiment.experiment_id], query)
+    query = f"tags.`mlflow.parentRunId` = '{tracker.store.parent_run_id}'"
+    return tracker.store.client.search_runs([tracker.store.experiment.experiment_id], query)
 
 
 def curve(tracker: Tracker, run_id: str, key: str) -> list[tuple[int, float]]:
-    return [(point.step, point.value) for point in tracker.client.get_metric_history(run_id, key)]
+    return [(point.step, point.value) for point in tracker.store.client.get_metric_history(run_id, key)]
 
 
 def test_a_trial_is_a_child_of_the_sweep_with_its_parameters_scores_and_end(tracker: Tracker) -> None:
-    run_id = tracker.start_trial("00000-s0", PARAMS, {"seed": 0})
-    tracker.log_scores(run_id, [("score", 0.5, 10, 1), ("score", 0.75, 20, 2), ("sparsity", 0.9, 20, None)])
+    run_id = tracker.begin_trial("00000-s0", PARAMS, {"seed": 0})
+    tracker.log_points(run_id, [("score", 0.5, 10, 1), ("score", 0.75, 20, 2), ("sparsity", 0.9, 20, None)])
     tracker.end_trial(run_id, "FINISHED", {"feasible": True, "stage": 3})
-    tracker.finish()
+    tracker.finish("FINISHED")
 
     (run,) = children(tracker)
     assert run.info.run_id == run_id
@@ -76,38 +77,38 @@ def test_a_trial_is_a_child_of_the_sweep_with_its_parameters_scores_and_end(trac
         run.data.tags.items() >= {"spd_ray.trial_id": "00000-s0", "seed": "0", "feasible": "true", "stage": "3"}.items()
     )
     assert curve(tracker, run_id, "score") == [(10, 0.5), (20, 0.75)]
-    assert tracker.client.get_run(tracker.parent_run_id).info.status == "FINISHED"
+    assert tracker.store.client.get_run(tracker.store.parent_run_id).info.status == "FINISHED"
 
 
 def test_the_resolved_specification_is_an_artifact_of_the_parent(
     tracker: Tracker, spec: SweepSpec, sweep_folder: Path, tmp_path: Path
 ) -> None:
-    file = tracker.client.download_artifacts(tracker.parent_run_id, "space.yaml", str(tmp_path))
+    file = tracker.store.client.download_artifacts(tracker.store.parent_run_id, "space.yaml", str(tmp_path))
     assert load_spec(file) == spec
     assert (sweep_folder.parent / "mlartifacts").is_dir()
 
 
 def test_more_points_than_one_call_may_carry(tracker: Tracker) -> None:
-    run_id = tracker.start_trial("00000-s0", {f"p{index}": index for index in range(250)}, {})
-    tracker.log_scores(run_id, [("score", float(step), step, step) for step in range(2500)])
+    run_id = tracker.begin_trial("00000-s0", {f"p{index}": index for index in range(250)}, {})
+    tracker.log_points(run_id, [("score", float(step), step, step) for step in range(2500)])
     assert curve(tracker, run_id, "score") == [(step, float(step)) for step in range(2500)]
-    assert len(tracker.client.get_run(run_id).data.params) == 250
+    assert len(tracker.store.client.get_run(run_id).data.params) == 250
 
 
 def test_a_resumed_sweep_goes_on_with_its_runs_and_doubles_no_point(
     tracker: Tracker, spec: SweepSpec, sweep_folder: Path
 ) -> None:
-    run_id = tracker.start_trial("00000-s0", PARAMS, {})
-    tracker.log_scores(run_id, [("score", 0.5, 10, 1), ("score", 0.6, 20, 2), ("loss", 9.0, 5, 2)])
+    run_id = tracker.begin_trial("00000-s0", PARAMS, {})
+    tracker.log_points(run_id, [("score", 0.5, 10, 1), ("score", 0.6, 20, 2), ("loss", 9.0, 5, 2)])
     tracker.end_trial(run_id, "KILLED", {})
 
     resumed = Tracker.open(spec, sweep_folder)
-    assert resumed.parent_run_id == tracker.parent_run_id
-    assert resumed.start_trial("00000-s0", PARAMS, {}) == run_id
-    assert resumed.client.get_run(run_id).info.status == "RUNNING"
-    resumed.log_scores(run_id, [("score", 0.6, 20, 77), ("loss", 8.0, 20, 77)])
-    resumed.log_scores(run_id, [("score", 0.7, 30, 78)])
-    resumed.log_scores(run_id, [("score", 0.7, 30, 79)])
+    assert resumed.store.parent_run_id == tracker.store.parent_run_id
+    assert resumed.begin_trial("00000-s0", PARAMS, {}) == run_id
+    assert resumed.store.client.get_run(run_id).info.status == "RUNNING"
+    resumed.log_points(run_id, [("score", 0.6, 20, 77), ("loss", 8.0, 20, 77)])
+    resumed.log_points(run_id, [("score", 0.7, 30, 78)])
+    resumed.log_points(run_id, [("score", 0.7, 30, 79)])
     assert curve(resumed, run_id, "score") == [(10, 0.5), (20, 0.6), (30, 0.7)]
     assert curve(resumed, run_id, "loss") == [(5, 9.0), (20, 8.0)]
     assert len(children(resumed)) == 1
@@ -117,31 +118,31 @@ def test_two_sweeps_of_one_name_are_two_parents(tracker: Tracker, spec: SweepSpe
     sweep_folder.rename(sweep_folder.with_name("demo.1"))
     sweep_folder.mkdir()
     second = Tracker.open(spec, sweep_folder)
-    assert second.parent_run_id != tracker.parent_run_id
-    assert second.experiment.experiment_id == tracker.experiment.experiment_id
-    assert second.start_trial("00000-s0", {}, {}) != tracker.start_trial("00000-s0", {}, {})
+    assert second.store.parent_run_id != tracker.store.parent_run_id
+    assert second.store.experiment.experiment_id == tracker.store.experiment.experiment_id
+    assert second.begin_trial("00000-s0", {}, {}) != tracker.begin_trial("00000-s0", {}, {})
 
 
 def test_noted_scores_are_sent_in_time_a_run_a_call_and_at_the_end_at_the_latest(
-    tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+    tracker: Tracker,
 ) -> None:
-    first, second = (tracker.start_trial(name, {}, {}) for name in ("00000-s0", "00001-s0"))
-    monkeypatch.setattr(tracking, "_NOTED_SHARE", 1e-6)
-    tracker.note_scores(first, [("score", 0.5, 10, 1)])
+    first, second = (tracker.begin_trial(name, {}, {}) for name in ("00000-s0", "00001-s0"))
+    tracker.pace.share = 1e-6
+    tracker.note_points(first, [("score", 0.5, 10, 1)])
     assert curve(tracker, first, "score") == [(10, 0.5)]  # at once: nothing was sent before
     for step in (20, 30, 30):  # a trial that was killed tells its saved standing again
-        tracker.note_scores(first, [("score", step / 100, step, step), ("loss", 1.0, step, step)])
-        tracker.note_scores(second, [("score", 0.7, step, step)])
+        tracker.note_points(first, [("score", step / 100, step, step), ("loss", 1.0, step, step)])
+        tracker.note_points(second, [("score", 0.7, step, step)])
     assert curve(tracker, first, "score") == [(10, 0.5)]
-    tracker._noted_at = 0.0
+    tracker.pace.due_at = 0.0
     tracker.send_noted()
     assert curve(tracker, first, "score") == [(10, 0.5), (20, 0.2), (30, 0.3)]
     assert curve(tracker, first, "loss") == [(20, 1.0), (30, 1.0)]
     assert curve(tracker, second, "score") == []
     tracker.end_trial(second, "FINISHED", {"feasible": True})
     assert curve(tracker, second, "score") == [(20, 0.7), (30, 0.7)]
-    assert tracker.client.get_run(second).data.tags["feasible"] == "true"
-    tracker.note_scores(first, [("score", 0.9, 40, 40)])
+    assert tracker.store.client.get_run(second).data.tags["feasible"] == "true"
+    tracker.note_points(first, [("score", 0.9, 40, 40)])
     tracker.finish("KILLED")
     assert curve(tracker, first, "score")[-1] == (40, 0.9)
 
@@ -150,14 +151,14 @@ def register(tracker: Tracker, tmp_path: Path, trial_id: str) -> str | None:
     student = tmp_path / "student"
     student.mkdir(exist_ok=True)
     (student / "config.json").write_text(json.dumps({"trial": trial_id}))
-    run_id = tracker.start_trial(trial_id, {}, {})
-    tracker.log_artifacts(run_id, student, "checkpoint")
-    return tracker.register_best(run_id, "checkpoint", "tiny bert", {"score": 0.5}, "a sparse student")
+    run_id = tracker.begin_trial(trial_id, {}, {})
+    tracker.upload(run_id, student, "checkpoint")
+    return tracker.register_best(run_id, "checkpoint", "tiny bert", {"score": 0.5})
 
 
 def registered(tracker: Tracker, tmp_path: Path) -> str:
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("MLFLOW_TRACKING_URI", tracker.client.tracking_uri)
+        environment.setenv("MLFLOW_TRACKING_URI", tracker.store.client.tracking_uri)
         folder = mlflow.artifacts.download_artifacts("models:/tiny bert@best", dst_path=str(tmp_path / "got"))
     return json.loads((Path(folder) / "config.json").read_text())["trial"]
 
@@ -168,16 +169,15 @@ def test_the_alias_best_leads_to_the_files_and_a_run_has_one_version(tracker: Tr
     assert registered(tracker, tmp_path) == "00000-s0"
     assert register(tracker, tmp_path, "00001-s0") == "2"
     assert registered(tracker, tmp_path) == "00001-s0"
-    version = tracker.client.get_model_version_by_alias("tiny bert", "best")
+    version = tracker.store.client.get_model_version_by_alias("tiny bert", "best")
     assert version.tags == {"score": "0.5"}
-    assert version.description == "a sparse student"
 
 
 def test_a_refused_update_does_not_stop_those_after_it(tracker: Tracker, caplog: pytest.LogCaptureFixture) -> None:
-    run_id = tracker.start_trial("00000-s0", {}, {})
-    tracker.log_scores("no-such-run", [("score", 0.5, 10, 1)])
-    tracker.log_artifacts(run_id, Path("no/such/file"))
-    tracker.log_scores(run_id, [("score", 0.5, 10, 1)])
+    run_id = tracker.begin_trial("00000-s0", {}, {})
+    tracker.log_points("no-such-run", [("score", 0.5, 10, 1)])
+    tracker.upload(run_id, Path("no/such/file"))
+    tracker.log_points(run_id, [("score", 0.5, 10, 1)])
     assert curve(tracker, run_id, "score") == [(10, 0.5)]
     assert len(caplog.records) == 2
 
@@ -209,9 +209,35 @@ def test_unusable_stores_are_told_in_one_line(spec: SweepSpec, sweep_folder: Pat
 
 
 def test_a_deleted_experiment_is_told(tracker: Tracker, spec: SweepSpec, sweep_folder: Path) -> None:
-    tracker.client.delete_experiment(tracker.experiment.experiment_id)
+    tracker.store.client.delete_experiment(tracker.store.experiment.experiment_id)
     with pytest.raises(UserError, match=r"tracking\.experiment demo: it was deleted"):
         Tracker.open(spec, sweep_folder)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(RuntimeError("no"), "FAILED"), (UserError("no"), "FAILED"), (KeyboardInterrupt(), "KILLED")]
+)
+def test_an_exception_before_the_end_ends_the_parent_run(tracker: Tracker, error: BaseException, status: str) -> None:
+    tracker.pace.due_at = math.inf
+    tracker.note_points(tracker.begin_trial("00000-s0", {}, {}), [("score", 0.5, 10, 1), ("score", 0.6, 20, 2)])
+    with pytest.raises(type(error)), tracker:
+        raise error
+    assert tracker.store.client.get_run(tracker.store.parent_run_id).info.status == status
+    (trial,) = children(tracker)
+    assert trial.info.status == "RUNNING"  # not all of it may be here: a resumed sweep completes it
+    assert curve(tracker, trial.info.run_id, "score") == [(10, 0.5), (20, 0.6)]
+
+
+def test_a_parent_run_whose_files_cannot_be_stored_does_not_stay_open(
+    spec: SweepSpec, sweep_folder: Path, template: Path
+) -> None:
+    (sweep_folder.parent / "mlflow.db").write_bytes(template.read_bytes())
+    (sweep_folder.parent / "mlartifacts").write_text("a file where a folder belongs")
+    with pytest.raises(UserError, match=r"^tracking\.uri sqlite"):
+        Tracker.open(spec, sweep_folder)
+    client = MlflowClient(f"sqlite:///{sweep_folder.parent}/mlflow.db")
+    experiment = client.get_experiment_by_name("demo")
+    assert [run.info.status for run in client.search_runs([experiment.experiment_id])] == ["FAILED"]
 
 
 Start = Callable[[], subprocess.Popen[bytes]]
@@ -261,30 +287,30 @@ def test_a_server_that_goes_away_gets_everything_when_it_is_back(
     uri, start = server
     process = start()
     tracker = Tracker.open(with_uri(spec, uri), sweep_folder)
-    first = tracker.start_trial("00000-s0", PARAMS, {"seed": 0})
-    tracker.log_scores(first, [("score", 0.5, 10, 1)])
+    first = tracker.begin_trial("00000-s0", PARAMS, {"seed": 0})
+    tracker.log_points(first, [("score", 0.5, 10, 1)])
 
     stop(process)
-    tracker.log_scores(first, [("score", 0.6, 20, 2)])
-    provisional = tracker.start_trial("00001-s0", PARAMS, {})
-    tracker.log_scores(provisional, [("score", 0.7, 10, 3)])
+    tracker.log_points(first, [("score", 0.6, 20, 2)])
+    provisional = tracker.begin_trial("00001-s0", PARAMS, {})
+    tracker.log_points(provisional, [("score", 0.7, 10, 3)])
     tracker.end_trial(first, "FINISHED", {})
     assert tracker.run_id_of(provisional) == provisional
     assert len(caplog.records) == 1  # one warning, however long it lasts
 
     process = start()
-    monkeypatch.setattr(tracking, "_RETRY_SECONDS", 0.0)
-    tracker._retry_at = 0.0
+    monkeypatch.setattr(outbox, "RETRY_SECONDS", 0.0)
+    tracker.outbox.retry_at = 0.0
     assert register(tracker, tmp_path, "00001-s0") == "1"
-    tracker.finish()
+    tracker.finish("FINISHED")
     second = tracker.run_id_of(provisional)
     assert {run.info.run_id for run in children(tracker)} == {first, second}
     assert curve(tracker, first, "score") == [(10, 0.5), (20, 0.6)]
     assert curve(tracker, second, "score") == [(10, 0.7)]
-    assert tracker.client.get_run(first).info.status == "FINISHED"
+    assert tracker.store.client.get_run(first).info.status == "FINISHED"
     assert registered(tracker, tmp_path) == "00001-s0"
 
     stop(process)  # and stays away
-    tracker.start_trial("00002-s0", PARAMS, {})
+    tracker.begin_trial("00002-s0", PARAMS, {})
     tracker.finish("FAILED")
     assert "MLflow misses the last 2 updates" in caplog.text

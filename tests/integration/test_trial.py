@@ -7,7 +7,8 @@ import pytest
 from spd_ray.config.method import MethodConfig
 from spd_ray.config.trial import TrialConfig
 from spd_ray.records import layout
-from spd_ray.trials.runner import TrialOrder, TrialRunner
+from spd_ray.trials.request import TrialRequest
+from spd_ray.trials.runner import TrialRunner
 from tests.integration.test_trainer import SHORT
 
 
@@ -22,10 +23,10 @@ def runner_of(tiny_teacher, tmp_path, monkeypatch):
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path / disk))
         method = MethodConfig(**{**SHORT, **changes})
         config = TrialConfig(task=task, model=model, teacher=settings, method=method, seed=0)
-        order = TrialOrder(
+        request = TrialRequest(
             trial_id="00000-s0", config=config, place=store.as_uri(), command="a command", state_every_evaluations=1
         )
-        return TrialRunner(order)
+        return TrialRunner(request)
 
     make.store = store
     return make
@@ -41,7 +42,7 @@ def test_a_trial_goes_on_on_another_machine_from_what_the_store_has(runner_of):
     first.close()
     second = runner_of("two")
     assert second.standing == part
-    assert second.advance() == part  # told again: a kill may have come before the driver heard of it
+    assert second.advance() == part  # reported again: a kill may have come before the driver received it
     while not second.done:
         second.advance()
     states = layout.trial_states(store, "00000-s0")
