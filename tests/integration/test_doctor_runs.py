@@ -57,6 +57,12 @@ def children(pid: int) -> bytes:
     return subprocess.run(["ps", "-o", "comm=", "--ppid", str(pid)], capture_output=True).stdout
 
 
+def test_workers_find_ninja_though_the_environment_is_not_activated(environment, tmp_path):
+    words = [word for word in os.environ["PATH"].split(os.pathsep) if not (Path(word) / "ninja").exists()]
+    _, lines, errors = doctor(environment | {"PATH": os.pathsep.join(words)}, "--storage", tmp_path / "runs")
+    assert lines["compiler"].startswith("ok"), (lines, errors)
+
+
 def test_this_installation_is_fit_for_a_sweep(environment, tmp_path):
     code, lines, errors = doctor(environment, "--storage", tmp_path / "runs")
     assert code == 0, (lines, errors)
