@@ -198,7 +198,7 @@ def test_secrets_are_struck_out_of_any_line(monkeypatch, capsys):
 
 
 def test_an_unexpected_error_is_a_finding():
-    found = environment.checked("thing", lambda: [][0])
+    found = environment.run_check("thing", lambda: [][0])
     assert found == Finding(FAILED, "thing", "IndexError: list index out of range", "see the error")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from spd_ray.base.errors import StorageError, UserError, storage_refusal
-from spd_ray.base.network import below
+from spd_ray.base.network import join_place
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.driver.place import place_of
 from spd_ray.records.storage import SweepStorage
@@ -107,8 +107,8 @@ def test_a_path_is_used_as_it_is(tmp_path: Path) -> None:
 
 
 def test_a_uris_options_stay_behind_its_path() -> None:
-    assert below("s3://bucket/runs/?region=x&scheme=http", "rte") == "s3://bucket/runs/rte?region=x&scheme=http"
-    assert below("/runs", "rte") == "/runs/rte"
+    assert join_place("s3://bucket/runs/?region=x&scheme=http", "rte") == "s3://bucket/runs/rte?region=x&scheme=http"
+    assert join_place("/runs", "rte") == "/runs/rte"
 
 
 @pytest.mark.parametrize(

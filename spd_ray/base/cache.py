@@ -71,7 +71,7 @@ def build_once(kind: str, key: str, build: Callable[[Path], None]) -> Path:
 
     `build` writes into a temporary folder that is renamed when it returns. Processes that ask for the
     same key meanwhile wait for the one that builds. If `build` raises, nothing is kept. Raises UserError where the
-    cache takes nothing more.
+    cache cannot be written.
     """
     folder = folder_of(kind, key)
     if folder.is_dir():

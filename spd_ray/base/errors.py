@@ -1,4 +1,4 @@
-"""What a user can mend: one line, exit code 2."""
+"""Errors that a user can fix: one line on stderr, exit code 2."""
 
 import difflib
 import errno
@@ -22,7 +22,7 @@ _WORDS = {
     "Tuple should have at least 1 item after validation, not 0": "must have at least one item",
     "String should match pattern '^[A-Za-z0-9_-]+$'": "must be letters, digits, - and _",
 }
-_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # what a person mends outside of this program
+_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # what is fixed outside of this program
 
 
 class UserError(ValueError):
@@ -30,13 +30,13 @@ class UserError(ValueError):
 
 
 class StorageError(OSError):
-    """An object store that does not take, give or delete what it was asked to. The message is the reason."""
+    """An object store refused to store, return or delete something. The message is the reason."""
 
 
 def storage_refusal(error: BaseException | None) -> str | None:
-    """Why the storage takes nothing (full, over quota, read-only, away), if that is what `error` comes from.
+    """Why the storage refuses writes (full, over quota, read-only, unreachable), if that is what caused `error`.
 
-    Libraries in C++ and Rust raise errors of their own, which have the reason in their words alone.
+    Libraries in C++ and Rust raise errors of their own, which give the reason in their message alone.
 
     >>> storage_refusal(OSError(errno.ENOSPC, "No space left on device"))
     'No space left on device'
@@ -59,12 +59,12 @@ def run_main(main: Callable[[], int | None]) -> NoReturn:
     except UserError as error:
         print("error: " + without_passwords(" ".join(str(error).split())), file=sys.stderr)
         code = 2
-    gc.freeze()  # else the interpreter looks through all modules for garbage, for seconds, before it ends
+    gc.freeze()  # else the interpreter spends seconds on collecting garbage among all modules before it exits
     sys.exit(code or 0)
 
 
 def without_passwords(text: str) -> str:
-    """`text` with the passwords of the URIs in it struck out.
+    """`text` with the passwords of the URIs in it masked.
 
     >>> without_passwords("http://me:secret@host:5000 refuses")
     'http://me:***@host:5000 refuses'
@@ -73,7 +73,7 @@ def without_passwords(text: str) -> str:
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
-    """`did you mean p0?`, or all of `words` if none is near."""
+    """`did you mean p0?`, or all of `words` if none is similar."""
     words = list(words)
     close = difflib.get_close_matches(word, words, n=1)
     return f"did you mean {close[0]}?" if close else f"it must be one of {', '.join(words)}"

@@ -1,4 +1,4 @@
-"""Append-only files of JSON lines, which a kill at any moment leaves readable."""
+"""Append-only files of JSON lines, readable after a kill at any moment."""
 
 import errno
 import json
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def read_lines(path: Path) -> list[Any]:
-    """The entries of a journal; none if there is no file. A last line that was cut short does not count."""
+    """The entries of a journal; none if there is no file. An incomplete last line is ignored."""
     try:
         text = path.read_bytes()
     except FileNotFoundError:
@@ -29,8 +29,8 @@ def cut_torn_line(path: Path) -> None:
 def append_lines(path: Path, entries: Iterable[Any], outlives_power_cut: bool = False) -> None:
     """Append `entries`, a line each, to a file that ends with a whole line, in one write.
 
-    Once it has returned, a kill cannot undo it; a power cut can, unless it is to outlive that. Raises OSError where the
-    storage is full; what it took of the lines is taken back.
+    The lines survive a kill after this has returned, and a power cut if asked to. Raises OSError where the storage is
+    full; lines that were written in part are removed again.
     """
     text = "".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in entries).encode()
     with path.open("ab", buffering=0) as file:

@@ -1,6 +1,7 @@
 """Addresses, interfaces and ports of this machine; URIs beside paths."""
 
 import fcntl
+import re
 import socket
 import struct
 from contextlib import suppress
@@ -29,12 +30,16 @@ def interface_of(address: str) -> str:
 
 
 def is_uri(place: str) -> bool:
-    """Whether `place` is a URI and not a path."""
-    return "://" in place
+    """Whether `place` is a URI and not a path.
+
+    >>> [is_uri(place) for place in ("s3://bucket/runs", "runs", "/data/a://b", "C:/runs")]
+    [True, False, False, False]
+    """
+    return re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*://", place) is not None
 
 
-def below(place: str, name: str) -> str:
-    """The path or URI of `name` in `place`; a URI's options (`?region=...`) stay behind the path."""
+def join_place(place: str, name: str) -> str:
+    """The path or URI of `name` in `place`; a URI's options (`?region=...`) stay at its end."""
     if not is_uri(place):
         return str(Path(place) / name)
     parts = urlsplit(place)

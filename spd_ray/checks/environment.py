@@ -1,6 +1,6 @@
 """The checks of this machine: versions, token, storage, MLflow; then those of every node, in the doctor's order.
 
-Nothing heavy is imported before the versions are checked, so a broken installation is told and not thrown.
+Nothing heavy is imported before the versions are checked, so that a broken installation is a finding and no traceback.
 """
 
 import importlib.util
@@ -20,7 +20,8 @@ from spd_ray.base.errors import StorageError
 from spd_ray.base.installation import install_command, package_name, requirements
 from spd_ray.base.network import is_uri
 from spd_ray.checks import nodes
-from spd_ray.checks.nodes import FAILED, OK, WARNING, Finding, reason, version_of
+from spd_ray.checks.nodes import FAILED, OK, WARNING, Finding, describe_error, version_of
+from spd_ray.records import layout
 
 CONSTRAINTS = Path(__file__).parents[2] / "constraints.txt"
 SECRETS = ("RAY_AUTH_TOKEN", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "AWS_SECRET_ACCESS_KEY")
@@ -29,28 +30,32 @@ LITTLE_SPACE = 5 * 2**30  # bytes
 
 def examine(address: str | None, storage: str, mlflow: str | None) -> Iterator[Finding]:
     """The findings, as they are found. What needs Ray is left out where Ray does not start."""
-    yield checked("versions", check_versions)
-    yield checked("token file", check_token_file)
+    yield run_check("versions", check_versions)
+    yield run_check("token file", check_token_file)
     place = storage if is_uri(storage) else str(Path(storage).resolve())
-    yield checked("storage", lambda: check_storage(place))
-    yield checked("mlflow", lambda: check_mlflow(mlflow or own_mlflow(place)))
+    yield run_check("storage", lambda: check_storage(place))
+    yield run_check("mlflow", lambda: check_mlflow(mlflow or default_mlflow(place)))
     other = find_other_ray()
     if other:
         yield other
         return
     try:
-        with nodes.silent_stderr(), nodes.joined(address), nodes.shared_place(existing(place)) as shared:
+        with (
+            nodes.silent_stderr(),
+            nodes.ray_connection(address),
+            nodes.shared_place(nearest_existing(place)) as shared,
+        ):
             reports = nodes.ask_nodes(shared)
-            yield checked("nodes", lambda: nodes.check_nodes(reports))
-            yield checked("shared", lambda: nodes.check_shared(reports, shared, place))
-            yield checked("token", lambda: nodes.check_token(reports, address))
-            yield checked("devices", lambda: nodes.check_devices(reports))
-            yield checked("compiler", lambda: nodes.check_compiler(reports))
-            yield checked("gloo", lambda: nodes.check_all_reduce("gloo", reports))
+            yield run_check("nodes", lambda: nodes.check_nodes(reports))
+            yield run_check("shared", lambda: nodes.check_shared(reports, shared, place))
+            yield run_check("token", lambda: nodes.check_token(reports, address))
+            yield run_check("devices", lambda: nodes.check_devices(reports))
+            yield run_check("compiler", lambda: nodes.check_compiler(reports))
+            yield run_check("gloo", lambda: nodes.check_all_reduce("gloo", reports))
             if any(report.gpus for report in reports):
-                yield checked("nccl", lambda: nodes.check_all_reduce("nccl", [r for r in reports if r.gpus]))
+                yield run_check("nccl", lambda: nodes.check_all_reduce("nccl", [r for r in reports if r.gpus]))
     except Exception as error:
-        yield Finding(FAILED, "ray", f"{address or 'a cluster of this machine'}: {reason(error)}", RAY_MEND)
+        yield Finding(FAILED, "ray", f"{address or 'a cluster of this machine'}: {describe_error(error)}", RAY_MEND)
 
 
 RAY_MEND = (
@@ -59,12 +64,12 @@ RAY_MEND = (
 )
 
 
-def checked(name: str, check: Callable[[], Finding]) -> Finding:
+def run_check(name: str, check: Callable[[], Finding]) -> Finding:
     """`check`, or a failed finding for whatever it raises."""
     try:
         return check()
     except Exception as error:
-        return Finding(FAILED, name, reason(error), "see the error")
+        return Finding(FAILED, name, describe_error(error), "see the error")
 
 
 def check_versions() -> Finding:
@@ -127,25 +132,25 @@ def check_token_file() -> Finding:
     return Finding(OK, "token file", f"{path} is there and private")
 
 
-def existing(place: str) -> str:
-    """`place`, or the nearest folder above it that exists: a check leaves no folder behind. A URI as it is."""
+def nearest_existing(place: str) -> str:
+    """`place` or the nearest folder above it that exists, since a check leaves no folder behind; a URI as it is."""
     if is_uri(place):
         return place
     return str(next(folder for folder in [Path(place), *Path(place).parents] if folder.exists()))
 
 
-def own_mlflow(place: str) -> str:
+def default_mlflow(place: str) -> str:
     """The store that a sweep uses where no other is named. Raises ValueError where there is none."""
     if is_uri(place):
         raise ValueError("none is named, and no database lies in an object store; give --mlflow URI")
-    return f"sqlite:///{place}/mlflow.db"
+    return layout.mlflow_uri(Path(place))
 
 
 def check_storage(place: str) -> Finding:
     """Files and folders can be written and renamed over old ones, and there is space."""
     if is_uri(place):
         return check_object_store(place)
-    storage, here = place, existing(place)
+    storage, here = place, nearest_existing(place)
     try:
         with tempfile.TemporaryDirectory(prefix=".doctor-", dir=here) as scratch:
             new, old = Path(scratch) / "new", Path(scratch) / "old"
@@ -164,7 +169,7 @@ def check_storage(place: str) -> Finding:
 
 
 def check_object_store(place: str) -> Finding:
-    """What is sent comes back the same, and goes when it is dropped."""
+    """What is sent can be fetched unchanged, and is gone once it is dropped."""
     from spd_ray.records.storage import SweepStorage
 
     try:
@@ -200,7 +205,7 @@ def check_mlflow(uri: str) -> Finding:
 
 
 def check_mlflow_server(server: str, user: str | None, password: str | None) -> Finding:
-    """The server lets us in, also to what asks for a name it knows, and is of the client's major version."""
+    """The server answers the client's requests under this host name and has the client's major version."""
     user, password = user or os.environ.get("MLFLOW_TRACKING_USERNAME"), password or os.environ.get(SECRETS[1])
     headers = {}
     if user:
@@ -208,8 +213,8 @@ def check_mlflow_server(server: str, user: str | None, password: str | None) -> 
     elif os.environ.get(SECRETS[2]):
         headers["Authorization"] = f"Bearer {os.environ[SECRETS[2]]}"
     try:
-        theirs = page(f"{server}/version", headers)
-        page(f"{server}/api/2.0/mlflow/experiments/search?max_results=1", headers)
+        theirs = fetch_page(f"{server}/version", headers)
+        fetch_page(f"{server}/api/2.0/mlflow/experiments/search?max_results=1", headers)
     except urllib.error.HTTPError as error:
         mend = {
             401: "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
@@ -225,7 +230,7 @@ def check_mlflow_server(server: str, user: str | None, password: str | None) -> 
     return Finding(OK, "mlflow", f"{server} answers, version {theirs}")
 
 
-def page(url: str, headers: dict[str, str]) -> str:
-    """The beginning of what is at `url`. Raises OSError; an HTTPError of it for an answer that is no success."""
+def fetch_page(url: str, headers: dict[str, str]) -> str:
+    """The first 40 bytes of what is at `url`. Raises OSError, among them HTTPError for a status that is an error."""
     with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=5) as answer:
         return str(answer.read(40).decode(errors="replace")).strip()

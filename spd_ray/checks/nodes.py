@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from spd_ray.base import network
-from spd_ray.base.network import below
+from spd_ray.base.network import join_place
 
 OK, WARNING, FAILED = "ok", "warning", "failed"
 PACKAGES = ("spd_ray", "ray", "torch", "deepspeed", "transformers", "datasets", "pyarrow", "numpy")
@@ -24,7 +24,7 @@ ELEMENTS = 2**20  # of the tensor that is summed over the nodes: 4 MiB
 
 
 class Finding(NamedTuple):
-    """What a check found, and how to mend it."""
+    """What a check found, and how to fix it."""
 
     level: str
     check: str
@@ -33,7 +33,7 @@ class Finding(NamedTuple):
 
 
 class NodeReport(NamedTuple):
-    """What a node says about itself."""
+    """What a node reports about itself."""
 
     node_id: str
     address: str
@@ -54,7 +54,7 @@ def version_of(package: str) -> str | None:
         return None
 
 
-def reason(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """An error's type and first line."""
     lines = str(getattr(error, "cause", None) or error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]
@@ -62,7 +62,7 @@ def reason(error: BaseException) -> str:
 
 @contextmanager
 def silent_stderr() -> Iterator[None]:
-    """What Ray's and torch's libraries write past Python's logging is not shown: the findings say what counts."""
+    """Discard what native libraries of Ray and torch write past Python's logging: the findings say what matters."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
@@ -75,8 +75,8 @@ def silent_stderr() -> Iterator[None]:
 
 
 @contextmanager
-def joined(address: str | None) -> Iterator[None]:
-    """Join the Ray cluster at `address`, or start one of this machine for the while."""
+def ray_connection(address: str | None) -> Iterator[None]:
+    """Join the Ray cluster at `address`, or start one of this machine, for the duration of the block."""
     if address not in (None, "auto"):
         host, _, port = str(address).rpartition(":")
         socket.create_connection((host, int(port)), timeout=5).close()
@@ -93,10 +93,10 @@ def joined(address: str | None) -> Iterator[None]:
 
 @contextmanager
 def shared_place(place: str) -> Iterator[str]:
-    """A new folder on the storage, which every node is to find and to write into."""
+    """A new folder in the storage, for every node to find and to write to."""
     from spd_ray.records.storage import SweepStorage
 
-    mine = below(place, f".doctor-{uuid.uuid4().hex}")
+    mine = join_place(place, f".doctor-{uuid.uuid4().hex}")
     storage = SweepStorage(mine, "doctor")
     with suppress(OSError):  # the storage check has said so
         storage.folder.mkdir(parents=True)
@@ -107,7 +107,7 @@ def shared_place(place: str) -> Iterator[str]:
             storage.drop(storage.folder)
 
 
-def on_node(function: Any, node_id: str) -> Any:
+def task_on_node(function: Any, node_id: str) -> Any:
     """`function` as a Ray task on that node, whatever else runs there, in a process of its own."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -117,13 +117,15 @@ def on_node(function: Any, node_id: str) -> Any:
 
 
 def ask_nodes(place: str) -> list[NodeReport]:
-    """What every node that is alive says about itself, the driver's first."""
+    """The reports of all nodes that are alive, the driver's first."""
     import ray
 
     alive = [node for node in ray.nodes() if node["Alive"]]
     alive.sort(key=lambda node: node["NodeID"] != ray.get_runtime_context().get_node_id())
     asked = [
-        on_node(report, node["NodeID"]).remote(node["NodeID"], node["NodeManagerAddress"], node["Resources"], place)
+        task_on_node(report, node["NodeID"]).remote(
+            node["NodeID"], node["NodeManagerAddress"], node["Resources"], place
+        )
         for node in alive
     ]
     return ray.get(asked, timeout=ANSWER_SECONDS)
@@ -173,7 +175,7 @@ def check_nodes(reports: Sequence[NodeReport]) -> Finding:
 
 
 def check_shared(reports: Sequence[NodeReport], mine: str, storage: str) -> Finding:
-    """What every node wrote is seen here."""
+    """The driver sees what every node wrote."""
     from spd_ray.records.storage import SweepStorage
 
     shared = SweepStorage(mine, "doctor")
@@ -199,7 +201,7 @@ def check_token(reports: Sequence[NodeReport], address: str | None) -> Finding:
 
 
 def check_devices(reports: Sequence[NodeReport]) -> Finding:
-    """What Ray hands out is there."""
+    """The devices that Ray assigns exist."""
     wrong = [
         f"{node.address}: Ray counts {node.ray_gpus:g} GPUs, torch sees {len(node.gpus)}"
         for node in reports
@@ -215,7 +217,7 @@ def check_devices(reports: Sequence[NodeReport]) -> Finding:
 
 
 def check_compiler(reports: Sequence[NodeReport]) -> Finding:
-    """DeepSpeed builds an operator at its first use on a CPU."""
+    """DeepSpeed compiles an operator when several ranks share a machine's CPUs for the first time."""
     without = [node for node in reports if not node.builds]
     if not without:
         return Finding(OK, "compiler", "ninja and a C++ compiler on every node")
@@ -235,7 +237,7 @@ def check_all_reduce(backend: str, reports: Sequence[NodeReport]) -> Finding:
     host = ray.util.get_node_ip_address()
     store = TCPStore(host, 0, is_master=True, wait_for_workers=False)
     asked = [
-        on_node(sum_over_ranks, node.node_id).remote(
+        task_on_node(sum_over_ranks, node.node_id).remote(
             backend, host, store.port, rank, len(ranks), node.address, rank if len(reports) == 1 else 0
         )
         for rank, node in enumerate(ranks)
@@ -244,7 +246,7 @@ def check_all_reduce(backend: str, reports: Sequence[NodeReport]) -> Finding:
         seconds = max(ray.get(asked, timeout=ANSWER_SECONDS))
     except Exception as error:
         mend = "open all ports between the nodes; set GLOO_SOCKET_IFNAME or NCCL_SOCKET_IFNAME to their common network"
-        return Finding(FAILED, backend, f"no all-reduce over {len(ranks)} processes: {reason(error)}", mend)
+        return Finding(FAILED, backend, f"no all-reduce over {len(ranks)} processes: {describe_error(error)}", mend)
     where = f"{len(ranks)} processes on {len(reports)} node" + "s" * (len(reports) > 1)
     return Finding(OK, backend, f"all-reduce of 4 MiB over {where}: right, {seconds * 1000:.0f} ms")
 

@@ -1,4 +1,4 @@
-"""The driver's eye on Tune: what happens to a trial goes to the ledger, to MLflow and to the screen."""
+"""Tune's callbacks: what happens to a trial is passed on to the ledger, to MLflow and to the screen."""
 
 import json
 import time
@@ -21,8 +21,8 @@ from spd_ray.trials.request import requested_trial
 from spd_ray.trials.standing import RECORDED
 
 _SEND_SHARE, _SEND_SECONDS = 0.1, 5.0  # of the time, at most, to send files to a store; between two times, at least
-_RAY_SAW_IT_DIE = "worker process has died"
-_RAY_COULD_NOT_SAY = "An unexpected internal error occurred"  # ends the traceback of a worker that died of it
+_WORKER_DIED = "worker process has died"
+_REPORT_BROKE_OFF = "An unexpected internal error occurred"  # the end of a traceback that its worker did not finish
 
 
 class SweepWatcher(Callback):
@@ -149,12 +149,12 @@ def _reason(trial: Trial) -> str:
 
 
 def last_reason(errors: str) -> str:
-    """The reason for the last failure in a trial's file of errors: the last line of the worker's traceback.
+    """The reason for the last failure in Tune's error file of a trial: the last line of the worker's traceback.
 
-    A process may have died before it could say, or in the middle of saying it: there is no memory for that, either.
+    A process may have died before it could report an error, or while it did: that takes memory too.
     """
     _, _, last = errors.rpartition("Failure #")
-    lines = [line.strip() for line in last.splitlines() if line.strip() and not line.startswith(_RAY_COULD_NOT_SAY)]
-    if not lines or _RAY_SAW_IT_DIE in lines[-1]:
+    lines = [line.strip() for line in last.splitlines() if line.strip() and not line.startswith(_REPORT_BROKE_OFF)]
+    if not lines or _WORKER_DIED in lines[-1]:
         return "the trial's process died: killed, or out of memory"
-    return f"the trial's process died: {lines[-1]}" if _RAY_SAW_IT_DIE in last else lines[-1]
+    return f"the trial's process died: {lines[-1]}" if _WORKER_DIED in last else lines[-1]

@@ -41,7 +41,7 @@ class SweepDisplay:
             self._live.stop()
 
     def update(self) -> None:
-        """Show the state of things, if it is time again."""
+        """Redraw the table, or print a line, if it is time again."""
         pause = SECONDS_BETWEEN_TABLES if self._live else SECONDS_BETWEEN_LINES
         if time.monotonic() - self._last_time < pause:
             return

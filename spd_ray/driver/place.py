@@ -1,4 +1,4 @@
-"""The sweep's place before its first trial: new, to be continued, or moved aside; and the command that goes on."""
+"""The sweep's place before its first trial: created, checked for a resume, or moved aside; the command to resume."""
 
 import shlex
 import tempfile
@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 from spd_ray.base.errors import UserError
 from spd_ray.base.files import remove_unfinished
-from spd_ray.base.network import below, is_uri
+from spd_ray.base.network import is_uri, join_place
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.records import layout
 from spd_ray.records.provenance import read_sweep_yaml
@@ -21,17 +21,17 @@ from spd_ray.records.trials import read_trials
 
 
 def place_of(storage: str, spec: SweepSpec) -> SweepStorage:
-    """Where the sweep lies. Raises UserError for a URI that cannot be used."""
+    """The place of the sweep. Raises UserError for a URI that cannot be used."""
     if not is_uri(storage):
-        return SweepStorage(below(str(Path(storage).resolve()), spec.name), "driver")
+        return SweepStorage(join_place(str(Path(storage).resolve()), spec.name), "driver")
     if spec.tracking.uri is None:
         raise UserError(f"--storage {storage}: no database lies there; give --set tracking.uri=http://HOST:5000 too")
-    return SweepStorage(below(storage, spec.name), "driver")
+    return SweepStorage(join_place(storage, spec.name), "driver")
 
 
 @contextmanager
 def open_sweep(storage: SweepStorage, spec: SweepSpec, resume: bool, replace: bool) -> Iterator[None]:
-    """Make or find the sweep's folder, locked against a second driver of this machine within the block."""
+    """Create or find the sweep's folder, and lock it against a second driver of this machine for the block."""
     folder = storage.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ def open_sweep(storage: SweepStorage, spec: SweepSpec, resume: bool, replace: bo
 
 
 def begin_or_continue(storage: SweepStorage, spec: SweepSpec, resume: bool, replace: bool) -> None:
-    """Check that what the folder holds is what was asked for, and move an earlier sweep aside if that was."""
+    """Check that the folder fits a new sweep, or `--resume`, and move an earlier sweep aside for `--replace`."""
     folder, place = storage.folder, storage.place
     remove_unfinished(folder)
     trials = read_trials(folder)

@@ -1,4 +1,4 @@
-"""The sweep ends when its storage refuses a write: nothing that happens after it could be noted."""
+"""The sweep ends when its storage refuses a write: nothing that happens after that could be recorded."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ from spd_ray.driver.callbacks import SweepWatcher
 
 
 class StorageGuard(Callback):
-    """Tells the watcher what Tune tells it, until a write of the driver or of a trial is refused.
+    """Passes Tune's callbacks on to the watcher, until a write of the driver or of a trial is refused.
 
-    Tune takes what a callback raises for an error of the trial, which it then repeats or calls failed; what is raised
-    at the end of a step ends the sweep. The trial that was refused is due again, from its last state.
+    Tune takes an exception of a callback for an error of the trial, which it then retries or gives up; an exception at
+    the end of a step ends the sweep. A trial whose write was refused is due again, from its last state.
     """
 
     def __init__(self, watcher: SweepWatcher) -> None:
@@ -25,27 +25,27 @@ class StorageGuard(Callback):
         return {}
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        self._tell("on_step_end", iteration, trials)
+        self._pass_on("on_step_end", iteration, trials)
         if self.refused:
             raise self.refused
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._tell("on_trial_start", iteration, trials, trial)
+        self._pass_on("on_trial_start", iteration, trials, trial)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         if "refusal" in result:
             self.refused = OSError(result["refusal"])
-        self._tell("on_trial_result", iteration, trials, trial, result)
+        self._pass_on("on_trial_result", iteration, trials, trial, result)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._tell("on_trial_complete", iteration, trials, trial)
+        self._pass_on("on_trial_complete", iteration, trials, trial)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._tell("on_trial_error", iteration, trials, trial)
+        self._pass_on("on_trial_error", iteration, trials, trial)
 
-    def _tell(self, name: str, *about: Any) -> None:
+    def _pass_on(self, name: str, *about: Any) -> None:
         if self.refused:
             return
         try:

@@ -1,7 +1,7 @@
 """Where a sweep lies: a folder that every process of it sees, or an object store's URI such as s3://bucket/runs/rte.
 
 Everything is written as files into `SweepStorage.folder`. Where the place is a URI that folder is this process's
-working copy, on its machine's own disk; what others are to find is sent, and what others have sent is fetched.
+working copy, on its machine's own disk: files are sent to the store, and those of other processes are fetched.
 """
 
 import os
@@ -17,14 +17,14 @@ from pyarrow import fs
 
 from spd_ray.base.cache import content_key
 from spd_ray.base.errors import StorageError, UserError
-from spd_ray.base.network import below, is_uri
+from spd_ray.base.network import is_uri, join_place
 from spd_ray.records import layout
 
 _HERE = fs.LocalFileSystem()
 
 
 class SweepStorage:
-    """A sweep's place. `fetch` and `send` do nothing where it is a path; both, and `drop`, raise StorageError.
+    """The place of a sweep. `fetch` and `send` do nothing where it is a path; both, and `drop`, raise StorageError.
 
     The arguments are paths within `folder`; they stand for the same path below the URI.
     """
@@ -36,7 +36,7 @@ class SweepStorage:
         self._store: fs.FileSystem | None = None
         self._sent: dict[str, tuple[int, int]] = {}  # name of a file of the sweep -> size and time of what was sent
         if is_uri(place):
-            self._store, root = opened(place)
+            self._store, root = open_store(place)
             self._root = root.rstrip("/")
             mine = Path(tempfile.gettempdir()) / f"spd_ray-{os.getuid()}" / content_key({"place": place})
             self.folder = mine / copy
@@ -49,7 +49,7 @@ class SweepStorage:
         """Where a user finds `path`."""
         if not self.is_remote:
             return str(path)
-        return below(self.place, path.relative_to(self.folder).as_posix())
+        return join_place(self.place, path.relative_to(self.folder).as_posix())
 
     def clear_copy(self) -> None:
         """Empty the working copy."""
@@ -58,31 +58,31 @@ class SweepStorage:
             self.folder.mkdir(parents=True)
 
     def fetch(self, path: Path) -> None:
-        """Bring a file or folder into the working copy, if the store has it."""
+        """Copy a file or folder from the store, if it has it."""
         if self._store is None:
             return
-        with self._told():
+        with self._refusals():
             kind = self._store.get_file_info(self._there(path)).type
             if kind != fs.FileType.NotFound:
                 (path if kind == fs.FileType.Directory else path.parent).mkdir(parents=True, exist_ok=True)
                 fs.copy_files(self._there(path), str(path), source_filesystem=self._store, destination_filesystem=_HERE)
 
     def fetch_files(self) -> None:
-        """Bring the files of the sweep itself into the working copy, without its folders."""
+        """Copy the files in the sweep's folder from the store, without its subfolders."""
         if self._store is None:
             return
-        with self._told():
+        with self._refusals():
             selector = fs.FileSelector(self._root, allow_not_found=True)
             names = [info.base_name for info in self._store.get_file_info(selector) if info.is_file]
         for name in names:
             self.fetch(self.folder / name)
 
     def send(self, path: Path) -> None:
-        """Put a file, or a folder in the place of what was there, into the store."""
+        """Copy a file to the store, or a folder, which replaces the one that is there."""
         if self._store is None:
             return
         there = self._there(path)
-        with self._told():
+        with self._refusals():
             if isinstance(self._store, fs.LocalFileSystem):  # an object store needs no folders
                 self._store.create_dir(there if path.is_dir() else self._there(path.parent))
             fs.copy_files(str(path), there, source_filesystem=_HERE, destination_filesystem=self._store)
@@ -92,7 +92,7 @@ class SweepStorage:
                         self._store.delete_file(info.path)
 
     def send_files(self) -> None:
-        """Send those files of the sweep itself that have changed: the trials first, then what the study knows of them.
+        """Send the changed files in the sweep's folder: the trials first, then the study, which must not know more.
 
         Only `trials.parquet` holds the trials there: fold the journal before.
         """
@@ -109,14 +109,14 @@ class SweepStorage:
         """Delete a folder, here and in the store."""
         shutil.rmtree(path, ignore_errors=True)
         if self._store is not None:
-            with self._told(), suppress(FileNotFoundError):
+            with self._refusals(), suppress(FileNotFoundError):
                 self._store.delete_dir(self._there(path))
 
     def folders(self, path: Path) -> list[Path]:
-        """The folders in `path`, unfinished ones left out, wherever they are."""
+        """The folders in `path`, here or in the store, without unfinished ones."""
         if self._store is None:
             return [folder for folder in path.glob("[!.]*") if folder.is_dir()]
-        with self._told():
+        with self._refusals():
             found = self._store.get_file_info(fs.FileSelector(self._there(path), allow_not_found=True))
         return [path / info.base_name for info in found if info.type == fs.FileType.Directory]
 
@@ -124,14 +124,14 @@ class SweepStorage:
         return f"{self._root}/{path.relative_to(self.folder).as_posix()}".removesuffix("/.")
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _refusals(self) -> Iterator[None]:
         try:
             yield
         except (OSError, pa.ArrowException) as error:
             raise StorageError(f"the object store refuses: {' '.join(str(error).split())[:300]}") from error
 
 
-def opened(place: str) -> tuple[fs.FileSystem, str]:
+def open_store(place: str) -> tuple[fs.FileSystem, str]:
     """The file system behind a URI and the path in it. Raises UserError for one that pyarrow cannot open."""
     if urlsplit(place).password or "secret_key" in place:
         raise UserError("--storage: a secret in it would be recorded; AWS_SECRET_ACCESS_KEY and its like are for that")

@@ -31,8 +31,8 @@ def write_trials(sweep_folder: Path, trials: Iterable[TrialRecord]) -> None:
 class TrialStore:
     """The trials of a sweep by id, and on disk: what a change costs does not grow with their number.
 
-    A change is in the journal when `put` returns. `trials.parquet` is written anew when it is time again, and the
-    journal begins afresh; a kill in between repeats in the journal what the table has already.
+    A change is in the journal when `put` returns. `trials.parquet` is rewritten when it is due, and the
+    journal starts empty; after a kill in between the journal repeats what the table has already.
     """
 
     def __init__(self, sweep_folder: Path) -> None:
@@ -43,9 +43,9 @@ class TrialStore:
         self.fold()
 
     def put(self, *trials: TrialRecord) -> None:
-        """Take up new trials, or what has become known of old ones.
+        """Add new trials, or replace old ones by what is known of them now.
 
-        An end outlives a power cut: the study is told next, and what the study knows must be known here.
+        The end of a trial survives a power cut: the study is told next, and must not know more than the store.
         """
         self.trials.update((trial.trial_id, trial) for trial in trials)
         rows = [{name: getattr(trial, name) for name in TRIAL_SCHEMA.names} for trial in trials]
@@ -53,12 +53,12 @@ class TrialStore:
         self.fold_if_due()
 
     def fold_if_due(self) -> None:
-        """Write `trials.parquet` if there is news and the last time is long enough ago."""
+        """Write `trials.parquet` if a trial has changed and the last time is long enough ago."""
         if self.pace.due:
             self.fold()
 
     def fold(self) -> None:
-        """Write `trials.parquet` if there is news."""
+        """Write `trials.parquet` if a trial has changed."""
         if not self._journal.exists():
             return
         with self.pace.measured():

@@ -1,8 +1,8 @@
 """Which trials there are and how they ended: the Optuna study and `trials.parquet`, kept in step.
 
 A configuration is an Optuna trial; a trial is a configuration under one seed. The study is told the mean
-over the seeds once all of them have ended. A driver that dies leaves both on disk; `Ledger` takes them up
-again: ended trials stay ended, the others are due, nothing is asked twice.
+over the seeds once all of them have ended. A driver that dies leaves both on disk; a new `Ledger` continues
+from them: ended trials stay ended, the others are due, nothing is asked twice.
 """
 
 import bisect
@@ -25,7 +25,7 @@ from spd_ray.study.study import Draws
 
 
 class Ledger:
-    """The sweep's trials by id, in memory and on disk; nothing that is done for one trial looks at all the others."""
+    """The sweep's trials by id, in memory and on disk; no operation on one trial looks at all the others."""
 
     def __init__(self, spec: SweepSpec, study: optuna.Study, sweep_folder: Path) -> None:
         self.spec = spec
@@ -49,7 +49,7 @@ class Ledger:
 
     @property
     def total(self) -> int:
-        """How many trials the sweep will have had at its end."""
+        """How many trials the sweep has in all."""
         return self.configurations * len(self.spec.study.seeds)
 
     @property
@@ -65,7 +65,7 @@ class Ledger:
         return TrialConfig.model_validate_json(self.trials[trial_id].config)
 
     def next_due(self) -> str | None:
-        """The id of a trial to run now, asking the study if none is due; None when all are given out."""
+        """The id of a trial to run now, asking the study if none is due; None if no trial is left."""
         if not self._due and self._draws.count < self.configurations:
             drawn = self._draws.ask()
             if drawn is None:  # the space is used up
@@ -75,7 +75,7 @@ class Ledger:
         return self._due.popleft() if self._due else None
 
     def update(self, trial_id: str, **changes: Any) -> None:
-        """Note what became known of a trial."""
+        """Record what is known of a trial now."""
         before = self.trials[trial_id]
         after = replace(before, **changes)
         self._drop_from_index(before)
@@ -83,12 +83,12 @@ class Ledger:
         self._index(after)
 
     def repeat(self, trial_id: str) -> None:
-        """A trial is due again, and next."""
+        """Make a trial due again, before all others."""
         self.update(trial_id, status="waiting")
         self._due.appendleft(trial_id)
 
     def end(self, trial_id: str, status: str, **changes: Any) -> None:
-        """Note that a trial has ended, and tell the study once its configuration is complete."""
+        """Record that a trial has ended, and tell the study once its configuration is complete."""
         self.update(trial_id, status=status, **changes)
         self._tell_if_complete(self.trials[trial_id].configuration)
 
@@ -111,11 +111,11 @@ class Ledger:
         return [self.trials[trial_id] for trial_id in self._seeds[configuration]]
 
     def fold(self) -> None:
-        """Write `trials.parquet` if there is news."""
+        """Write `trials.parquet` if a trial has changed."""
         self._store.fold()
 
     def fold_if_due(self) -> None:
-        """Write `trials.parquet` if there is news and the last time is long enough ago."""
+        """Write `trials.parquet` if a trial has changed and the last time is long enough ago."""
         self._store.fold_if_due()
 
     def _enter(self, number: int, values: dict[str, Any]) -> None:

@@ -120,7 +120,7 @@ def run_with_others(own: Callable[[], Any], calls: list[Any]) -> Any:
 def start_ranks(ranks: int, bundle: dict[str, float]) -> list[Any]:
     """The ranks above 0, each in its bundle of the trial's placement group; all ranks have joined one process group.
 
-    They belong to this process: they end with it, whatever ends it.
+    They belong to this process: Ray ends them with it, however it ends.
     """
     if ranks == 1:
         return []

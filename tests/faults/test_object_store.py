@@ -15,7 +15,7 @@ import pytest
 from botocore.exceptions import BotoCoreError
 from pyarrow import fs
 
-from spd_ray.base.network import below, free_port
+from spd_ray.base.network import free_port, join_place
 from spd_ray.records.storage import SweepStorage
 from tests.sweeps import Sweeps, trial_processes, wait_for, wait_for_more
 
@@ -59,7 +59,7 @@ def states(store: fs.FileSystem, root: str) -> set[str]:
 
 def test_a_sweep_outlives_the_disk_of_its_driver(sweep_of: Sweeps, usual, bucket, tmp_path, count, note):
     store, root = fs.FileSystem.from_uri(bucket)
-    root, place = f"{root}/object_store", below(bucket, "object_store")
+    root, place = f"{root}/object_store", join_place(bucket, "object_store")
     lost = SweepStorage(place, "driver").folder.parent
     mlflow, (other, changes) = f"sqlite:///{tmp_path}/mlflow.db", usual
     words = sweep_of.command("object_store", "--storage", bucket, tracking={"uri": mlflow}, **changes)
@@ -75,7 +75,7 @@ def test_a_sweep_outlives_the_disk_of_its_driver(sweep_of: Sweeps, usual, bucket
         shutil.rmtree(lost)
     done = subprocess.run([*words, "--resume"], capture_output=True, text=True, timeout=600, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert f"best sparse checkpoint: {below(place, 'checkpoints/0')[:40]}" in done.stdout
+    assert f"best sparse checkpoint: {join_place(place, 'checkpoints/0')[:40]}" in done.stdout
     assert "testing" not in done.stdout + done.stderr
 
     found = {info.base_name for info in store.get_file_info(fs.FileSelector(root))}

@@ -1,6 +1,7 @@
 """The doctor as a person runs it: on this machine, and on a Ray cluster that wants a token."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -57,21 +58,24 @@ def children(pid: int) -> bytes:
     return subprocess.run(["ps", "-o", "comm=", "--ppid", str(pid)], capture_output=True).stdout
 
 
-def test_workers_find_ninja_though_the_environment_is_not_activated(environment, tmp_path):
-    words = [word for word in os.environ["PATH"].split(os.pathsep) if not (Path(word) / "ninja").exists()]
-    _, lines, errors = doctor(environment | {"PATH": os.pathsep.join(words)}, "--storage", tmp_path / "runs")
-    assert lines["compiler"].startswith("ok"), (lines, errors)
+def path_without_ninja(folder: Path) -> str:
+    """A PATH on which only the compiler is left of the folders that have ninja: the environment is not activated."""
+    folder.mkdir()
+    (folder / "c++").symlink_to(str(shutil.which("c++")))
+    words = os.environ["PATH"].split(os.pathsep)
+    return os.pathsep.join([str(folder), *(word for word in words if not (Path(word) / "ninja").exists())])
 
 
 def test_this_installation_is_fit_for_a_sweep(environment, tmp_path):
-    code, lines, errors = doctor(environment, "--storage", tmp_path / "runs")
+    path = path_without_ninja(tmp_path / "bin")  # this Python's own is found
+    code, lines, errors = doctor(environment | {"PATH": path}, "--storage", tmp_path / "runs")
     assert code == 0, (lines, errors)
     checks = ["versions", "token file", "storage", "mlflow", "nodes", "shared", "token", "devices", "compiler", "gloo"]
     assert list(lines)[:10] == checks
     assert "2 processes on 1 node: right" in lines["gloo"]
     assert errors == ""
     assert not (tmp_path / "runs").exists()
-    assert [path.name for path in tmp_path.iterdir()] == ["token"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bin", "token"]
 
 
 def test_a_cluster_is_joined_with_its_token_and_with_no_other(environment, tmp_path):
@@ -100,9 +104,9 @@ def test_a_cluster_that_is_not_there_and_a_bad_storage_are_two_lines(environment
 def test_what_this_machine_starts_for_itself_listens_on_loopback_only():
     script = """
 import psutil
-from spd_ray.checks.nodes import joined
+from spd_ray.checks.nodes import ray_connection
 
-with joined(None):
+with ray_connection(None):
     me = psutil.Process()
     sockets = [s for one in [me, *me.children(recursive=True)] for s in one.net_connections("tcp")]
     listening = {s.laddr.ip.removeprefix("::ffff:") for s in sockets if s.status == "LISTEN"}
