@@ -150,7 +150,7 @@ def add_check(copy: Path) -> None:
         '    """Whether there is a core."""\n'
         '    return Finding(OK if sum(cores) else FAILED, "cores", "there is one")\n\n\n',
     )
-    line = '    yield checked("cores", lambda: nodes.check_cores([1.0]))\n'
+    line = '    yield run_check("cores", lambda: nodes.check_cores([1.0]))\n'
     insert(place / "environment.py", "    place = storage if is_uri(storage)", line)
 
 
