@@ -74,7 +74,7 @@ class SweepWatcher(Callback):
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Tune also gives up on a trial with retries left, where two calls to one dead process report its death."""
         if trial.run_metadata.num_failures <= trial.max_failures:
-            self.ledger.repeat(requested_trial(trial))
+            self.ledger.requeue(requested_trial(trial))
         else:
             self._end(
                 requested_trial(trial), "failed", self.display.standings.get(requested_trial(trial), {}), _reason(trial)

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import pyarrow as pa
 from pyarrow import fs
@@ -133,7 +133,8 @@ class SweepStorage:
 
 def open_store(place: str) -> tuple[fs.FileSystem, str]:
     """The file system behind a URI and the path in it. Raises UserError for one that pyarrow cannot open."""
-    if urlsplit(place).password or "secret_key" in place:
+    parts = urlsplit(place)
+    if parts.password or "secret_key" in dict(parse_qsl(parts.query)):
         raise UserError("--storage: a secret in it would be recorded; AWS_SECRET_ACCESS_KEY and its like are for that")
     try:
         return fs.FileSystem.from_uri(place)

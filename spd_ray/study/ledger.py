@@ -82,7 +82,7 @@ class Ledger:
         self._store.put(after)
         self._index(after)
 
-    def repeat(self, trial_id: str) -> None:
+    def requeue(self, trial_id: str) -> None:
         """Make a trial due again, before all others."""
         self.update(trial_id, status="waiting")
         self._due.appendleft(trial_id)
