@@ -4,6 +4,7 @@ A step that overflows in fp16 is skipped by DeepSpeed: `applied_steps` counts th
 """
 
 import gc
+import inspect
 import io
 import logging
 import math
@@ -26,6 +27,8 @@ import deepspeed
 from deepspeed.accelerator import get_accelerator
 from deepspeed.comm.torch import build_shm_op
 from deepspeed.ops.op_builder.all_ops import ALL_OPS
+from deepspeed.runtime.zero import parameter_offload
+from deepspeed.runtime.zero.partitioned_param_coordinator import PartitionedParameterCoordinator
 
 from spd_ray.base.network import free_port, interface_of
 from spd_ray.config.trial import EngineConfig
@@ -236,8 +239,25 @@ def loss_scale(engine: deepspeed.DeepSpeedEngine) -> float:
 
 
 def release(engine: deepspeed.DeepSpeedEngine) -> None:
-    """Drop what the engine holds, so that the worker's next trial starts from the same memory."""
+    """Undo what DeepSpeed did to the model and to the process; `collect_memory` frees both once nobody holds them."""
     engine.destroy()
+    if engine.zero_optimization_stage() == 3:
+        _forget_zero_3(engine.module)
+
+
+def _forget_zero_3(model: nn.Module) -> None:
+    """DeepSpeed 0.19 keeps every model of ZeRO 3: in a list of a module's, and in the cache of a class's method."""
+    models = parameter_offload.FWD_MODULE_STACK
+    models[:] = [one for one in models if one is not model]
+    cached = vars(PartitionedParameterCoordinator)["_PartitionedParameterCoordinator__params_to_release"]
+    inspect.getclosurevars(cached).nonlocals["func"].cache_clear()
+
+
+def collect_memory() -> None:
+    """Give back what nothing refers to any more, so that the worker's next trial starts from the same memory.
+
+    Engine, optimizer and model refer to each other: only the garbage collector frees them.
+    """
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -245,7 +265,7 @@ def release(engine: deepspeed.DeepSpeedEngine) -> None:
 
 
 def peak_memory_bytes() -> int:
-    """The largest GPU allocation since `release`, or on CPU the largest resident set of the process so far."""
+    """The largest GPU allocation since `collect_memory`, or on CPU the largest resident set of the process so far."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -33,9 +33,11 @@ class SpdTrainable(tune.Trainable):
         self.request, self.runner = config["request"], None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        if self.runner is not None:
-            self._call_on_all_ranks(self.runner, "close")
-        self.request, self.runner = new_config["request"], None
+        runner, self.runner = self.runner, None
+        if runner is not None:
+            calls = [other.close.remote() for other in self.others]
+            run_with_others(runner.close, calls)
+        self.request = new_config["request"]
         return True
 
     def _start_runner(self) -> TrialRunner:
@@ -82,6 +84,12 @@ class Rank:
         """Call the runner's method; a `TrainingError` is reported by rank 0, where it is raised too."""
         with suppress(TrainingError), exit_on_error():
             getattr(self.runner, name)()
+
+    def close(self) -> None:
+        """Give the trial's memory back before the next one begins."""
+        with exit_on_error():
+            self.runner.close()
+            del self.runner
 
 
 @contextmanager

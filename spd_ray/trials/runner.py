@@ -114,8 +114,10 @@ class TrialRunner:
         return self.standing
 
     def close(self) -> None:
-        """Free the engine's memory; the worker stays alive for its next trial."""
+        """Give the trial's memory back, and take no step after it; the worker stays alive for its next trial."""
         engine.release(self.run.engine)
+        del self.run, self._records  # the iterator holds the run, too
+        engine.collect_memory()
         self.storage.clear_copy()
 
     def _next_chunk(self) -> list[StepRecord]:

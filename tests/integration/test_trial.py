@@ -1,12 +1,14 @@
 """What a trial takes up when it begins on another machine: what a store has of it, and nothing of another trial."""
 
+import weakref
 from pathlib import Path
 
 import pytest
 
 from spd_ray.config.method import MethodConfig
-from spd_ray.config.trial import TrialConfig
+from spd_ray.config.trial import EngineConfig, TrialConfig
 from spd_ray.records import layout
+from spd_ray.trials.ranks import Rank
 from spd_ray.trials.request import TrialRequest
 from spd_ray.trials.runner import TrialRunner
 from tests.integration.test_trainer import SHORT
@@ -19,10 +21,11 @@ def runner_of(tiny_teacher, tmp_path, monkeypatch):
     store.mkdir()
     task, model, settings = tiny_teacher.configs
 
-    def make(disk: str, **changes):
+    def make(disk: str, engine: EngineConfig | None = None, **changes):
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path / disk))
         method = MethodConfig(**{**SHORT, **changes})
-        config = TrialConfig(task=task, model=model, teacher=settings, method=method, seed=0)
+        own = engine or EngineConfig()
+        config = TrialConfig(task=task, model=model, teacher=settings, method=method, engine=own, seed=0)
         request = TrialRequest(
             trial_id="00000-s0", config=config, place=store.as_uri(), command="a command", state_every_evaluations=1
         )
@@ -62,3 +65,28 @@ def test_a_state_of_another_configuration_is_left_aside_with_its_steps(runner_of
     assert (second.standing.step, second.run.step) == (0, 0)
     assert steps_in(runner_of.store) == []
     second.close()
+
+
+def test_a_rank_above_0_keeps_no_runner_of_a_closed_trial(runner_of):
+    rank = Rank()
+    rank.runner = runner_of("one")
+    left = weakref.ref(rank.runner)
+    rank.close()
+    assert left() is None
+
+
+@pytest.mark.parametrize(("precision", "zero_stage"), [("fp32", 0), ("bf16", 2), ("fp32", 3)])
+def test_nothing_of_a_closed_trial_stays_in_memory(runner_of, precision, zero_stage):
+    runner = runner_of("one", EngineConfig(precision=precision, zero_stage=zero_stage))
+    runner.advance()
+    run = runner.run
+    held = {
+        "run": run,
+        "model": run.model,
+        "engine": run.engine,
+        "optimizer": run.engine.optimizer,
+    }
+    left = {name: weakref.ref(thing) for name, thing in held.items()}
+    del run, held
+    runner.close()
+    assert [name for name, thing in left.items() if thing() is not None] == []
