@@ -40,7 +40,6 @@ from spd_ray.driver.callbacks import SweepWatcher
 from spd_ray.driver.display import SweepDisplay
 from spd_ray.driver.early_stopping import StageAwareAsha
 from spd_ray.driver.searcher import LedgerSearcher
-from spd_ray.driver.tracking import Tracker
 from spd_ray.records import layout
 from spd_ray.records.parquet import write_parquet
 from spd_ray.records.schema import STEP_SCHEMA, StepRecord
@@ -49,6 +48,7 @@ from spd_ray.records.storage import SweepStorage
 from spd_ray.records.trials import TrialStore
 from spd_ray.study.ledger import Ledger
 from spd_ray.study.study import Draws, create_study
+from spd_ray.tracking.tracker import Tracker
 from spd_ray.trials.request import requested_trial
 from spd_ray.trials.standing import Standing, TrialFacts
 

@@ -115,7 +115,7 @@ def test_the_readmes_tree_is_the_code():
         ("the loss scale", "training", "def loss_scale("),
         ("a sampler's seed", "study", "optuna.samplers.TPESampler("),
         ("a step part's file name", "records", "def step_part("),
-        ("the registered model's alias", "driver", "set_registered_model_alias("),
+        ("the registered model's alias", "tracking", "set_registered_model_alias("),
         ("a claim's verdict", "paper", "NO_DATA ="),
     ],
 )

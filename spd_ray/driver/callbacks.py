@@ -10,13 +10,13 @@ from ray.tune.experiment import Trial
 
 from spd_ray.base.pace import Pace
 from spd_ray.driver.display import SweepDisplay
-from spd_ray.driver.tracking import Tracker
-from spd_ray.driver.trial_runs import begin_run, end_run, points_of
 from spd_ray.records import layout
 from spd_ray.records.schema import ENDED
 from spd_ray.records.steps import compact_steps
 from spd_ray.records.storage import SweepStorage
 from spd_ray.study.ledger import Ledger
+from spd_ray.tracking.tracker import Tracker
+from spd_ray.tracking.trial_runs import begin_run, end_run, points_of
 from spd_ray.trials.request import requested_trial
 from spd_ray.trials.standing import RECORDED
 

@@ -17,16 +17,16 @@ from spd_ray.driver import summary as report
 from spd_ray.driver.callbacks import SweepWatcher
 from spd_ray.driver.display import SweepDisplay
 from spd_ray.driver.early_stopping import StageAwareAsha
-from spd_ray.driver.missed_points import send_missed_points
 from spd_ray.driver.searcher import LedgerSearcher
 from spd_ray.driver.storage_guard import StorageGuard
-from spd_ray.driver.tracking import Tracker
 from spd_ray.records import layout
 from spd_ray.records.provenance import write_sweep_yaml
 from spd_ray.records.schema import TrialRecord
 from spd_ray.records.storage import SweepStorage
 from spd_ray.study.ledger import Ledger
 from spd_ray.study.study import create_study
+from spd_ray.tracking.missed_points import send_missed_points
+from spd_ray.tracking.tracker import Tracker
 from spd_ray.training.checkpoint import Verification, verify_checkpoint
 from spd_ray.training.teacher import Teacher, load_teacher
 from spd_ray.trials.ranks import SpdTrainable

@@ -11,11 +11,11 @@ from analysis.figures import fig04
 from analysis.reading.sweeps import read_sweep
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.config.timeline import Timeline
-from spd_ray.driver.tracking import Tracker
 from spd_ray.records import layout
 from spd_ray.records.schema import TrialRecord
 from spd_ray.records.storage import SweepStorage
 from spd_ray.study.ledger import Ledger
+from spd_ray.tracking.tracker import Tracker
 from spd_ray.training.checkpoint import Verification
 from spd_ray.training.teacher import Teacher
 

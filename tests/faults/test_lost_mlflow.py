@@ -8,13 +8,13 @@ import pytest
 
 from spd_ray.base.errors import UserError
 from spd_ray.config.load import load_spec
-from spd_ray.driver.missed_points import send_missed_points
-from spd_ray.driver.tracking import Tracker
 from spd_ray.records.storage import SweepStorage
 from spd_ray.records.trials import read_trials
 from spd_ray.study.ledger import Ledger
 from spd_ray.study.study import create_study
 from spd_ray.sweep import main
+from spd_ray.tracking.missed_points import send_missed_points
+from spd_ray.tracking.tracker import Tracker
 from tests.integration.test_tracking import server, stop, template  # noqa: F401
 from tests.sweeps import curves, mlflow_runs, wait_for
 

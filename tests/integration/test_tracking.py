@@ -19,8 +19,8 @@ from spd_ray.base.errors import UserError
 from spd_ray.base.network import free_port
 from spd_ray.config.load import load_spec
 from spd_ray.config.sweep import SweepSpec
-from spd_ray.driver import outbox
-from spd_ray.driver.tracking import Tracker
+from spd_ray.tracking import outbox
+from spd_ray.tracking.tracker import Tracker
 
 PARAMS = {"method": {"p0": 0.6, "objective": {"temperature": 1.0}}, "seed": 0, "gate": True}
 

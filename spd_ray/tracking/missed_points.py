@@ -10,12 +10,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from spd_ray.config.timeline import Timeline
-from spd_ray.driver.tracking import Tracker, UntimedPoint
-from spd_ray.driver.trial_runs import begin_run, end_run, points_of
 from spd_ray.records import layout
 from spd_ray.records.schema import ENDED
 from spd_ray.records.storage import SweepStorage
 from spd_ray.study.ledger import Ledger
+from spd_ray.tracking.tracker import Tracker, UntimedPoint
+from spd_ray.tracking.trial_runs import begin_run, end_run, points_of
 from spd_ray.trials.standing import Evaluation, Standing, judge
 
 

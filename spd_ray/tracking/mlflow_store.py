@@ -1,7 +1,7 @@
 """The runs of one sweep in an MLflow store, the only module that imports mlflow.
 
 Everything goes through explicit run ids; there is no active run. Each method asks the store at once and raises what
-MLflow raises: waiting for a server that is away is the business of `spd_ray.driver.tracking`.
+MLflow raises: waiting for a server that is away is the business of `spd_ray.tracking.tracker`.
 """
 
 import logging

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from spd_ray.driver.mlflow_store import Status
-from spd_ray.driver.tracking import Tracker, UntimedPoint
 from spd_ray.records.schema import TrialRecord
 from spd_ray.study.ledger import Ledger
+from spd_ray.tracking.mlflow_store import Status
+from spd_ray.tracking.tracker import Tracker, UntimedPoint
 
 POINTS = ("score", "train_score_now", "best_score", "sparsity", "budget")  # of a standing
 STATUS: dict[str, Status] = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}

@@ -2,7 +2,7 @@
 
 A tracking server that goes away in the middle does not end the sweep: updates wait in order and are sent when the
 server answers again. What still waits when the driver dies is missing in MLflow until the sweep is resumed
-(`spd_ray.driver.missed_points`).
+(`spd_ray.tracking.missed_points`).
 """
 
 import time
@@ -13,7 +13,7 @@ from typing import Any
 
 from spd_ray.base.pace import Pace
 from spd_ray.config.sweep import SweepSpec
-from spd_ray.driver.mlflow_store import (
+from spd_ray.tracking.mlflow_store import (
     REQUEST_SECONDS,
     UPLOAD_SECONDS,
     MlflowStore,
@@ -22,7 +22,7 @@ from spd_ray.driver.mlflow_store import (
     is_outage,
     limit_requests,
 )
-from spd_ray.driver.outbox import Outbox
+from spd_ray.tracking.outbox import Outbox
 
 _NOTED_SHARE = 0.2  # of the driver's time, at most, goes into sending what note_points was given
 UntimedPoint = tuple[str, float, int, int | None]  # as Point; None: when it is logged
