@@ -231,7 +231,7 @@ void norm(float* x, int64_t features, const float* gamma, const float* beta, flo
 // Q vectors of queries against all keys. Queries are lanes: the softmax over keys is vertical.
 template <int Q>
 void attend(const Attention& a, int64_t at) {
-    const int64_t wide = Q * LANES, n = a.length, stride = a.stride;
+    const int64_t wide = Q * LANES, n = a.keys;
     vec top[Q];
     for (int i = 0; i < Q; i++) top[i] = all(-3e38f);
     for (int64_t j = 0; j < n; j += 4) {  // rows beyond n are zeros, their scores are not looked at
@@ -241,7 +241,7 @@ void attend(const Attention& a, int64_t at) {
 #pragma GCC unroll 4
             for (int i = 0; i < Q; i++) s[u][i] = (vec){};
         const float *k = a.k + j, *q = a.q + at;
-        for (int64_t d = 0; d < a.head_dim; d++, k += stride, q += stride) {
+        for (int64_t d = 0; d < a.head_dim; d++, k += a.kv_stride, q += a.q_stride) {
             vec x[Q];
 #pragma GCC unroll 4
             for (int i = 0; i < Q; i++) x[i] = load(q + i * LANES);
@@ -274,7 +274,7 @@ void attend(const Attention& a, int64_t at) {
         for (int u = 0; u < 4; u++)
 #pragma GCC unroll 4
             for (int i = 0; i < Q; i++) o[u][i] = (vec){};
-        const float* v = a.v + d * stride;
+        const float* v = a.v + d * a.kv_stride;
         for (int64_t j = 0; j < n; j++) {
             vec p[Q];
 #pragma GCC unroll 4
@@ -282,19 +282,19 @@ void attend(const Attention& a, int64_t at) {
 #pragma GCC unroll 4
             for (int u = 0; u < 4; u++)
 #pragma GCC unroll 4
-                for (int i = 0; i < Q; i++) o[u][i] += v[u * stride + j] * p[i];
+                for (int i = 0; i < Q; i++) o[u][i] += v[u * a.kv_stride + j] * p[i];
         }
 #pragma GCC unroll 4
         for (int u = 0; u < 4; u++)
 #pragma GCC unroll 4
-            for (int i = 0; i < Q; i++) store(a.context + (d + u) * stride + at + i * LANES, o[u][i] * sum[i]);
+            for (int i = 0; i < Q; i++) store(a.context + (d + u) * a.q_stride + at + i * LANES, o[u][i] * sum[i]);
     }
 }
 
 void attention(const Attention& a) {
     int64_t at = 0;
-    for (; at + LANES < a.length; at += 2 * LANES) attend<2>(a, at);
-    if (at < a.length) attend<1>(a, at);
+    for (; at + LANES < a.queries; at += 2 * LANES) attend<2>(a, at);
+    if (at < a.queries) attend<1>(a, at);
 }
 
 void scale(float* x, int64_t count, float factor) {

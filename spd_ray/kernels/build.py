@@ -13,7 +13,7 @@ import torch
 from spd_ray.base.cache import build_once, content_key, files_key
 
 HERE = Path(__file__).parent
-SOURCES = ["ops.cpp", "portable.cpp", "avx2.cpp", "avx512.cpp"]
+SOURCES = ["ops.cpp", "encoder.cpp", "portable.cpp", "avx2.cpp", "avx512.cpp"]
 FLAGS = ["-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-Wno-psabi"]
 SWITCH = "SPD_RAY_KERNELS"  # "off": plain torch everywhere
 LIBRARY = "spd_ray_kernels.so"

@@ -16,12 +16,15 @@ struct Csr {
     bool bf16;
 };
 
-// One head's attention of one sequence; q, k, v and context hold head_dim rows of `length` tokens, `stride` apart.
+// One head's attention of one sequence. Queries, keys, values and context are rows of tokens, one for each of head_dim
+// features. Rows of q and context hold whole pairs of vectors (what lies beyond `queries` is computed and not used),
+// rows of k hold whole fours, and head_dim is a multiple of four.
 struct Attention {
     const float *q, *k, *v;
     float* context;
-    float* scores;  // scratch: (length + 4) x 2 vectors
-    int64_t length, head_dim, stride;
+    float* scores;                         // scratch: (keys + 4) pairs of vectors
+    int64_t queries, keys, head_dim;
+    int64_t q_stride, kv_stride;           // from one row to the next
 };
 
 struct Isa {
@@ -46,5 +49,6 @@ struct Isa {
 extern const Isa portable;
 extern const Isa avx2;    // null name where the machine's family has none
 extern const Isa avx512;
+extern const Isa* isa;    // the one in use
 
 }  // namespace spd_ray

@@ -1,20 +1,14 @@
-// The operators of torch.ops.spd_ray: checks of shapes, tiles shared out over torch's threads, the encoder's plan.
+// The operators of torch.ops.spd_ray: checks of shapes, tiles shared out over torch's threads.
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
-#include <cmath>
-#include <vector>
-
-#include "isa.h"
+#include "csr.h"
 
 namespace spd_ray {
-namespace {
 
-using at::Tensor;
-
-const Isa* chosen() {
+static const Isa* chosen() {
 #if defined(__x86_64__)
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
@@ -27,27 +21,7 @@ const Isa* chosen() {
 
 const Isa* isa = chosen();
 
-void check_width(int64_t width) { TORCH_CHECK(width == 16 || width == 32 || width == 64, "a tile is 16, 32 or 64 wide"); }
-
-// Reads and checks a CSR; `in` bounds the columns, whose values are checked where the index is made.
-Csr csr_of(const Tensor& values, const Tensor& columns, const Tensor& rows) {
-    TORCH_CHECK(values.is_contiguous() && columns.is_contiguous() && rows.is_contiguous(), "CSR must be contiguous");
-    TORCH_CHECK(values.scalar_type() == at::kFloat || values.scalar_type() == at::kBFloat16, "values: fp32 or bf16");
-    TORCH_CHECK(columns.scalar_type() == at::kShort || columns.scalar_type() == at::kUInt16, "columns: 16 bits");
-    TORCH_CHECK(rows.scalar_type() == at::kInt && rows.dim() == 1 && rows.numel() > 0, "rows: int32");
-    TORCH_CHECK(values.numel() == columns.numel(), "as many values as columns");
-    const int32_t* offsets = rows.data_ptr<int32_t>();
-    TORCH_CHECK(offsets[0] == 0 && offsets[rows.numel() - 1] == values.numel(), "rows end where the values end");
-    return {values.data_ptr(), (const uint16_t*)columns.data_ptr(), offsets, rows.numel() - 1,
-            values.scalar_type() == at::kBFloat16};
-}
-
-const float* floats(const Tensor& x) {
-    TORCH_CHECK(x.scalar_type() == at::kFloat && x.is_contiguous(), "fp32 and contiguous is expected");
-    return x.data_ptr<float>();
-}
-
-const float* floats(const std::optional<Tensor>& x) { return x.has_value() ? floats(*x) : nullptr; }
+namespace {
 
 Tensor product(const Tensor& values, const Tensor& columns, const Tensor& rows, const Tensor& x,
                const std::optional<Tensor>& bias, bool gelu) {
@@ -55,9 +29,8 @@ Tensor product(const Tensor& values, const Tensor& columns, const Tensor& rows, 
     TORCH_CHECK(x.dim() == 3, "x: (tiles, in, width)");
     const int64_t tiles = x.size(0), in = x.size(1), width = x.size(2);
     check_width(width);
-    TORCH_CHECK(!bias.has_value() || bias->numel() == csr.out, "a bias of every row");
     Tensor y = at::empty({tiles, csr.out, width}, x.options());
-    const float *from = floats(x), *added = floats(bias);
+    const float *from = floats(x), *added = bias.has_value() ? floats(*bias, csr.out) : nullptr;
     float* to = y.data_ptr<float>();
     const int64_t parts = tiles >= at::get_num_threads() ? 1 : at::get_num_threads();  // few tiles: rows are shared out
     at::parallel_for(0, tiles * parts, 1, [&](int64_t begin, int64_t end) {
