@@ -15,6 +15,7 @@ from spd_ray.base.cache import build_once, content_key, files_key
 HERE = Path(__file__).parent
 SOURCES = ["ops.cpp", "encoder.cpp", "portable.cpp", "avx2.cpp", "avx512.cpp"]
 FLAGS = ["-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-Wno-psabi"]
+MORE_FLAGS = "SPD_RAY_KERNELS_FLAGS"  # for sanitizers
 SWITCH = "SPD_RAY_KERNELS"  # "off": plain torch everywhere
 LIBRARY = "spd_ray_kernels.so"
 
@@ -46,8 +47,12 @@ def _key(compiler: str) -> str:
     version = run.stdout.partition("\n")[0]
     sources = files_key(file for file in HERE.iterdir() if file.suffix in (".cpp", ".h"))
     return content_key(
-        {"sources": sources, "flags": FLAGS, "torch": torch.__version__, "cxx": version, "arch": platform.machine()}
+        {"sources": sources, "flags": _flags(), "torch": torch.__version__, "cxx": version, "arch": platform.machine()}
     )
+
+
+def _flags() -> list[str]:
+    return FLAGS + os.environ.get(MORE_FLAGS, "").split()
 
 
 def _build(folder: Path) -> None:
@@ -57,8 +62,8 @@ def _build(folder: Path) -> None:
     arguments = {
         "name": "spd_ray_kernels_build",
         "sources": [str(HERE / source) for source in SOURCES],
-        "extra_cflags": FLAGS,
-        "extra_ldflags": ["-fopenmp"],
+        "extra_cflags": _flags(),
+        "extra_ldflags": ["-fopenmp", *os.environ.get(MORE_FLAGS, "").split()],
         "build_directory": str(built),
         "is_python_module": False,
     }

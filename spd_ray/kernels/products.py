@@ -81,8 +81,11 @@ def sparse_linear(x: Tensor, values: Tensor, pattern: Pattern, bias: Tensor | No
     """Tiles (tiles, I, width) -> (tiles, O, width): the matrix of `values` and `pattern` times x, plus bias (O,).
 
     Gradients flow to x, values and bias. `values` (N,) are fp32 or bf16, in which case sums and x stay fp32. On the
-    CPU in fp32 the compiled kernels compute; elsewhere, and where they cannot be built, plain torch.
+    CPU in fp32 the compiled kernels compute; elsewhere, and where they cannot be built, plain torch. Raises
+    RuntimeError for shapes that do not fit.
     """
+    if x.dim() != 3 or x.shape[1] != pattern.shape[1]:
+        raise RuntimeError(f"x: (tiles, {pattern.shape[1]} features, width) is expected, got {tuple(x.shape)}")
     if not _compiled(x) or values.dtype not in (torch.float32, torch.bfloat16):
         y = torch.matmul(pattern.dense(values).to(x.dtype), x)
         return y if bias is None else y + bias[:, None]
