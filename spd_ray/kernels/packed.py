@@ -269,7 +269,7 @@ def read_packed(folder: Path) -> Packed:
             return _Reading({name: file.get_tensor(name) for name in file.keys()}, manifest).packed(config)  # noqa: SIM118
     except UserError:
         raise
-    except (ValueError, OSError, SafetensorError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, OSError, SafetensorError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         raise UserError(f"{folder}: this packed student is damaged: {' '.join(str(error).split())}") from error
 
 
