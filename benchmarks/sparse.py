@@ -10,18 +10,17 @@ import json
 import logging
 import platform
 import tempfile
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from spd_ray.kernels.build import unavailable_because
 from spd_ray.kernels.encoder import packed_of, sparse_classifier
 from spd_ray.kernels.onnx_files import export_onnx, onnx_session, quantize_onnx
 from spd_ray.kernels.packed import is_matrix
+from spd_ray.kernels.timing import Candidate, inputs_of, least
 
 SHAPES = {
     "minilm": {
@@ -35,7 +34,6 @@ SHAPES = {
 SPARSITIES = (0.9, 0.95)
 INPUTS = ((1, 16), (1, 32), (1, 128), (8, 32), (32, 32), (32, 128))  # sequences x tokens
 COLUMNS = ("torch", "ort_fp32", "ort_int8", "ours")
-Candidate = Callable[[Mapping[str, Tensor]], Any]
 
 
 def dense_model(shape: str, sparsity: float) -> nn.Module:
@@ -53,44 +51,29 @@ def dense_model(shape: str, sparsity: float) -> nn.Module:
 def candidates(shape: str, folder: Path) -> dict[str, Candidate]:
     """By column, and by `ours SPARSITY`: what is timed."""
     models = {sparsity: dense_model(shape, sparsity) for sparsity in SPARSITIES}
-    found: dict[str, Candidate] = {"torch": lambda inputs, model=models[SPARSITIES[0]]: model(**inputs).logits}
+    found: dict[str, Candidate] = {"torch": answering(models[SPARSITIES[0]])}
     if importlib.util.find_spec("onnxruntime") and importlib.util.find_spec("onnx"):
         export_onnx(models[SPARSITIES[0]], folder / "fp32.onnx")
         quantize_onnx(folder / "fp32.onnx", folder / "int8.onnx")
         found["ort_fp32"] = onnx_session(folder / "fp32.onnx", torch.get_num_threads())
         found["ort_int8"] = onnx_session(folder / "int8.onnx", torch.get_num_threads())
     for sparsity, model in models.items():
-        sparse = sparse_classifier(packed_of(model))
-        found[f"ours {sparsity}"] = lambda inputs, sparse=sparse: sparse(**inputs).logits
+        found[f"ours {sparsity}"] = answering(sparse_classifier(packed_of(model)))
     return found
 
 
-def least(functions: Mapping[str, Candidate], inputs: Mapping[str, Tensor], seconds: float) -> dict[str, float]:
-    """The least milliseconds of each candidate, alternately for about `seconds`, at least three rounds."""
-    best = dict.fromkeys(functions, float("inf"))
-    end, rounds = time.perf_counter() + seconds, 0
-    while rounds < 3 or time.perf_counter() < end:
-        for name, function in functions.items():
-            begin = time.perf_counter()
-            function(inputs)
-            best[name] = min(best[name], 1e3 * (time.perf_counter() - begin))
-        rounds += 1
-    return best
+def answering(model: nn.Module) -> Candidate:
+    """`model` as a function of its inputs."""
+    return lambda inputs: model(**inputs).logits
 
 
 def measure(shape: str, seconds: float) -> dict[str, dict[str, dict[str, float]]]:
     """{sparsity: {"1x16": {column: milliseconds}}}."""
     table: dict[str, dict[str, dict[str, float]]] = {str(sparsity): {} for sparsity in SPARSITIES}
-    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+    with tempfile.TemporaryDirectory() as folder:
         functions = candidates(shape, Path(folder))
         for batch, length in INPUTS:
-            ids = torch.randint(1000, 20000, (batch, length))
-            inputs = {
-                "input_ids": ids,
-                "attention_mask": torch.ones_like(ids),
-                "token_type_ids": torch.zeros_like(ids),
-            }
-            best = least(functions, inputs, seconds)
+            best = least(functions, inputs_of(batch, length, 20_000), seconds)
             for sparsity in SPARSITIES:
                 row = {name: best[name] for name in COLUMNS if name in best} | {"ours": best[f"ours {sparsity}"]}
                 table[str(sparsity)][f"{batch}x{length}"] = {name: round(ms, 3) for name, ms in row.items()}
@@ -121,7 +104,8 @@ def main() -> None:
     print(f"{options.shape}, milliseconds; {', '.join(f'{key} {value}' for key, value in machine.items())}")
     table = measure(options.shape, options.seconds)
     if options.json:
-        options.json.write_text(json.dumps({"shape": options.shape, "machine": machine, "encoder": table}, indent=2) + "\n")
+        report = {"shape": options.shape, "machine": machine, "encoder": table}
+        options.json.write_text(json.dumps(report, indent=2) + "\n")
 
 
 def cpu_name() -> str:

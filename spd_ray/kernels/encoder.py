@@ -59,7 +59,8 @@ def matrix_of(weight: Tensor) -> Matrix:
     """The kept weights of a dense (O, I)."""
     row, column = weight.nonzero(as_tuple=True)
     rows = F.pad(torch.bincount(row, minlength=weight.shape[0]).cumsum(0), (1, 0)).to(torch.int32)
-    return Matrix((weight.shape[0], weight.shape[1]), weight[row, column], column.to(torch.int32).to(torch.uint16), rows)
+    columns = column.to(torch.int32).to(torch.uint16)
+    return Matrix((weight.shape[0], weight.shape[1]), weight[row, column], columns, rows)
 
 
 class BertForSequenceClassification(nn.Module):
@@ -68,11 +69,8 @@ class BertForSequenceClassification(nn.Module):
     def __init__(self, packed: Packed) -> None:
         super().__init__()
         self.config = packed.config
-        self.tables = nn.ModuleDict(
-            {kind: _Table(packed.embeddings[f"bert.embeddings.{kind}_embeddings.weight"]) for kind in _TABLES}
-        )
-        for name in _KEPT:
-            self.register_buffer(name.replace(".", "_"), packed.others[name])
+        self.tables = {kind: packed.embeddings[f"bert.embeddings.{kind}_embeddings.weight"] for kind in _TABLES}
+        self.others = {name: packed.others[name] for name in _KEPT}
         self.layers = [one for i in range(self.config.num_hidden_layers) for one in _layer(packed, i)]
 
     @property
@@ -89,7 +87,7 @@ class BertForSequenceClassification(nn.Module):
         """No."""
         return False
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def forward(
         self,
         input_ids: Tensor,
@@ -104,8 +102,8 @@ class BertForSequenceClassification(nn.Module):
         model has, and for a mask without a sequence's first token (padding on the left).
         """
         hidden = self.first_tokens(input_ids, attention_mask, token_type_ids)
-        pooled = torch.addmm(self.bert_pooler_dense_bias, hidden, self.bert_pooler_dense_weight.t()).tanh_()
-        logits = torch.addmm(self.classifier_bias, pooled, self.classifier_weight.t()).clone()
+        pooled = self._dense("bert.pooler.dense", hidden).tanh_()
+        logits = self._dense("classifier", pooled)
         loss = None if labels is None else self._loss(logits, labels)
         if return_dict is False:
             return (logits,) if loss is None else (loss, logits)
@@ -121,6 +119,9 @@ class BertForSequenceClassification(nn.Module):
         """(B, L) -> the last layer's output at the T real tokens, (T, H), one sequence after the other."""
         return self._encode(ids, mask, types, first_only=False)
 
+    def _dense(self, name: str, x: Tensor) -> Tensor:
+        return F.linear(x, self.others[f"{name}.weight"], self.others[f"{name}.bias"])
+
     def _encode(self, ids: Tensor, mask: Tensor | None, types: Tensor | None, first_only: bool) -> Tensor:
         self._check(ids, mask, types)
         batch, length = ids.shape
@@ -134,10 +135,10 @@ class BertForSequenceClassification(nn.Module):
             ids, place = ids[real], place[real]
             types = None if types is None else types[real]
         kinds = torch.zeros(1, dtype=torch.long) if types is None else types.reshape(-1)
-        x = self.tables["word"](ids.reshape(-1))
-        x += self.tables["token_type"](kinds)
-        x += self.tables["position"](place.reshape(-1))
-        gamma, beta = self.bert_embeddings_LayerNorm_weight, self.bert_embeddings_LayerNorm_bias
+        x = _looked_up(self.tables["word"], ids.reshape(-1))
+        x += _looked_up(self.tables["token_type"], kinds)
+        x += _looked_up(self.tables["position"], place.reshape(-1))
+        gamma, beta = (self.others[f"bert.embeddings.LayerNorm.{kind}"] for kind in ("weight", "bias"))
         heads, eps = self.config.num_attention_heads, self.config.layer_norm_eps
         group = GROUP * torch.get_num_threads()
         return torch.ops.spd_ray.encoder(x, lengths, self.layers, gamma, beta, heads, eps, first_only, 0, group)
@@ -146,7 +147,8 @@ class BertForSequenceClassification(nn.Module):
         if ids.dim() != 2 or not ids.numel():
             raise ValueError(f"input_ids: (sequences, positions) are expected, got {tuple(ids.shape)}")
         if ids.shape[1] > self.config.max_position_embeddings:
-            raise ValueError(f"input_ids: {ids.shape[1]} positions, the model has {self.config.max_position_embeddings}")
+            most = self.config.max_position_embeddings
+            raise ValueError(f"input_ids: {ids.shape[1]} positions, the model has {most}")
         for name, other in {"attention_mask": mask, "token_type_ids": types}.items():
             if other is not None and other.shape != ids.shape:
                 raise ValueError(f"{name}: {tuple(other.shape)} does not fit input_ids, {tuple(ids.shape)}")
@@ -161,9 +163,9 @@ class BertForSequenceClassification(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         """`.to(...)`: nothing moves, since nothing but the CPU and fp32 is served."""
-        moved = fn(self.classifier_bias)
+        moved = fn(self.others["classifier.bias"])
         if moved.device.type != "cpu" or moved.dtype != torch.float32:
-            raise UserError("a packed student runs on the CPU in fp32 alone; load the dense checkpoint for anything else")
+            raise UserError("a packed student runs on the CPU in fp32 alone; else load the dense checkpoint")
         return self
 
 
@@ -175,16 +177,10 @@ _KEPT = [
 ]
 
 
-class _Table(nn.Module):
-    def __init__(self, rows: Rows) -> None:
-        super().__init__()
-        self.register_buffer("weight", rows.weight)
-        self.register_buffer("scale", rows.scale)
-
-    def forward(self, indices: Tensor) -> Tensor:
-        """(T,) -> (T, H) fp32."""
-        found = F.embedding(indices, self.weight).float()
-        return found if self.scale is None else found * self.scale[indices][:, None]
+def _looked_up(table: Rows, indices: Tensor) -> Tensor:
+    """(T,) -> (T, H) fp32."""
+    found = F.embedding(indices, table.weight).float()
+    return found if table.scale is None else found * table.scale[indices][:, None]
 
 
 def _layer(packed: Packed, index: int) -> list[Tensor]:

@@ -1,5 +1,6 @@
 """ONNX files of a dense student, fp32 and dynamic INT8: for those who deploy elsewhere, and to measure against."""
 
+import importlib
 import importlib.util
 import logging
 import warnings
@@ -54,13 +55,12 @@ def export_onnx(model: nn.Module, file: Path) -> None:
 def quantize_onnx(file: Path, to: Path) -> None:
     """Write the ONNX model of `file` with dynamic INT8 products. Raises UserError without `onnxruntime`."""
     check_installed("onnx", "onnxruntime")
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
+    quantization = importlib.import_module("onnxruntime.quantization")
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)
     try:
-        quantize_dynamic(str(file), str(to), weight_type=QuantType.QInt8)
+        quantization.quantize_dynamic(str(file), str(to), weight_type=quantization.QuantType.QInt8)
     finally:
         root.setLevel(level)
 
@@ -68,8 +68,7 @@ def quantize_onnx(file: Path, to: Path) -> None:
 def onnx_session(file: Path, threads: int) -> Callable[[Mapping[str, Tensor]], Tensor]:
     """A function of the three inputs (B, L) -> logits (B, C), run by ONNX Runtime on `threads` threads."""
     check_installed("onnxruntime")
-    import onnxruntime
-
+    onnxruntime = importlib.import_module("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3

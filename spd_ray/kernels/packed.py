@@ -30,7 +30,13 @@ from spd_ray.base.errors import UserError
 
 FORMAT, VERSION = "spd_ray.packed", 1
 PACKED, MANIFEST, CONFIG = "packed.safetensors", "packed.json", "config.json"
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+)
 TYPES = {"fp32": torch.float32, "fp16": torch.float16, "int8": torch.int8}
 ESCAPE = 255
 
@@ -133,7 +139,9 @@ def check_architecture(config: Any) -> None:
         if getattr(config, key, None) not in right
     ]
     if config.hidden_size % config.num_attention_heads or config.hidden_size // config.num_attention_heads % 4:
-        wrong.append(f"hidden_size {config.hidden_size} in {config.num_attention_heads} heads, not a multiple of 4 each")
+        wrong.append(
+            f"hidden_size {config.hidden_size}, not a multiple of 4 for each of {config.num_attention_heads} heads"
+        )
     if max(config.hidden_size * 3, config.intermediate_size) > 65536:
         wrong.append("wider than 65,536")
     if wrong:
@@ -257,7 +265,7 @@ def _positions(index: np.ndarray, kind: str, numel: int) -> np.ndarray:
 
 
 def read_packed(folder: Path) -> Packed:
-    """Read a packed directory. Raises UserError, one line, where a file is absent, cut short or not as it was written."""
+    """Read a packed directory. Raises UserError where a file is absent, cut short or not as it was written."""
     for file in (CONFIG, MANIFEST, PACKED):
         if not (folder / file).is_file():
             raise UserError(f"{folder}: no packed student here; {file} is missing (spd_ray.deploy writes one)")
@@ -278,9 +286,8 @@ def _manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ValueError(f"{MANIFEST} is not of the format {FORMAT}")
     if manifest.get("version") != VERSION:
-        raise UserError(
-            f"{folder / MANIFEST}: version {manifest.get('version')}, this program reads version {VERSION}; update spd_ray"
-        )
+        found = manifest.get("version")
+        raise UserError(f"{folder / MANIFEST}: version {found}, this program reads version {VERSION}; update spd_ray")
     return manifest
 
 
@@ -311,8 +318,7 @@ class _Reading:
             if is_matrix(name):
                 matrices[name] = self._matrix(name, shape)
             elif is_embedding(name):
-                scale = self._take(f"{name}.scale", shape[:1], torch.float32) if self.embeddings is TYPES["int8"] else None
-                embeddings[name] = Rows(self._take(name, shape, self.embeddings), scale)
+                embeddings[name] = self._rows(name, shape)
             else:
                 others[name] = self._take(name, shape, torch.float32)
         if self.tensors:
@@ -328,6 +334,11 @@ class _Reading:
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise ValueError(f"{name} has values that are no numbers")
         return tensor
+
+    def _rows(self, name: str, shape: tuple[int, ...]) -> Rows:
+        scaled = self.embeddings == torch.int8
+        scale = self._take(f"{name}.scale", shape[:1], torch.float32) if scaled else None
+        return Rows(self._take(name, shape, self.embeddings), scale)
 
     def _matrix(self, name: str, shape: tuple[int, ...]) -> Matrix:
         described = self.matrices[name]

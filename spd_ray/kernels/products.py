@@ -32,7 +32,7 @@ class Pattern:
     def of(cls, mask: Tensor) -> "Pattern":
         """The pattern of a boolean mask (O, I). Raises ValueError if a row or column is longer than 65,536."""
         if mask.dim() != 2 or max(mask.shape) > MOST_COLUMNS:
-            raise ValueError(f"a matrix of at most {MOST_COLUMNS} rows and columns is expected, got {tuple(mask.shape)}")
+            raise ValueError(f"a matrix of at most {MOST_COLUMNS} a side is expected, got {tuple(mask.shape)}")
         out, inputs = mask.shape
         row, column = mask.nonzero(as_tuple=True)
         order = (column * out + row).argsort()
