@@ -68,7 +68,9 @@ def _build(folder: Path) -> None:
         "is_python_module": False,
     }
     code = f"from torch.utils import cpp_extension\ncpp_extension.load(**{arguments!r})"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # ninja lies beside python
+    environment = {**os.environ, "PATH": path}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
     if run.returncode:
         raise RuntimeError(run.stdout + run.stderr)
     shutil.copy(built / "spd_ray_kernels_build.so", folder / LIBRARY)

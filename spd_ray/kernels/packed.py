@@ -113,6 +113,7 @@ def pack_model(
     manifest = {"format": FORMAT, "version": VERSION, "values": values, "embeddings": embeddings}
     with whole_folder(folder) as building:
         save_file(packing.tensors, building / PACKED)
+        (building / PACKED).chmod(0o644)  # as the other files: safetensors lets nobody else read its own
         (building / MANIFEST).write_text(json.dumps({**manifest, "matrices": packing.matrices}, indent=2) + "\n")
         config.to_json_file(building / CONFIG)
         for file in TOKENIZER_FILES:
