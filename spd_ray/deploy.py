@@ -20,7 +20,7 @@ from torch import nn
 
 from spd_ray.base.cache import write_whole
 from spd_ray.base.errors import UserError, run_main, storage_refusal
-from spd_ray.config.trial import TrialConfig
+from spd_ray.config.trial import TaskConfig
 from spd_ray.data.batches import EncodedTask, encode_task
 from spd_ray.data.tasks import load_task
 from spd_ray.kernels.build import unavailable_because
@@ -159,11 +159,11 @@ def _compared(folder: Path, dense: nn.Module, others: dict[str, nn.Module]) -> d
     """Largest differences of logits from the dense student's, on the task's dev set if it can be read, with scores."""
     data = _task_of(folder)
     models = {"dense": dense, **others}
-    if data is None:
+    if isinstance(data, str):
         inputs = inputs_of(4, min(64, int(getattr(dense.config, "max_position_embeddings", 64))), _vocabulary(dense))
         with torch.inference_mode():
             logits = {name: model(**inputs).logits.numpy() for name, model in models.items()}
-        print("  answers compared on random tokens: the checkpoint's task cannot be read here")
+        print(f"  answers compared on random tokens, not on its task: {data}")
     else:
         logits = {name: predict(model, data.dev, BATCH_SIZE, "cpu") for name, model in models.items()}
     report: dict[str, Any] = {"largest_difference": {}, "dev_score": {}}
@@ -171,7 +171,7 @@ def _compared(folder: Path, dense: nn.Module, others: dict[str, nn.Module]) -> d
         difference = float(np.abs(found - logits["dense"]).max())
         line = f"  {name:<12} largest difference of a logit {difference:.1e}"
         report["largest_difference"][name] = difference
-        if data is not None:
+        if not isinstance(data, str):
             score = scores_of(found, data.dev, data.task).score
             report["dev_score"][name] = score
             line += f", dev {data.task.metric} {score:.4f}"
@@ -183,13 +183,15 @@ def _vocabulary(model: Any) -> int:
     return int(model.config.vocab_size)
 
 
-def _task_of(folder: Path) -> EncodedTask | None:
-    """The task that the student was trained on, by the trial's configuration beside it; None where it is not there."""
+def _task_of(folder: Path) -> EncodedTask | str:
+    """The task that the student was trained on, by the trial's configuration beside it; or why it is not to be had."""
     try:
-        config = TrialConfig.model_validate_json((folder / "spd_ray.json").read_text()).task
+        config = TaskConfig.model_validate(json.loads((folder / "spd_ray.json").read_text())["task"])
         return encode_task(load_task(config), load_tokenizer(folder, config.max_length), config)
-    except (OSError, ValueError):
-        return None
+    except FileNotFoundError:
+        return "the checkpoint has no spd_ray.json"
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        return " ".join(str(error).split())
 
 
 def _timed(dense: nn.Module, sparse: nn.Module, onnx: dict[str, Path]) -> dict[str, dict[str, float]]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertForSequenceClassification, DistilBertConfig, pipeline
 from transformers import DistilBertForSequenceClassification as DistilBert
 
+from spd_ray import deploy
 from spd_ray.base.cache import write_sums
 from spd_ray.base.errors import UserError
 from spd_ray.data.miniature import corpus
@@ -304,3 +305,70 @@ def test_pipeline(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for wanted, found in zip(*answers, strict=True):
         assert found["label"] == wanted["label"]
         assert found["score"] == pytest.approx(wanted["score"], abs=1e-4)
+
+
+def deployable(folder: Path) -> Path:
+    """A student's directory with a tokenizer, and the trial that says what its task is."""
+    from transformers import BertTokenizer
+
+    words = {word: index for index, word in enumerate(corpus.VOCABULARY)}
+    BertTokenizer(vocab=words).save_pretrained(folder)
+    sparse_model(0.95, vocab_size=len(words)).save_pretrained(folder)
+    (folder / "spd_ray.json").write_text(json.dumps({"task": {"name": "mini_acceptability", "max_length": 24}}))
+    return folder
+
+
+def test_deploy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = deployable(tmp_path / "dense")
+    report = tmp_path / "report.json"
+    arguments = [str(checkpoint), "--out", str(tmp_path / "packed"), "--embeddings", "fp16", "--json", str(report)]
+    assert deploy.main(arguments) == 0
+    assert deploy.main(arguments) == 0  # an earlier one is replaced
+    found = json.loads(report.read_text())
+    assert found["packed"] == (tmp_path / "packed" / packed.PACKED).stat().st_size < found["dense"]
+    assert found["sparsity"] == pytest.approx(0.95, abs=0.01)
+    assert found["largest_difference"]["packed"] < 0.01
+    assert found["dev_score"]["packed"] == pytest.approx(found["dev_score"]["dense"], abs=0.01)
+    assert "entropy bound" in capsys.readouterr().out
+
+
+def test_deploy_writes_onnx(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    checkpoint = deployable(tmp_path / "dense")
+    (checkpoint / "spd_ray.json").unlink()
+    report = tmp_path / "report.json"
+    file = tmp_path / "student.onnx"
+    deploy.main([str(checkpoint), "--out", str(tmp_path / "packed"), "--onnx", str(file), "--json", str(report)])
+    found = json.loads(report.read_text())
+    assert found["onnx_fp32"] == file.stat().st_size > found["onnx_int8"]
+    assert found["onnx_int8"] == (tmp_path / "student.int8.onnx").stat().st_size
+    assert found["largest_difference"]["onnx_fp32"] < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["{here}/absent", "--out", "{here}/packed"], "no checkpoint here"),
+        (["{here}/dense", "--out", "{here}"], "something else than a packed student"),
+        (["{here}/dense", "--out", "{here}/dense/config.json/packed"], "config.json"),
+        (["models:/nobody@best", "--out", "{here}/packed", "--mlflow", "{here}/mlruns"], "not to be had from"),
+    ],
+)
+def test_deploy_refuses(tmp_path: Path, arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    deployable(tmp_path / "dense")
+    with pytest.raises(UserError, match=words):
+        deploy.main([one.format(here=tmp_path) for one in arguments])
+
+
+def test_deploy_from_the_registry(tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    client = MlflowClient(uri)
+    client.create_registered_model("student")
+    version = client.create_model_version("student", deployable(tmp_path / "dense").as_uri())
+    client.set_registered_model_alias("student", "best", version.version)
+    assert deploy.main(["models:/student@best", "--out", str(tmp_path / "packed"), "--mlflow", uri]) == 0
+    assert load_sparse(tmp_path / "packed").config.hidden_size == SMALL["hidden_size"]
