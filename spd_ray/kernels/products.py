@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from spd_ray.kernels.build import available
 
@@ -111,6 +112,7 @@ class _SparseLinear(torch.autograd.Function):
         return torch.ops.spd_ray.product(values.contiguous(), pattern.columns, pattern.rows, x, bias, False)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         dy = grads[0].contiguous()
         x, values = ctx.saved_tensors
@@ -135,6 +137,7 @@ class _Tile(torch.autograd.Function):
         return torch.ops.spd_ray.tile(x.contiguous(), width)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         return torch.ops.spd_ray.untile(grads[0].contiguous(), ctx.tokens), None
 
@@ -146,6 +149,7 @@ class _Untile(torch.autograd.Function):
         return torch.ops.spd_ray.untile(x.contiguous(), tokens)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         tiles = torch.ops.spd_ray.tile(grads[0].contiguous(), ctx.width)
         return F.pad(tiles, (0, 0, 0, 0, 0, ctx.tiles - tiles.shape[0])), None
