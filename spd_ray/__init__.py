@@ -16,7 +16,7 @@ from typing import Any, Literal
 from spd_ray.base.errors import UserError
 from spd_ray.driver.result import SweepResult
 
-__all__ = ["SweepResult", "UserError", "__version__", "run_sweep"]
+__all__ = ["SweepResult", "UserError", "__version__", "load_sparse", "run_sweep"]
 
 
 def run_sweep(
@@ -66,6 +66,18 @@ def run_sweep(
             how = {"storage": storage, "resume": resume, "replace": replace, "address": address}
             command = shell_command(space=space, **asked, **how)
         return start_sweep(spec, str(storage), resume, replace, address, command)
+
+
+def load_sparse(folder: str | PathLike[str]) -> Any:
+    """The packed student in `folder`, as `python -m spd_ray.deploy` writes it: it answers as transformers' model does.
+
+    Raises UserError where it is broken or absent.
+    """
+    from pathlib import Path
+
+    from spd_ray.kernels.encoder import load_sparse as load
+
+    return load(Path(folder))
 
 
 def __getattr__(name: str) -> str:

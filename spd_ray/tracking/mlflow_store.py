@@ -22,6 +22,7 @@ from spd_ray.config.sweep import SweepSpec
 from spd_ray.records import layout
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # must stand before the import, which reads it
+import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
@@ -248,3 +249,16 @@ def _text(value: Any) -> str:
 
 def _chunks(items: list[Any], size: int) -> list[list[Any]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def download_model(source: str, uri: str | None, folder: Path) -> None:
+    """Download what `source` (models:/NAME@best) names into `folder`, from the store `uri`, or MLFLOW_TRACKING_URI's.
+
+    Raises UserError where the store or the model is not there.
+    """
+    if uri:
+        mlflow.set_tracking_uri(uri)
+    try:
+        mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(folder))
+    except (MlflowException, OSError) as error:
+        raise UserError(f"{source}: not available from {mlflow.get_tracking_uri()} ({error})") from error

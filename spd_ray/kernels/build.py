@@ -1,0 +1,83 @@
+"""The compiled library: built once a machine into the cache, loaded in milliseconds, absent with one line of reason."""
+
+import functools
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from spd_ray.base.cache import build_once, content_key, files_key
+
+HERE = Path(__file__).parent
+SOURCES = ["ops.cpp", "encoder.cpp", "portable.cpp", "avx2.cpp", "avx512.cpp"]
+FLAGS = ["-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-Wno-psabi"]
+MORE_FLAGS = "SPD_RAY_KERNELS_FLAGS"  # for sanitizers
+SWITCH = "SPD_RAY_KERNELS"  # "off": plain torch everywhere
+LIBRARY = "spd_ray_kernels.so"
+
+
+@functools.cache
+def unavailable_because() -> str | None:
+    """Why there are no kernels here, in one line; None where they are built and loaded. Builds at the first call."""
+    if os.environ.get(SWITCH) == "off":
+        return f"{SWITCH} is off"
+    compiler = os.environ.get("CXX") or "c++"
+    if shutil.which(compiler) is None:
+        return f"no C++ compiler ({compiler}) is installed"
+    try:
+        folder = build_once("kernels", _key(compiler), _build)
+        torch.ops.load_library(folder / LIBRARY)
+    except Exception as error:
+        return f"the kernels cannot be built: {_reason(error)}"
+    return None
+
+
+def available() -> bool:
+    """Whether the compiled kernels can be used; False where they cannot be built (`unavailable_because` says why)."""
+    return unavailable_because() is None
+
+
+def _key(compiler: str) -> str:
+    """What the library depends on: its sources and flags, torch, the compiler and the machine's family."""
+    run = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False)
+    version = run.stdout.partition("\n")[0]
+    sources = files_key(file for file in HERE.iterdir() if file.suffix in (".cpp", ".h"))
+    return content_key(
+        {"sources": sources, "flags": _flags(), "torch": torch.__version__, "cxx": version, "arch": platform.machine()}
+    )
+
+
+def _flags() -> list[str]:
+    return FLAGS + os.environ.get(MORE_FLAGS, "").split()
+
+
+def _build(folder: Path) -> None:
+    """In a process of its own: torch's builder loads what it built, from a place that is not the library's last."""
+    built = folder / "build"
+    built.mkdir()
+    arguments = {
+        "name": "spd_ray_kernels_build",
+        "sources": [str(HERE / source) for source in SOURCES],
+        "extra_cflags": _flags(),
+        "extra_ldflags": ["-fopenmp", *os.environ.get(MORE_FLAGS, "").split()],
+        "build_directory": str(built),
+        "is_python_module": False,
+    }
+    code = f"from torch.utils import cpp_extension\ncpp_extension.load(**{arguments!r})"
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # ninja lies beside python
+    environment = {**os.environ, "PATH": path}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    if run.returncode:
+        raise RuntimeError(run.stdout + run.stderr)
+    shutil.copy(built / "spd_ray_kernels_build.so", folder / LIBRARY)
+    shutil.rmtree(built)
+
+
+def _reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    errors = [line for line in lines if "rror:" in line]
+    return (errors or lines or [type(error).__name__])[0][:300]

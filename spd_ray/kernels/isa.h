@@ -1,0 +1,54 @@
+// What one instruction set offers: plain functions over raw memory, no torch.
+//
+// Activations are feature-major in tiles: x[tile][feature][width], width tokens side by side, width 16, 32 or 64.
+// Weights are CSR: row o has the kept weights rows[o] .. rows[o + 1], their columns are 16-bit numbers.
+#pragma once
+#include <cstdint>
+#include <cstring>
+
+namespace spd_ray {
+
+struct Csr {
+    const void* values;       // float, or bfloat16 where `bf16`
+    const uint16_t* columns;  // below 65536, ascending within a row (any order is right)
+    const int32_t* rows;      // out + 1 offsets into the two above
+    int64_t out;
+    bool bf16;
+};
+
+// One head's attention of one sequence. Queries, keys, values and context are rows of tokens, one for each of head_dim
+// features. Rows of q and context hold whole pairs of vectors (what lies beyond `queries` is computed and not used),
+// rows of k hold whole fours, and head_dim is a multiple of four.
+struct Attention {
+    const float *q, *k, *v;
+    float* context;
+    float* scores;                         // scratch: (keys + 4) pairs of vectors
+    int64_t queries, keys, head_dim;
+    int64_t q_stride, kv_stride;           // from one row to the next
+};
+
+struct Isa {
+    const char* name;
+    int64_t lanes;
+    // y[o][:] = act(sum of values[j] * x[columns[j]][:] + bias[o] + residual[o][:]), for first <= o < last, one tile.
+    // bias and residual may be null. gelu: act is GELU by the error function, to 1e-6.
+    void (*product)(const Csr&, int64_t first, int64_t last, const float* x, float* y, const float* bias,
+                    const float* residual, bool gelu, int64_t width);
+    // grad[j] += dot(dy[o][:], x[columns[j]][:]) for the kept weights j of rows first <= o < last, one tile.
+    void (*dots)(const Csr&, int64_t first, int64_t last, const float* dy, const float* x, float* grad, int64_t width);
+    // LayerNorm over the features of one tile, in place: x is (features, width).
+    void (*norm)(float* x, int64_t features, const float* gamma, const float* beta, float eps, int64_t width);
+    void (*attention)(const Attention&);
+    void (*scale)(float* x, int64_t count, float factor);
+    void (*gelu)(float* x, int64_t count);
+    // (tokens, features) with rows `pitch` apart -> (features, width); tokens that are not there become zeros.
+    void (*tile)(const float* x, int64_t pitch, int64_t tokens, int64_t features, float* y, int64_t width);
+    void (*untile)(const float* x, int64_t tokens, int64_t features, float* y, int64_t pitch, int64_t width);
+};
+
+extern const Isa portable;
+extern const Isa avx2;    // null name where the machine's family has none
+extern const Isa avx512;
+extern const Isa* isa;    // the one in use
+
+}  // namespace spd_ray

@@ -1,0 +1,130 @@
+// The operators of torch.ops.spd_ray: checks of shapes, tiles shared out over torch's threads.
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+#include <torch/library.h>
+
+#include "csr.h"
+
+namespace spd_ray {
+
+static const Isa* chosen() {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl"))
+        return &avx512;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) return &avx2;
+#endif
+    return &portable;
+}
+
+const Isa* isa = chosen();
+
+namespace {
+
+Tensor product(const Tensor& values, const Tensor& columns, const Tensor& rows, const Tensor& x,
+               const std::optional<Tensor>& bias, bool gelu) {
+    const Csr csr = csr_of(values, columns, rows);
+    TORCH_CHECK(x.dim() == 3, "x: (tiles, in, width)");
+    const int64_t tiles = x.size(0), in = x.size(1), width = x.size(2);
+    check_width(width);
+    Tensor y = at::empty({tiles, csr.out, width}, x.options());
+    const float *from = floats(x), *added = bias.has_value() ? floats(*bias, csr.out) : nullptr;
+    float* to = y.data_ptr<float>();
+    const int64_t parts = tiles >= at::get_num_threads() ? 1 : at::get_num_threads();  // few tiles: rows are shared out
+    at::parallel_for(0, tiles * parts, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; i++) {
+            const int64_t t = i / parts, p = i % parts;
+            isa->product(csr, csr.out * p / parts, csr.out * (p + 1) / parts, from + t * in * width,
+                         to + t * csr.out * width, added, nullptr, gelu, width);
+        }
+    });
+    return y;
+}
+
+Tensor dots(const Tensor& columns, const Tensor& rows, const Tensor& dy, const Tensor& x) {
+    Tensor grad = at::zeros({columns.numel()}, x.options());
+    const Csr csr = csr_of(grad, columns, rows);
+    TORCH_CHECK(x.dim() == 3 && dy.dim() == 3 && x.size(0) == dy.size(0) && x.size(2) == dy.size(2) &&
+                    dy.size(1) == csr.out,
+                "dy: (tiles, out, width), x: (tiles, in, width)");
+    const int64_t tiles = x.size(0), in = x.size(1), width = x.size(2);
+    check_width(width);
+    const float *of_y = floats(dy), *of_x = floats(x);
+    float* to = grad.data_ptr<float>();
+    at::parallel_for(0, csr.out, 16, [&](int64_t begin, int64_t end) {  // a row's order of sums is the same for any threads
+        for (int64_t t = 0; t < tiles; t++)
+            isa->dots(csr, begin, end, of_y + t * csr.out * width, of_x + t * in * width, to, width);
+    });
+    return grad;
+}
+
+Tensor tile(const Tensor& x, int64_t width) {
+    TORCH_CHECK(x.dim() == 2, "x: (tokens, features)");
+    check_width(width);
+    const int64_t tokens = x.size(0), features = x.size(1), tiles = (tokens + width - 1) / width;
+    Tensor y = at::empty({tiles, features, width}, x.options());
+    const float* from = floats(x);
+    float* to = y.data_ptr<float>();
+    at::parallel_for(0, tiles, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t t = begin; t < end; t++)
+            isa->tile(from + t * width * features, features, std::min(width, tokens - t * width), features,
+                      to + t * width * features, width);
+    });
+    return y;
+}
+
+Tensor untile(const Tensor& x, int64_t tokens) {
+    TORCH_CHECK(x.dim() == 3, "x: (tiles, features, width)");
+    const int64_t tiles = x.size(0), features = x.size(1), width = x.size(2);
+    TORCH_CHECK(tokens >= 0 && tokens <= tiles * width, "tokens: as many as the tiles hold");
+    Tensor y = at::empty({tokens, features}, x.options());
+    const float* from = floats(x);
+    float* to = y.data_ptr<float>();
+    at::parallel_for(0, (tokens + width - 1) / width, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t t = begin; t < end; t++)
+            isa->untile(from + t * width * features, std::min(width, tokens - t * width), features,
+                        to + t * width * features, features, width);
+    });
+    return y;
+}
+
+Tensor gelu(const Tensor& x) {
+    floats(x);
+    Tensor y = x.clone();
+    float* to = y.data_ptr<float>();
+    at::parallel_for(0, y.numel(), 1 << 14, [&](int64_t begin, int64_t end) { isa->gelu(to + begin, end - begin); });
+    return y;
+}
+
+std::string instruction_set() { return isa->name; }
+
+// For tests and measurements: the name of what now runs, or "" where this machine has it not.
+std::string use_instruction_set(const std::string& name) {
+    const Isa* best = chosen();
+    for (const Isa* one : {&portable, &avx2, &avx512})
+        if (one->name && name == one->name && one->lanes <= best->lanes) isa = one;
+    return isa->name == name ? name : "";
+}
+
+}  // namespace
+}  // namespace spd_ray
+
+TORCH_LIBRARY(spd_ray, m) {
+    m.def("product(Tensor values, Tensor columns, Tensor rows, Tensor x, Tensor? bias, bool gelu) -> Tensor");
+    m.def("dots(Tensor columns, Tensor rows, Tensor dy, Tensor x) -> Tensor");
+    m.def("tile(Tensor x, int width) -> Tensor");
+    m.def("untile(Tensor x, int tokens) -> Tensor");
+    m.def("gelu(Tensor x) -> Tensor");
+    m.def("instruction_set() -> str", spd_ray::instruction_set);
+    m.def("use_instruction_set(str name) -> str", spd_ray::use_instruction_set);
+}
+
+TORCH_LIBRARY_IMPL(spd_ray, CPU, m) {
+    m.impl("product", spd_ray::product);
+    m.impl("dots", spd_ray::dots);
+    m.impl("tile", spd_ray::tile);
+    m.impl("untile", spd_ray::untile);
+    m.impl("gelu", spd_ray::gelu);
+}
