@@ -3,6 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from spd_ray.base.errors import UserError
+from spd_ray.config.execution import ResourcesConfig
 from spd_ray.config.method import MethodConfig, ObjectiveConfig
 from spd_ray.config.timeline import Timeline
 
@@ -118,3 +120,30 @@ def test_without_pruning_every_student_is_feasible():
     timeline = Timeline.of(MethodConfig(pruning="none"), 100)
     assert timeline.pruning_events == ()
     assert timeline.pruning_rate(10**6) == timeline.final_sparsity == 0.0
+
+
+@pytest.mark.parametrize(
+    ("asked", "have", "slots"),
+    [
+        ({"gpus_per_worker": 0.1}, {"CPU": 16, "GPU": 1}, 10),  # 1 // 0.1 is 9
+        ({"gpus_per_worker": 0.2}, {"CPU": 16, "GPU": 1}, 5),  # 1 // 0.2 is 4
+        ({"gpus_per_worker": 0.3}, {"CPU": 16, "GPU": 1}, 3),
+        ({"workers": 2, "gpus_per_worker": 1}, {"CPU": 16, "GPU": 3}, 1),
+        ({"cpus_per_worker": 2}, {"CPU": 5}, 2),
+        ({"gpus_per_worker": 1}, {"CPU": 5}, 0),
+    ],
+)
+def test_slots_lose_no_trial_to_binary_fractions(asked, have, slots):
+    assert ResourcesConfig(**asked).slots(have) == slots
+
+
+def test_a_level_that_no_event_stops_at_is_refused():
+    # 2 steps for 12 events: the last of each step counts, and neither is the level's
+    method = MethodConfig(total_epochs=4, stage1_epochs=2, stage2_epochs=1, ladder=(0.5,), batch_size=32)
+    with pytest.raises(UserError) as caught:
+        Timeline.of(method, train_examples=32).check_ladder()
+    assert str(caught.value) == (
+        "method.ladder: no pruning event stops at 0.5, for 12 events do not fit into 2 steps; "
+        "give fewer events or levels, or a longer stage1_epochs"
+    )
+    Timeline.of(method, train_examples=2490).check_ladder()

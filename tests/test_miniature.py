@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
+from spd_ray.base.errors import UserError
 from spd_ray.data.miniature import MINI_TASKS, corpus, language, lexicon, load_mini_task, tasks
 from spd_ray.data.miniature.lexicon import Adjective, Noun, Verb
 from spd_ray.training import miniature_encoder as recipe
@@ -252,3 +253,10 @@ def test_the_generated_content_is_what_the_cache_was_built_from() -> None:
         "mini_acceptability": "c89b6e42d368b22b",
         "mini_similarity": "097f26923124603f",
     }
+
+
+def test_more_examples_than_a_task_generates_are_refused_at_once():
+    with pytest.raises(
+        UserError, match="99999999 asked for, but mini_entailment generates at most 100000"
+    ):
+        load_mini_task("mini_entailment", 99_999_999)

@@ -98,8 +98,10 @@ REFUSED = {
     "study: {sampler: bayes}": "x.yaml, line 2: study.sampler = \"bayes\": must be 'tpe', 'random' or 'grid'",
     "study: {trials: 0}": "x.yaml, line 2: study.trials = 0: must be greater than or equal to 1",
     "study: {seeds: [0, 0]}": "x.yaml, line 2: study.seeds = [0, 0]: seeds must differ",
-    "resources: {gpus_per_worker: 1.5}": "x.yaml, line 2: resources.gpus_per_worker = 1.5: above 1, GPUs must be a "
-    "whole number",
+    "resources: {gpus_per_worker: 1.5}": "x.yaml, line 2: resources.gpus_per_worker = 1.5: a worker is one rank and "
+    "uses one GPU; for more, raise workers",
+    "resources: {workers: 2, gpus_per_worker: 0.5}": "x.yaml, line 2: resources.gpus_per_worker = 0.5: the 2 workers "
+    "of a trial cannot share a GPU: NCCL wants one each; set it to 1 or 0",
     "early_stopping: {rungs: [0.8, 0.5]}": "x.yaml, line 2: early_stopping.rungs = [0.8, 0.5]: rungs must rise",
     "early_stopping: {rungs: [1.0]}": "x.yaml, line 2: early_stopping.rungs[0] = 1.0: must be less than 1",
     "name: a b": 'x.yaml, line 2: name = "a b": must be letters, digits, - and _',

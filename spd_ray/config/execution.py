@@ -1,12 +1,15 @@
 """How a sweep is run: the study, what a trial gets, early stopping, what is kept, and where MLflow is."""
 
 import itertools
+from collections.abc import Mapping
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from spd_ray.config.section import NonNegativeFloat, PositiveInt, Section, Seed
+from spd_ray.config.section import NonNegativeFloat, PositiveInt, Section, Seed, refuse
+
+_FRACTION = 1e-6  # of a slot: 1 / 0.1 and Ray's own sums of fractions are not exact in binary
 
 
 class StudyConfig(Section):
@@ -30,15 +33,34 @@ class ResourcesConfig(Section):
 
     workers: PositiveInt = Field(1, description="ranks of one trial, on one node or several")
     cpus_per_worker: PositiveInt = 1
-    gpus_per_worker: NonNegativeFloat = Field(0.0, description="a fraction lets trials share one GPU")
+    gpus_per_worker: NonNegativeFloat = Field(0.0, description="at most 1; a fraction lets trials share one GPU")
     concurrent: PositiveInt | None = Field(None, description="trials at once, at most; null: as many as fit")
 
-    @field_validator("gpus_per_worker")
-    @classmethod
-    def _check_whole_above_1(cls, gpus: float) -> float:
-        if gpus > 1 and gpus != int(gpus):
-            raise ValueError("above 1, GPUs must be a whole number")
-        return gpus
+    @model_validator(mode="after")
+    def _check_one_gpu_a_rank(self) -> "ResourcesConfig":
+        """A rank computes on one GPU, and NCCL refuses two ranks on the same one ("Duplicate GPU detected")."""
+        if self.gpus_per_worker > 1:
+            raise refuse("a worker is one rank and uses one GPU; for more, raise workers", "gpus_per_worker")
+        if self.workers > 1 and 0 < self.gpus_per_worker < 1:
+            raise refuse(
+                f"the {self.workers} workers of a trial cannot share a GPU: NCCL wants one each; set it to 1 or 0",
+                "gpus_per_worker",
+                "workers",
+            )
+        return self
+
+    def per_trial(self) -> dict[str, float]:
+        """CPUs and GPUs of one trial, by Ray's names of them."""
+        return {"CPU": self.workers * self.cpus_per_worker, "GPU": self.workers * self.gpus_per_worker}
+
+    def slots(self, have: Mapping[str, float]) -> int:
+        """How many trials the resources `have` hold at once.
+
+        >>> ResourcesConfig(gpus_per_worker=0.1).slots({"CPU": 16, "GPU": 1})
+        10
+        """
+        counts = [have.get(name, 0.0) / asked for name, asked in self.per_trial().items() if asked]
+        return int(min(counts) + _FRACTION)
 
 
 class EarlyStoppingConfig(Section):

@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from spd_ray.base.errors import UserError
 from spd_ray.config.method import MethodConfig, ObjectiveConfig
 from spd_ray.equations import schedules
 
@@ -81,6 +82,16 @@ class Timeline:
         """The level of the ladder at which the student is after `step` applied steps; None: at none."""
         rate = self.pruning_rate(step)
         return rate if rate in self.method.ladder else None
+
+    def check_ladder(self) -> None:
+        """Raises UserError where no pruning event stops at a level: of several events at one step the last counts."""
+        rates = [event.rate for event in self.pruning_events]
+        missed = ", ".join(f"{level:g}" for level in self.method.ladder if level not in rates)
+        if missed:
+            raise UserError(
+                f"method.ladder: no pruning event stops at {missed}, for {self.method.pruning_events} events do not "
+                f"fit into {self.pruning_end_step} steps; give fewer events or levels, or a longer stage1_epochs"
+            )
 
     @property
     def final_sparsity(self) -> float:

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from spd_ray.base.errors import UserError
 from spd_ray.base.ray_cluster import join_ray
+from spd_ray.base.signals import pass_sigterm_on
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.config.timeline import Timeline
 from spd_ray.config.trial import TrialConfig
@@ -58,10 +59,11 @@ def train_trials(
             if ledger.ended_count < ledger.total:
                 raise KeyboardInterrupt  # again, for Tune has taken the first
             verified = verify_retained(spec, ledger, teacher, storage)
-            report.publish(spec, ledger, tracker, storage, verified)
+            best = best_verified(ledger, verified)
+            report.publish(spec, ledger, tracker, storage, verified, best)
             tracker.finish("FINISHED")
-            report.print_summary(spec, ledger, teacher, storage, verified, tracker, console)
-            return ledger.best()
+            report.print_summary(spec, ledger, teacher, storage, verified, best, tracker, console)
+            return best
         finally:
             ray.shutdown()
             ledger.fold()  # last: a storage that is full refuses it
@@ -74,23 +76,22 @@ def start_ray(address: str | None) -> None:
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     join_ray(address, "ERROR")
+    pass_sigterm_on()
 
 
 def concurrent_trials(spec: SweepSpec) -> int:
     """As many trials at once as the file says, or as the cluster's resources hold."""
     if spec.resources.concurrent is not None:
         return spec.resources.concurrent
-    have, asked = ray.cluster_resources(), spec.resources
-    cpus, gpus = asked.workers * asked.cpus_per_worker, asked.workers * asked.gpus_per_worker
-    slots = have.get("CPU", 0) // cpus
-    if gpus:
-        slots = min(slots, have.get("GPU", 0) // gpus)
+    have = ray.cluster_resources()
+    slots = spec.resources.slots(have)
     if slots < 1:
+        asked = spec.resources.per_trial()
         raise UserError(
-            f"resources: a trial wants {cpus:g} CPUs and {gpus:g} GPUs, "
+            f"resources: a trial wants {asked['CPU']:g} CPUs and {asked['GPU']:g} GPUs, "
             f"but there are {have.get('CPU', 0):g} and {have.get('GPU', 0):g}"
         )
-    return int(slots)
+    return slots
 
 
 def run_trials(spec: SweepSpec, ledger: Ledger, storage: SweepStorage, command: str, watcher: SweepWatcher) -> None:
@@ -158,6 +159,11 @@ def verify_retained(
         except ValueError as error:
             ledger.update(trial.trial_id, status="failed", error=str(error))
     return verified
+
+
+def best_verified(ledger: Ledger, verified: dict[str, Verification]) -> TrialRecord | None:
+    """The best trial whose student was read back and is what its trial said; None where no retained one is."""
+    return next((trial for trial in ledger.best_first() if trial.trial_id in verified), None)
 
 
 def final_sparsity(config: TrialConfig, teacher: Teacher) -> tuple[float, bool]:

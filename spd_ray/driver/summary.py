@@ -30,7 +30,12 @@ def teacher_line(teacher: Teacher) -> str:
 
 
 def publish(
-    spec: SweepSpec, ledger: Ledger, tracker: Tracker, storage: SweepStorage, verified: dict[str, Verification]
+    spec: SweepSpec,
+    ledger: Ledger,
+    tracker: Tracker,
+    storage: SweepStorage,
+    verified: dict[str, Verification],
+    best: TrialRecord | None,
 ) -> None:
     """Upload the verified students and their schedules to their runs; register the best under the alias `best`."""
     folder = storage.folder
@@ -45,7 +50,6 @@ def publish(
             tracker.upload(run_id, picture)
         tracker.upload(run_id, folder / str(trial.checkpoint), "checkpoint")
         tracker.log_points(run_id, [("reloaded_score", verification.score, trial.best_step or 0, None)])
-    best = ledger.best()
     if best is not None:
         name = spec.tracking.registered_model or f"spd_ray-{spec.name}"
         tags = {"trial_id": best.trial_id, "score": best.best_score, "sparsity": best.achieved_sparsity}
@@ -58,11 +62,11 @@ def print_summary(
     teacher: Teacher,
     storage: SweepStorage,
     verified: dict[str, Verification],
+    best: TrialRecord | None,
     tracker: Tracker,
     console: Console,
 ) -> None:
     """The best feasible trial, the scores side by side, and where everything is."""
-    best = ledger.best()
     counts = {status: sum(t.status == status for t in ledger.ended) for status in ("finished", "stopped", "failed")}
     console.rule(f"sweep {spec.name}")
     console.print(", ".join(f"{count} trials {status}" for status, count in counts.items()))
@@ -70,7 +74,7 @@ def print_summary(
         if trial.status == "failed":
             console.print(f"failed: {trial.trial_id}: {trial.error}", soft_wrap=True, markup=False)
     if best is None:
-        console.print("no feasible student: no trial was scored at its target sparsity")
+        console.print("no feasible student: no trial was scored at its target sparsity and read back as it was")
         return
     config = ledger.config(best.trial_id)
     timeline = Timeline.of(config.method, len(teacher.data.train))

@@ -56,9 +56,13 @@ class SpdRun:
 
 
 def prepare(config: TrialConfig, teacher: Teacher) -> SpdRun:
-    """Initialise student and grafted model (Algorithm 1, Input) and wrap them."""
-    method = config.method
-    train = teacher.data.train
+    """Initialise student and grafted model (Algorithm 1, Input) and wrap them.
+
+    Raises UserError where the training set has too few steps for the ladder's levels.
+    """
+    method, train = config.method, teacher.data.train
+    timeline = Timeline.of(method, len(train))
+    timeline.check_ladder()
     model = surgery.graft(
         teacher.model,
         method.student,
@@ -88,7 +92,7 @@ def prepare(config: TrialConfig, teacher: Teacher) -> SpdRun:
     sample_size = min(method.eval_train_examples, len(train))
     return SpdRun(
         config=config,
-        timeline=Timeline.of(method, len(train)),
+        timeline=timeline,
         teacher=teacher,
         train_sample=train.subset(np.linspace(0, len(train) - 1, sample_size).round().astype(int)),
         model=model,

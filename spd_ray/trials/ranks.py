@@ -11,7 +11,7 @@ import torch
 from ray import tune
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from spd_ray.base.errors import storage_refusal
+from spd_ray.base.errors import UserError, storage_refusal
 from spd_ray.base.network import free_port
 from spd_ray.training import engine
 from spd_ray.training.trainer import TrainingError
@@ -52,8 +52,8 @@ class SpdTrainable(tune.Trainable):
         try:
             runner = self.runner = self.runner or self._start_runner()
             standing = self._call_on_all_ranks(runner, "advance")
-        except TrainingError as error:
-            return {**asdict(runner.standing), **asdict(runner.facts), "error": str(error), "done": True}
+        except (TrainingError, UserError) as error:  # the same would come of every retry
+            return {**self._known(), "error": str(error), "done": True}
         except Exception as error:
             refusal = storage_refusal(error)
             if refusal is None:
@@ -61,6 +61,12 @@ class SpdTrainable(tune.Trainable):
             return {**asdict(Standing()), "refusal": refusal, "done": True}
         memory = {"peak_memory_bytes": engine.peak_memory_bytes()}
         return {**asdict(standing), **asdict(runner.facts), **memory, "done": runner.done}
+
+    def _known(self) -> dict[str, Any]:
+        """What the trial's record can take from a runner that failed, or failed to begin."""
+        if self.runner is None:
+            return asdict(Standing())
+        return asdict(self.runner.standing) | asdict(self.runner.facts)
 
     def cleanup(self) -> None:
         for other in self.others:

@@ -1,4 +1,4 @@
-"""The driver is killed, or interrupted by Ctrl-C: `--resume` ends the sweep with every trial once."""
+"""The driver is killed, or interrupted by Ctrl-C or SIGTERM: `--resume` ends the sweep with every trial once."""
 
 import random
 import signal
@@ -24,10 +24,10 @@ def start(sweep_of, name: str) -> psutil.Popen:
     return sweep_of.launch(words, stderr=subprocess.STDOUT, start_new_session=True)
 
 
-def interrupt(driver: psutil.Popen) -> float:
-    """Ctrl-C: the driver ends, with all its processes, and says how to go on; after how many seconds."""
+def interrupt(driver: psutil.Popen, by: signal.Signals = signal.SIGINT) -> float:
+    """Ctrl-C, or `by`: the driver ends, with all its processes, and says how to go on; after how many seconds."""
     children, asked = driver.children(recursive=True), time.monotonic()
-    driver.send_signal(signal.SIGINT)
+    driver.send_signal(by)
     out, _ = driver.communicate(timeout=60)
     seconds = time.monotonic() - asked
     assert driver.returncode == 130, out
@@ -45,7 +45,7 @@ def begin(sweep_of, name: str) -> psutil.Popen:
     return driver
 
 
-def test_a_killed_driver_is_resumed_and_ctrl_c_stops_within_seconds(sweep_of, undisturbed, count, note):
+def test_a_killed_driver_is_resumed_and_a_signal_stops_within_seconds(sweep_of, undisturbed, count, note):
     draw, kills, folder = random.Random(2), count(1, 10), sweep_of.storage / "killed_driver"
     started, killed = time.monotonic(), 0
     for _ in range(kills):
@@ -61,6 +61,7 @@ def test_a_killed_driver_is_resumed_and_ctrl_c_stops_within_seconds(sweep_of, un
         main(sweep_of.command(folder.name)[3:])
     assert killed == kills
 
+    terminating = interrupt(begin(sweep_of, folder.name), signal.SIGTERM)
     stopping = interrupt(begin(sweep_of, folder.name))
     for lines in range(1, 1 + count(0, 2)):  # the sweep's, before the driver is imported; the teacher's, before trials
         driver = start(sweep_of, folder.name)
@@ -72,4 +73,5 @@ def test_a_killed_driver_is_resumed_and_ctrl_c_stops_within_seconds(sweep_of, un
     assert done.returncode == 0, done.stderr
     undisturbed.assert_equals(folder)
     note("driver killed", kills, folder, time.monotonic() - started, undisturbed.seconds)
+    note("SIGTERM", 1, folder, terminating, 0.0, "the seconds are those until the driver had ended")
     note("Ctrl-C", 1, folder, stopping, 0.0, "the seconds are those until the driver had ended")

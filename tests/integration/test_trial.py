@@ -8,7 +8,7 @@ import pytest
 from spd_ray.config.method import MethodConfig
 from spd_ray.config.trial import EngineConfig, TrialConfig
 from spd_ray.records import layout
-from spd_ray.trials.ranks import Rank
+from spd_ray.trials.ranks import Rank, SpdTrainable
 from spd_ray.trials.request import TrialRequest
 from spd_ray.trials.runner import TrialRunner
 from tests.integration.test_trainer import SHORT
@@ -90,3 +90,19 @@ def test_nothing_of_a_closed_trial_stays_in_memory(runner_of, precision, zero_st
     del run, held
     runner.close()
     assert [name for name, thing in left.items() if thing() is not None] == []
+
+
+def test_what_a_user_can_mend_ends_the_trial_at_once(tiny_teacher, tmp_path):
+    """No retry: 60 examples in batches of 32 are 2 steps, too few for a level between 12 events."""
+    task, model, settings = tiny_teacher.configs
+    method = MethodConfig(**{**SHORT, "total_epochs": 3, "stage1_epochs": 1, "stage2_epochs": 1, "batch_size": 32})
+    method = MethodConfig(**{**method.model_dump(), "pruning_events": 12, "target_sparsity": 0.9, "ladder": (0.5,)})
+    config = TrialConfig(task=task, model=model, teacher=settings, method=method, seed=0)
+    trainable = object.__new__(SpdTrainable)
+    trainable.others, trainable.runner = [], None
+    trainable.request = TrialRequest(
+        trial_id="00000-s0", config=config, place=str(tmp_path), command="a command", state_every_evaluations=1
+    ).to_dict()
+    result = trainable.step()
+    assert result["done"]
+    assert result["error"].startswith("method.ladder: no pruning event stops at 0.5")

@@ -10,11 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from spd_ray.base.errors import UserError
 from spd_ray.data.miniature import language, lexicon
 from spd_ray.data.miniature.language import Sentence
 from spd_ray.data.miniature.lexicon import Noun, Word
 
 DEV_EXAMPLES = 1_000
+MOST_TRAIN_EXAMPLES = 100_000  # some seconds; beyond it distinct sentences become rare
 ENTAILMENT_CHANGE = 0.4
 ACCEPTABLE = 7  # of every 10 examples
 ACCEPTABILITY_ADJECTIVE = 0.7
@@ -162,7 +164,14 @@ MINI_TASKS = tuple(_TASKS)
 
 
 def load_mini_task(name: str, train_examples: int | None = None) -> tuple[Texts, Texts]:
-    """The training set (`train_examples` of them, else the recipe's number) and the dev set (1,000) of a task."""
+    """The training set (`train_examples` of them, else the recipe's number) and the dev set (1,000) of a task.
+
+    Raises UserError for more than `MOST_TRAIN_EXAMPLES`.
+    """
+    if train_examples is not None and train_examples > MOST_TRAIN_EXAMPLES:
+        raise UserError(
+            f"task.train_examples: {train_examples} asked for, but {name} generates at most {MOST_TRAIN_EXAMPLES}"
+        )
     task = _TASKS[name]
     used: set[str] = set()
     dev = _generate(task, DEV_SEED, DEV_EXAMPLES, used)
