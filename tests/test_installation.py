@@ -16,7 +16,8 @@ from spd_ray.base.installation import IMPORTED_AS, name_missing_package, package
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-COMMANDS = {"spd_ray.sweep": "sweep", "spd_ray.pretrain": "sweep", "spd_ray.doctor": "sweep", "analysis": "analysis"}
+COMMANDS = {"spd_ray.sweep": "sweep", "spd_ray.pretrain": "sweep", "spd_ray.doctor": "sweep", "analysis": "analysis",
+            "spd_ray.show": "analysis"}  # fmt: skip
 FORGIVEN = {"optuna", "scikit-learn"}  # analysis leaves out the importances without them
 
 

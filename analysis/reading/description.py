@@ -21,19 +21,21 @@ class Description(NamedTuple):
 
     sampler: str | None  # what drew the configurations: "grid", "random" or "tpe"
     tracking_uri: str | None  # where MLflow is; None for the sweep's own file
+    searched: tuple[str, ...] = ()  # the dimensions, in the order of the file: "p0", "objective.hidden", "method"
 
 
 def parse_description(text: str) -> Description:
     """The description in the text of sweep.yaml, of either version. What is absent or no YAML says nothing.
 
-    >>> parse_description("spec: {study: {sampler: tpe}, tracking: {uri: null}}")
-    Description(sampler='tpe', tracking_uri=None)
+    >>> parse_description("spec: {study: {sampler: tpe}, tracking: {uri: null}, search: {p0: {low: 0.2, high: 1}}}")
+    Description(sampler='tpe', tracking_uri=None, searched=('p0',))
     """
     try:
         spec = _section(yaml.safe_load(text), "spec")
     except yaml.YAMLError:
         spec = {}
-    return Description(_section(spec, "study").get("sampler"), _section(spec, "tracking").get("uri"))
+    searched = tuple(map(str, _section(spec, "search")))
+    return Description(_section(spec, "study").get("sampler"), _section(spec, "tracking").get("uri"), searched)
 
 
 def _section(mapping: Any, key: str) -> dict[str, Any]:

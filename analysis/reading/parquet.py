@@ -1,5 +1,7 @@
 """Reading of single Parquet files, with a check of the schema's version and one-line errors."""
 
+from collections.abc import Collection
+
 import pyarrow as pa
 import pyarrow.dataset as ds
 
@@ -23,15 +25,19 @@ def check_version(schema: pa.Schema, shown: str) -> None:
         raise AnalysisError(f"{shown}: schema version {version} (spd_ray.schema_version), not {expected}")
 
 
-def read_file(file: Folder, columns: list[str], condition: ds.Expression | None = None) -> pa.Table:
+def read_file(
+    file: Folder, columns: list[str], condition: ds.Expression | None = None, optional: Collection[str] = ()
+) -> pa.Table:
     """The requested columns and rows, both selected by Parquet itself, after a check of the schema's version.
 
+    The `optional` ones of the columns are left out where the file has none of that name.
     Raises FileNotFoundError where the file is gone, AnalysisError where it is broken or of another version.
     """
     try:
         dataset = ds.dataset(file.path, filesystem=file.filesystem, format="parquet")
         check_version(dataset.schema, file.shown)
-        return dataset.to_table(columns=columns, filter=condition)
+        present = [name for name in columns if name not in optional or name in dataset.schema.names]
+        return dataset.to_table(columns=present, filter=condition)
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError) as error:

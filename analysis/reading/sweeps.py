@@ -20,7 +20,7 @@ from analysis.reading.description import Description, parse_description
 from analysis.reading.evaluations import ATTEMPTS, Evaluations, read_evaluations, step_parts
 from analysis.reading.folders import TRIALS, Folder, find_sweeps, first_line, open_folder
 from analysis.reading.parquet import read_file
-from analysis.reading.trials import Trial
+from analysis.reading.trials import LATER_COLUMNS, Trial
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def read_sweep(place: str | Path | Folder) -> Sweep:
             raise AnalysisError(f"{folder.shown}: no such folder; give a sweep's folder, which holds {TRIALS}")
         if (folder / TRIALS).kind() != fs.FileType.File:
             raise AnalysisError(f"{folder.shown}: holds no {TRIALS}; not a sweep's folder, or no trial has started yet")
-        table = read_file(folder / TRIALS, [field.name for field in fields(Trial)])
+        table = read_file(folder / TRIALS, [field.name for field in fields(Trial)], optional=LATER_COLUMNS)
     except (pa.ArrowException, OSError) as error:
         raise AnalysisError(f"{folder.shown}: cannot be read: {first_line(error)}") from error
     trials = (Trial(**row) for row in table.to_pylist())

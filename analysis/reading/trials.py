@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from analysis.reading.description import flatten, parse_config
 
+LATER_COLUMNS = ("packed_bytes", "latency_ms", "dense_latency_ms")  # that sweeps of before they were measured lack
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
@@ -53,6 +55,9 @@ class Trial:
     teacher_score: float | None = None
     majority_score: float | None = None
     device_seconds: float | None = None
+    packed_bytes: int | None = None  # of the best student as `spd_ray.deploy` packs it
+    latency_ms: float | None = None  # of one input through the packed student
+    dense_latency_ms: float | None = None  # of the same through the dense model
     checkpoint: str | None = None
     mlflow_run_id: str | None = None
     error: str | None = None
@@ -94,14 +99,22 @@ class Level(NamedTuple):
     sparsity: float
     score: float | None
     train_score: float | None
+    checkpoint: str | None = None  # None where it was not kept
+
+
+def ladder_levels(trial: Trial) -> list[Level]:
+    """The trial's students below its target sparsity; they are kept as long as its best one is."""
+    rows = json.loads(trial.ladder or "[]")
+    return [
+        Level(row["sparsity"], row.get("score"), row.get("train_score"), trial.checkpoint and row.get("checkpoint"))
+        for row in rows if row["sparsity"] < trial.target_sparsity
+    ]  # fmt: skip
 
 
 def levels(trial: Trial) -> list[Level]:
-    """The sparsities at which the trial has a scored student: its ladder, else its best student alone."""
-    if trial.ladder:
-        return [Level(row["sparsity"], row.get("score"), row.get("train_score")) for row in json.loads(trial.ladder)]
+    """The trial's students by ascending sparsity: those of its ladder, and the best at the target sparsity."""
     sparsity = trial.target_sparsity if trial.achieved_sparsity is None else trial.achieved_sparsity
-    return [Level(sparsity, trial.best_score, trial.train_score)]
+    return [*ladder_levels(trial), Level(sparsity, trial.best_score, trial.train_score, trial.checkpoint)]
 
 
 def status_counts(trials: Sequence[Trial]) -> str:
