@@ -82,13 +82,13 @@ def ray_connection(address: str | None) -> Iterator[None]:
         socket.create_connection((host, int(port)), timeout=5).close()
     import ray
 
-    from spd_ray.base.ray_cluster import join_ray
+    from spd_ray.base.ray_cluster import join_ray, leave_ray
 
     join_ray(address, "CRITICAL")
     try:
         yield
     finally:
-        ray.shutdown()
+        leave_ray()
 
 
 @contextmanager

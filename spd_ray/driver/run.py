@@ -9,7 +9,7 @@ from ray import tune
 from rich.console import Console
 
 from spd_ray.base.errors import UserError
-from spd_ray.base.ray_cluster import join_ray
+from spd_ray.base.ray_cluster import join_ray, leave_ray
 from spd_ray.base.signals import pass_sigterm_on
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.config.timeline import Timeline
@@ -65,7 +65,7 @@ def train_trials(
             report.print_summary(spec, ledger, teacher, storage, verified, best, tracker, console)
             return best
         finally:
-            ray.shutdown()
+            leave_ray()
             ledger.fold()  # last: a storage that is full refuses it
             storage.send_files()
 

@@ -101,16 +101,25 @@ def test_a_cluster_that_is_not_there_and_a_bad_storage_are_two_lines(environment
     assert errors == ""
 
 
-def test_what_this_machine_starts_for_itself_listens_on_loopback_only():
+def test_what_this_machine_starts_for_itself_is_private_and_needs_no_home_and_no_short_tmpdir(tmp_path):
+    """On loopback only, under a token that no file has, whatever proxy is set; and nothing is left of it."""
     script = """
-import psutil
+import os, psutil, ray
+from pathlib import Path
 from spd_ray.checks.nodes import ray_connection
 
 with ray_connection(None):
     me = psutil.Process()
     sockets = [s for one in [me, *me.children(recursive=True)] for s in one.net_connections("tcp")]
     listening = {s.laddr.ip.removeprefix("::ffff:") for s in sockets if s.status == "LISTEN"}
-print(*listening)
+    folder, tokens = ray._private.worker._global_node.temp_dir, [os.environ["RAY_AUTH_TOKEN"]]
+    tokens += [one.environ().get("RAY_AUTH_TOKEN") for one in me.children(recursive=True)]
+    held = [path for path in Path(folder).rglob("*") if path.is_file() and tokens[0].encode() in path.read_bytes()]
+print(*listening, len(set(tokens)), len(held), Path(folder).exists(), os.environ.get("RAY_AUTH_TOKEN"))
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=90)
-    assert done.stdout.split() == ["127.0.0.1"], (done.stdout, done.stderr)
+    (tmp_path / ("long" * 30)).mkdir()
+    changed = {"HOME": "/proc/nowhere", "TMPDIR": str(tmp_path / ("long" * 30)), "http_proxy": "http://127.0.0.1:9"}
+    environment = {name: text for name, text in os.environ.items() if name != "RAY_AUTH_MODE"} | changed
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=90)
+    assert done.stdout.split() == ["127.0.0.1", "1", "0", "False", "None"], (done.stdout, done.stderr)
+    assert list((tmp_path / ("long" * 30)).iterdir()) == []
