@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from analysis.errors import NoData
 from analysis.paper import method_comparison, tables_1_and_2
-from analysis.paper.claims import Result
 from analysis.paper.method_comparison import MethodRow
 from analysis.paper.tables_1_and_2 import PaperTable
+from analysis.paper.verdicts import Result
 from analysis.reading.sweeps import Sweep
 
 

@@ -2,7 +2,6 @@
 
 from analysis.page.contents import Contents
 from analysis.page.result_tables import (
-    CLAIMS_NOTE,
     METHODS_NOTE,
     claims_table,
     methods_table,
@@ -11,6 +10,7 @@ from analysis.page.result_tables import (
 )
 from analysis.page.table import format_markdown
 from analysis.paper.tables_1_and_2 import TITLES
+from analysis.paper.verdicts import NOTE as CLAIMS_NOTE
 
 
 def format_claims(contents: Contents) -> str:

@@ -21,19 +21,21 @@ class Description(NamedTuple):
 
     sampler: str | None  # what drew the configurations: "grid", "random" or "tpe"
     tracking_uri: str | None  # where MLflow is; None for the sweep's own file
+    rates_times: float = 1.0  # how many times the paper's learning rates the sweep's are
 
 
 def parse_description(text: str) -> Description:
     """The description in the text of sweep.yaml, of either version. What is absent or no YAML says nothing.
 
     >>> parse_description("spec: {study: {sampler: tpe}, tracking: {uri: null}}")
-    Description(sampler='tpe', tracking_uri=None)
+    Description(sampler='tpe', tracking_uri=None, rates_times=1.0)
     """
     try:
         spec = _section(yaml.safe_load(text), "spec")
     except yaml.YAMLError:
         spec = {}
-    return Description(_section(spec, "study").get("sampler"), _section(spec, "tracking").get("uri"))
+    uri = _section(spec, "tracking").get("uri")
+    return Description(_section(spec, "study").get("sampler"), uri, float(spec.get("rates_times", 1.0)))
 
 
 def _section(mapping: Any, key: str) -> dict[str, Any]:
