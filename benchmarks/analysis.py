@@ -30,7 +30,7 @@ def trials_of(share: int) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """Sweep name and what its configurations are; `share` configurations in each."""
     generator = np.random.default_rng(0)
     methods = ("finetune_prune", "progressive_only", "kd_only", "spd")
-    yield "fig02", [{"method": "finetune_prune", "target_sparsity": s} for s in (0.0, 0.5, 0.8, 0.9, 0.95)]
+    yield "fig02", [{"method": "kd_only", "target_sparsity": s} for s in (0.0, 0.5, 0.8, 0.9, 0.95)]
     yield "fig06", [{"method": method} for method in methods]
     yield "fig08", [{"p0": round(0.1 * step, 1)} for step in range(1, 11)]
     yield "fig09", [{"lr_schedule": schedule} for schedule in ("two_decays", "one_decay")]

@@ -136,6 +136,15 @@ def step_columns() -> str:
     )
 
 
+def prediction_columns() -> str:
+    """Every column of the predictions' files."""
+    notes = comments("PredictionRecord")
+    return table(
+        ("column", "type", "meaning"),
+        ((f"`{field.name}`", field.type, notes[field.name]) for field in schema.PREDICTION_SCHEMA),
+    )
+
+
 def spaces() -> str:
     """Every search space with what its head says."""
     files = [*sorted((ROOT / "search_spaces").glob("*.yaml")), *sorted((ROOT / "search_spaces/paper").glob("*.yaml"))]
@@ -241,6 +250,7 @@ TABLES = {
     "decisions": decisions,
     "columns of trials": trial_columns,
     "columns of steps": step_columns,
+    "columns of predictions": prediction_columns,
     "spaces": spaces,
     "keys": keys_of_a_space,
 }

@@ -14,6 +14,7 @@ from hand_made_sweep import (
     P,
     batch,
     labels,
+    prunes,
     read,
     trial,
     two,
@@ -201,10 +202,12 @@ def test_students_chosen_on_a_holdout_are_shown_on_it(tmp_path: Path) -> None:
     assert fig07.caption(numbers).startswith("Holdout score")
 
 
-def test_fig02_numbers_and_panels(tmp_path: Path) -> None:
-    cells = [Cell({"method": "finetune_prune", "target_sparsity": s}, 0.8, 0.9 + 0.1 * s) for s in (0.0, 0.5)]
-    write_cells(tmp_path, "fig02", [*cells, Cell({"method": "spd", "target_sparsity": 0.9}, 0.1)], noise=0.0)
-    numbers = fig02.compute(read(tmp_path))
+@pytest.mark.parametrize(("name", "method"), [("fig02", "kd_only"), ("fig02_without_kd", "finetune_prune")])
+def test_fig02_numbers_and_panels(name: str, method: str, tmp_path: Path) -> None:
+    cells = [Cell(prunes(method, s), 0.8, 0.9 + 0.1 * s) for s in (0.0, 0.5)]
+    write_cells(tmp_path, name, [*cells, Cell({"method": "spd", "target_sparsity": 0.9}, 0.1)], noise=0.0)
+    numbers = fig02.compute(read(tmp_path), name)
+    assert numbers.scores.data.sweep == name
     assert numbers.sparsity.tolist() == [0.0, 0.5]
     np.testing.assert_allclose(numbers.mean_gap, [0.10, 0.15])
     assert numbers.slope is not None

@@ -68,11 +68,11 @@ def test_half_a_sweep_gives_half_a_report(tmp_path: Path, capsys: pytest.Capture
     (out / "fig08.png").write_bytes(b"of an earlier sweep")
     assert main(["--sweep", str(tmp_path), "--out", str(out)]) == []
     lines = capsys.readouterr().out.splitlines()
-    assert sum(line.startswith("no ") for line in lines) == 22
+    assert sum(line.startswith("no ") for line in lines) == 23
     assert sorted(path.name for path in out.iterdir()) == ["claims.md", "index.html", "tables.md"]
     html = (out / "index.html").read_text()
     assert "search_spaces/paper/fig08.yaml makes the data" in html
-    assert html.count("No figure: ") == 22
+    assert html.count("No figure: ") == 23
     assert "(1 running, 1 waiting)" in html
 
 

@@ -1,6 +1,9 @@
-"""Figure 2: pruning while fine-tuning at several sparsities: train and dev score and loss over steps, their gap."""
+"""Figure 2: pruning while fine-tuning at several sparsities: train and dev score and loss over steps, their gap.
 
-from collections.abc import Sequence
+With KD through the whole training (`fig02`), as its caption says; and on the labels alone (`fig02_without_kd`).
+"""
+
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,20 +15,36 @@ from analysis.drawing.captions import describe_origin, format_interval, gap_labe
 from analysis.errors import NoData
 from analysis.numbers import over_steps
 from analysis.numbers.contrasts import slope_over
-from analysis.numbers.dimensions import SPARSITY, prunes_while_finetuning
-from analysis.numbers.figure_data import choose_data, gap, mean_by_seed
+from analysis.numbers.dimensions import SPARSITY, prunes_with_kd, prunes_without_kd
+from analysis.numbers.figure_data import choose_data, final_gap, mean_by_seed
 from analysis.numbers.over_steps import Curve, OverSteps, mean_curve
 from analysis.numbers.statistics import Estimate, bootstrap
 from analysis.reading.sweeps import Sweep
+from analysis.reading.trials import Trial
 from analysis.wording.names import metric_label, split_name
 
-NAME = "fig02"
-TITLE = "Overfitting of pruning while fine-tuning (Figure 2)"
+
+class Variant(NamedTuple):
+    """With KD, or without: the title, which trials are shown, and their method's colour."""
+
+    title: str
+    keep: Callable[[Trial], bool]
+    method: str
+    how: str
+
+
+VARIANTS = {
+    "fig02": Variant("Overfitting of pruning while fine-tuning under KD (Figure 2)", prunes_with_kd, "kd_only",
+                     "under KD, as the caption of the paper's figure says"),
+    "fig02_without_kd": Variant("Overfitting of pruning while fine-tuning, without KD", prunes_without_kd,
+                                "finetune_prune", "on the labels alone, without the KD of the paper's figure"),
+}  # fmt: skip
 
 
 class Overfitting(NamedTuple):
-    """Curves per sparsity, and the gap (train minus selected score of the best student) of N trials."""
+    """Curves per sparsity, and the gap (train minus selected score at the end of Stage III) of N trials."""
 
+    variant: Variant
     scores: OverSteps
     losses: tuple[tuple[Curve, Curve], ...]  # (train, selected) per sparsity; empty curves where no loss is recorded
     trial_sparsity: np.ndarray  # (N,)
@@ -35,22 +54,30 @@ class Overfitting(NamedTuple):
     slope: Estimate | None  # of the gap over the sparsity; None where fewer than two sparsities have a gap
 
 
-def compute(sweeps: Sequence[Sweep]) -> Overfitting:
-    """The trials that prune while they fine-tune, by sparsity. Raises NoData with fewer than two sparsities."""
-    data = choose_data(sweeps, NAME, SPARSITY, prunes_while_finetuning)
+def title(name: str) -> str:
+    """The title of the variant `name`."""
+    return VARIANTS[name].title
+
+
+def compute(sweeps: Sequence[Sweep], name: str = "fig02") -> Overfitting:
+    """The trials of the variant `name`, by sparsity. Raises NoData with fewer than two sparsities."""
+    variant = VARIANTS[name]
+    data = choose_data(sweeps, name, SPARSITY, variant.keep)
+    gap = final_gap(data.sweep)
     gaps = {value: mean_by_seed(trials, gap) for value, trials in data.groups.items()}
     known = {value: scores for value, scores in gaps.items() if scores}
     if not known:
-        raise NoData(f"sweep {data.sweep.name} has no train scores")
-    trials = [trial for trial in data.trials if trial.gap is not None]
+        raise NoData(f"sweep {data.sweep.name} has no train scores at the end of the training")
+    trials = [(trial, found) for trial in data.trials if (found := gap(trial)) is not None]
     return Overfitting(
-        scores=over_steps.collect(data, NAME),
+        variant=variant,
+        scores=over_steps.collect(data, name),
         losses=tuple(
             (mean_curve(data.sweep, group, "train", "loss"), mean_curve(data.sweep, group, None, "loss"))
             for group in data.groups.values()
         ),
-        trial_sparsity=np.array([trial.target_sparsity for trial in trials]),
-        trial_gap=np.array([trial.gap for trial in trials], dtype=float),
+        trial_sparsity=np.array([trial.target_sparsity for trial, _ in trials]),
+        trial_gap=np.array([found for _, found in trials]),
         sparsity=np.array(list(known)),
         mean_gap=np.array([np.mean(list(scores.values())) for scores in known.values()]),
         slope=bootstrap(list(known.values()), slope_over(list(known))) if len(known) > 1 else None,
@@ -85,7 +112,7 @@ def _draw_pair(axes: Axes, train: Curve, selected: Curve, look: lines.Look, labe
 
 def draw_gap(numbers: Overfitting, axes: Axes) -> None:
     """One circle per trial, the means, the fitted line."""
-    colour = style.method_mark("finetune_prune")[0]
+    colour = style.method_mark(numbers.variant.method)[0]
     axes.axhline(0, color=style.INK, linewidth=0.8)
     axes.plot(numbers.trial_sparsity, numbers.trial_gap, "o", markersize=4, markerfacecolor="white", color=colour)
     axes.plot(numbers.sparsity, numbers.mean_gap, "_", markersize=11, markeredgewidth=2.2, color=colour)
@@ -110,11 +137,11 @@ def caption(numbers: Overfitting) -> str:
     letter, losses = ("c", "(b) The same for the loss. ") if has_losses(numbers) else ("b", "")
     fitted = f" The fitted slope is {format_interval(numbers.slope)} per unit of sparsity." if numbers.slope else ""
     return (
-        f"Pruning while fine-tuning. (a) Train (dashed, open marks) and {split} score (solid) over "
-        f"steps. {lines.describe_lines(numbers.scores.groups)} {losses}({letter}) Gap between train and {split} score "
-        f"of each trial's best student at its target sparsity.{fitted} {describe_origin(numbers.scores.data)} "
-        "The paper's Figure 2 (MRPC) shows the train score rising while the dev score stalls, and a gap that widens "
-        "with the pruning rate."
+        f"Pruning while fine-tuning, {numbers.variant.how}. (a) Train (dashed, open marks) and {split} score "
+        f"(solid) over steps. {lines.describe_lines(numbers.scores.groups)} {losses}({letter}) Gap between train and "
+        f"{split} score of each student at the end of Stage III.{fitted} {describe_origin(numbers.scores.data)} "
+        "The paper's Figure 2 (MRPC) prunes in the first 1,000 steps under KD and shows the train score rising "
+        "while the dev score stalls, and a gap that widens with the pruning rate."
     )
 
 

@@ -39,3 +39,12 @@ def slope_over(x: Sequence[float]) -> Contrasts:
     """The least-squares slope of the configurations' means over `x` (G values, not all the same): (B, G) -> (B, 1)."""
     centred = np.asarray(x, dtype=float) - np.mean(x)
     return lambda means: (means @ centred / float(centred @ centred))[:, None]
+
+
+def rise_and_stall(margin: float) -> Contrasts:
+    """Of the means r, d: r, margin - d, margin + d, all above 0 where r > 0 and |d| < margin: (B, 2) -> (B, 3).
+
+    >>> rise_and_stall(0.02)(np.array([[0.1, 0.005]]))[0].round(3).tolist()
+    [0.1, 0.015, 0.025]
+    """
+    return lambda means: np.stack([means[:, 0], margin - means[:, 1], margin + means[:, 1]], axis=1)

@@ -46,8 +46,13 @@ def is_spd(trial: Trial) -> bool:
     return trial.method == "spd"
 
 
-def prunes_while_finetuning(trial: Trial) -> bool:
-    """Whether the trial prunes while it fine-tunes, without KD and without grafting: Figure 2."""
+def prunes_with_kd(trial: Trial) -> bool:
+    """Whether the trial prunes under KD, without grafting: Figure 2, as its caption says."""
+    return trial.method == "kd_only"
+
+
+def prunes_without_kd(trial: Trial) -> bool:
+    """Whether the trial prunes on the labels alone, without grafting: Figure 2 without the KD of its caption."""
     return trial.method == "finetune_prune"
 
 

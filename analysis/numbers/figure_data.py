@@ -125,10 +125,13 @@ def choose_data(sweeps: Sequence[Sweep], name: str, dimension: Dimension,
     Only comparable trials that satisfy `keep` are grouped. Raises NoData where no sweep has two values.
     """
     own = select_sweeps(sweeps, name)
-    candidates = own[:1] or list(sweeps)
+    candidates = own or list(sweeps)
     grouped = [(sweep, group_by(filter(keep, sweep.comparable), dimension.of)) for sweep in candidates]
-    usable = sorted(((sweep, groups) for sweep, groups in grouped if len(groups) > 1),
-                    key=lambda pair: (-sum(map(len, pair[1].values())), pair[0].name))  # fmt: skip
+    usable = [(sweep, groups) for sweep, groups in grouped if len(groups) > 1]
+    if own:  # the figure's own sweep, then those of other tasks or settings, by name
+        usable = usable[:1]
+    else:
+        usable.sort(key=lambda pair: (-sum(map(len, pair[1].values())), pair[0].name))
     if not usable:
         raise _explain_no_data(bool(own), grouped, name, dimension)
     sweep, groups = usable[0]
@@ -140,7 +143,9 @@ def choose_data(sweeps: Sequence[Sweep], name: str, dimension: Dimension,
 
 
 def _explain_no_data(own: bool, grouped: list[tuple[Sweep, Groups]], name: str, dimension: Dimension) -> NoData:
-    if not own and len(grouped) != 1:
+    if own:
+        grouped = grouped[:1]
+    if len(grouped) != 1:
         return NoData(f"there is no sweep {name}, and {dimension.name} varies in no other sweep; {space_hint(name)}")
     sweep, groups = grouped[0]
     if not groups:
@@ -200,3 +205,29 @@ def best_score(trial: Trial) -> float | None:
 def gap(trial: Trial) -> float | None:
     """The best student's train score minus that score."""
     return trial.gap
+
+
+def final_score(trial: Trial) -> float | None:
+    """The score at the end of Stage III, of the student that Algorithm 1 returns, on the same split."""
+    return trial.final_score
+
+
+def final_gap(sweep: Sweep) -> Callable[[Trial], float | None]:
+    """Train minus the selection split's score at the trial's last evaluation; None where a curve is missing."""
+
+    def of(trial: Trial) -> float | None:
+        last = []
+        for split in ("train", trial.selection):
+            steps, values = sweep.evaluations.of(trial.trial_id, split, trial.metric)
+            if not len(steps) or (trial.t3 is not None and steps[-1] < trial.t3):
+                return None
+            last.append(float(values[-1]))
+        return last[0] - last[1]
+
+    return of
+
+
+def best_configuration(trials: Sequence[Trial]) -> tuple[Trial, ...]:
+    """The trials of the configuration with the highest mean best score over seeds."""
+    configurations = group_by(trials, lambda trial: trial.configuration)
+    return max(configurations.values(), key=lambda seeds: np.mean([trial.best_score for trial in seeds]))

@@ -38,7 +38,7 @@ def list_figures(trial_id: str | None) -> list[ReportFigure]:
     curves_title = trial_curves.TITLE if trial_id is None else f"Train and dev score of trial {trial_id}"
     in_order = [fig06, fig07, fig08, fig09, fig10, fig11, fig12]
     return [
-        _of_module(PAPER, fig02),
+        *(_by_name(PAPER, fig02, name, fig02.title(name)) for name in fig02.VARIANTS),
         _of_module(PAPER, fig04, compute=partial(fig04.compute, trial_id=trial_id)),
         *(_of_module(PAPER, module) for module in in_order),
         *(_by_name(PAPER, fig13_to_16, name, fig13_to_16.title(name)) for name in fig13_to_16.TASKS),

@@ -13,7 +13,6 @@ from analysis.errors import NoData
 from analysis.numbers.figure_data import choose_trial
 from analysis.page.contents import Contents, DrawnFigure
 from analysis.page.result_tables import (
-    CLAIMS_NOTE,
     METHODS_NOTE,
     claims_table,
     methods_table,
@@ -23,6 +22,7 @@ from analysis.page.result_tables import (
 from analysis.page.sweep_tables import MOST_TRIALS, sweeps_table, trials_table
 from analysis.page.table import Table
 from analysis.paper.tables_1_and_2 import TITLES, PaperTable
+from analysis.paper.verdicts import NOTE as CLAIMS_NOTE
 from analysis.reading.sweeps import Sweep
 from analysis.reading.trials import Trial, setting_of, status_counts
 from analysis.wording.formatting import format_number, format_score, join, pluralize

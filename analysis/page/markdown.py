@@ -2,15 +2,16 @@
 
 from analysis.page.contents import Contents
 from analysis.page.result_tables import (
-    CLAIMS_NOTE,
     METHODS_NOTE,
     claims_table,
     methods_table,
     paper_table,
     printed_table,
 )
+from analysis.page.student_tables import STUDENTS_NOTE, students_table
 from analysis.page.table import format_markdown
 from analysis.paper.tables_1_and_2 import TITLES
+from analysis.paper.verdicts import NOTE as CLAIMS_NOTE
 
 
 def format_claims(contents: Contents) -> str:
@@ -19,7 +20,7 @@ def format_claims(contents: Contents) -> str:
 
 
 def format_tables(contents: Contents) -> str:
-    """The text of tables.md: Tables 1 and 2, ours and as printed, and the methods of each sweep side by side."""
+    """The text of tables.md: Tables 1 and 2, ours and as printed; methods side by side; retained students."""
     parts = ["# The paper's tables, ours beside the printed values\n"]
     for name, table in contents.tables:
         body = f"No table: {table}.\n" if isinstance(table, str) else format_markdown(paper_table(table))
@@ -28,4 +29,7 @@ def format_tables(contents: Contents) -> str:
     for sweep, rows in contents.methods:
         side_by_side = format_markdown(methods_table(rows))
         parts.append(f"## Methods side by side in {sweep}\n\n{METHODS_NOTE}\n\n{side_by_side}")
+    for sweep, students in contents.students:
+        examined = format_markdown(students_table(students))
+        parts.append(f"## Retained students of {sweep} over dev examples\n\n{STUDENTS_NOTE}\n\n{examined}")
     return "\n".join(parts)

@@ -6,7 +6,7 @@ from pathlib import Path
 from analysis.drawing import style
 from analysis.errors import AnalysisError, NoData
 from analysis.page import html, markdown
-from analysis.page.contents import Contents, DrawnFigure, compare_methods, compute_tables
+from analysis.page.contents import Contents, DrawnFigure, compare_methods, compare_students, compute_tables
 from analysis.page.figure_list import ReportFigure
 from analysis.paper import claims
 
@@ -22,6 +22,7 @@ def write_report(contents: Contents, figures: Sequence[ReportFigure]) -> list[st
         claims=claims.examine(contents.sweeps),
         tables=compute_tables(contents.sweeps),
         methods=compare_methods(contents.sweeps),
+        students=compare_students(contents.sweeps, problems),
         problems=problems,
     )
     _write(contents.out / "claims.md", markdown.format_claims(contents))

@@ -5,20 +5,13 @@ from collections.abc import Sequence
 
 from analysis.page.table import Heading, Table
 from analysis.paper import printed
-from analysis.paper.claims import UNDECIDED, Result
 from analysis.paper.method_comparison import MethodRow
 from analysis.paper.tables_1_and_2 import MethodScore, PaperTable
+from analysis.paper.verdicts import UNDECIDED, Result
 from analysis.reading.tasks import glue_task
 from analysis.wording.formatting import MISSING, capitalize, format_number, format_rate, format_score, format_signed
 from analysis.wording.names import method_name, metric_name
 
-CLAIMS_NOTE = (
-    "Each estimate is above 0 where the claim is true. Interval: 95%, bootstrap over seeds or Student's t, whichever "
-    "is wider, each claim on its own. Reproduced: the whole interval is above 0. Not reproduced: all of it is below. "
-    "Undecided: neither, or fewer than 3 seeds; the number of further seeds assumes that estimate and variance stay "
-    "as they are. Tasks named mini_ are the synthetic miniature's: what holds there is not thereby shown for BERT on "
-    "GLUE."
-)
 METHODS_NOTE = (
     "Each method at the best of the configurations that the sweep gave it, chosen by the mean over seeds on the very "
     "split that is shown: the more configurations a method had, the more optimistic its score."

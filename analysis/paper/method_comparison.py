@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis.numbers.figure_data import group_by
+from analysis.numbers.figure_data import best_configuration, group_by
 from analysis.reading.sweeps import Sweep
 from analysis.reading.trials import Trial
 
@@ -34,12 +34,11 @@ def compute(sweep: Sweep) -> list[MethodRow]:
 
 
 def _row(trials: Sequence[Trial]) -> MethodRow:
-    configurations = group_by(trials, lambda trial: trial.configuration)
-    best = max(configurations.values(), key=lambda seeds: np.mean([trial.best_score for trial in seeds]))
+    best = best_configuration(trials)
     scores = [trial.best_score for trial in best if trial.best_score is not None]
     return MethodRow(
         method=best[0].method,
-        configurations=len(configurations),
+        configurations=len({trial.configuration for trial in trials}),
         seeds=len(best),
         score=float(np.mean(scores)),
         deviation=float(np.std(scores, ddof=1)) if len(scores) > 1 else None,

@@ -7,11 +7,11 @@ from analysis.numbers.contrasts import (
     descents,
     difference,
     first_above_others,
-    identity,
     others_above_first,
+    rise_and_stall,
     slope_over,
 )
-from analysis.numbers.figure_data import FigureData, best_score, gap, mean_by_seed
+from analysis.numbers.figure_data import FigureData, best_score, final_gap, final_score, gap, mean_by_seed
 from analysis.numbers.statistics import Contrasts, SeedScores
 from analysis.wording.formatting import format_value, join, join_shortened
 
@@ -27,15 +27,26 @@ class Question(NamedTuple):
 
     groups: list[SeedScores]
     contrasts: Contrasts
+    values: tuple[Any, ...] = ()  # of the groups, the claimed one first, where the claim is of the best of a grid
 
 
-def scores(data: FigureData) -> ScoresByValue:
-    """Best scores by value and seed."""
+def final_scores(data: FigureData) -> ScoresByValue:
+    """Scores at the end of Stage III by value and seed."""
+    return {value: mean_by_seed(trials, final_score) for value, trials in data.groups.items()}
+
+
+def best_scores(data: FigureData) -> ScoresByValue:
+    """Scores of the best evaluations by value and seed."""
     return {value: mean_by_seed(trials, best_score) for value, trials in data.groups.items()}
 
 
-def gaps(data: FigureData) -> ScoresByValue:
-    """Gaps of the best students by value and seed."""
+def final_gaps(data: FigureData) -> ScoresByValue:
+    """Gaps at the end of Stage III by value and seed."""
+    return {value: mean_by_seed(trials, final_gap(data.sweep)) for value, trials in data.groups.items()}
+
+
+def best_gaps(data: FigureData) -> ScoresByValue:
+    """Gaps of the best evaluations by value and seed."""
     return {value: mean_by_seed(trials, gap) for value, trials in data.groups.items()}
 
 
@@ -53,10 +64,10 @@ def is_best(value: Any) -> Callable[[ScoresByValue], Question]:
 
     def ask(groups: ScoresByValue) -> Question:
         (claimed,) = _pick(groups, value)
-        others = [group for other, group in groups.items() if other != value and group]
+        others = {other: group for other, group in groups.items() if other != value and group}
         if not others:
             raise Unanswerable(f"the grid has nothing beside {format_value(value)}")
-        return Question([claimed, *others], first_above_others)
+        return Question([claimed, *others.values()], first_above_others, (value, *others))
 
     return ask
 
@@ -88,9 +99,9 @@ def progressive_beats_non_progressive(groups: ScoresByValue) -> Question:
     return Question([non_progressive, *others], others_above_first)
 
 
-def are_positive(groups: ScoresByValue) -> Question:
-    """The claim that every group's mean is above 0: train rises late, and by more than dev (`train_rise`)."""
-    known = [group for group in groups.values() if group]
-    if not known:
-        raise Unanswerable("no train and dev scores over steps are recorded")
-    return Question(known, identity)
+def train_rises_dev_stalls(margin: float) -> Callable[[ScoresByValue], Question]:
+    """The claim that "train" rises, while "dev" rises and falls by less than `margin` (two one-sided tests).
+
+    That dev's rise differs from 0 by nothing that is seen would be no evidence that it stalls.
+    """
+    return lambda groups: Question(_pick(groups, "train", "dev"), rise_and_stall(margin))

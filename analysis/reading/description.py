@@ -22,20 +22,25 @@ class Description(NamedTuple):
     sampler: str | None  # what drew the configurations: "grid", "random" or "tpe"
     tracking_uri: str | None  # where MLflow is; None for the sweep's own file
     searched: tuple[str, ...] = ()  # the dimensions, in the order of the file: "p0", "objective.hidden", "method"
+    rates_times: float = 1.0  # how many times the paper's learning rates the sweep's are
 
 
 def parse_description(text: str) -> Description:
     """The description in the text of sweep.yaml, of either version. What is absent or no YAML says nothing.
 
     >>> parse_description("spec: {study: {sampler: tpe}, tracking: {uri: null}, search: {p0: {low: 0.2, high: 1}}}")
-    Description(sampler='tpe', tracking_uri=None, searched=('p0',))
+    Description(sampler='tpe', tracking_uri=None, searched=('p0',), rates_times=1.0)
     """
     try:
         spec = _section(yaml.safe_load(text), "spec")
     except yaml.YAMLError:
         spec = {}
-    searched = tuple(map(str, _section(spec, "search")))
-    return Description(_section(spec, "study").get("sampler"), _section(spec, "tracking").get("uri"), searched)
+    return Description(
+        sampler=_section(spec, "study").get("sampler"),
+        tracking_uri=_section(spec, "tracking").get("uri"),
+        searched=tuple(map(str, _section(spec, "search"))),
+        rates_times=float(spec.get("rates_times", 1.0)),
+    )
 
 
 def _section(mapping: Any, key: str) -> dict[str, Any]:

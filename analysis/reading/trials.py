@@ -49,6 +49,7 @@ class Trial:
     best_score: float | None = None  # on the selection split, of the best evaluation at the target sparsity
     best_step: int | None = None
     train_score: float | None = None  # at best_step
+    final_score: float | None = None  # at the last evaluation, the end of Stage III
     dev_score: float | None = None  # of the retained student
     ladder: str | None = None  # JSON, one {"sparsity", "score", "train_score", ...} per level
     achieved_sparsity: float | None = None

@@ -28,7 +28,7 @@ from spd_ray.config.execution import (
 from spd_ray.config.method import MethodConfig, ObjectiveConfig, StudentConfig
 from spd_ray.config.methods import METHODS, fill_in, load_method
 from spd_ray.config.presets import Preset
-from spd_ray.config.section import Section, refuse_at
+from spd_ray.config.section import PositiveFloat, Section, refuse_at
 from spd_ray.config.trial import EngineConfig, ModelConfig, TaskConfig, TeacherConfig, TrialConfig
 from spd_ray.config.yaml_file import KeyPath
 
@@ -46,6 +46,9 @@ class SweepSpec(Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
     preset: Preset | None = Field(None, description="settings that hold where nothing else is said")
+    rates_times: PositiveFloat = Field(
+        1.0, description="how many times the paper's learning rates those here are, for its claims; a profile sets it"
+    )
     task: TaskConfig
     model: ModelConfig = ModelConfig()
     teacher: TeacherConfig = TeacherConfig()

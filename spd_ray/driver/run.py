@@ -21,14 +21,15 @@ from spd_ray.driver.early_stopping import StageAwareAsha
 from spd_ray.driver.searcher import LedgerSearcher
 from spd_ray.driver.storage_guard import StorageGuard
 from spd_ray.records import layout
+from spd_ray.records.parquet import write_parquet
 from spd_ray.records.provenance import write_sweep_yaml
-from spd_ray.records.schema import TrialRecord
+from spd_ray.records.schema import PREDICTION_SCHEMA, PredictionRecord, TrialRecord
 from spd_ray.records.storage import SweepStorage
 from spd_ray.study.ledger import Ledger
 from spd_ray.study.study import create_study
 from spd_ray.tracking.missed_points import send_missed_points
 from spd_ray.tracking.tracker import Tracker
-from spd_ray.training.checkpoint import Verification, verify_checkpoint
+from spd_ray.training.checkpoint import Verification, answer_dev, verify_checkpoint
 from spd_ray.training.teacher import Teacher, load_teacher
 from spd_ray.trials.ranks import SpdTrainable
 from spd_ray.trials.request import TrialRequest, requested_trial
@@ -141,9 +142,11 @@ def verify_retained(
 ) -> dict[str, Verification]:
     """Read every retained student back, count its zeros and score it again, before any is called best.
 
-    One that is not what its trial said is marked failed, with the reason.
+    One that is not what its trial said is marked failed, with the reason. What the others and the teacher answer on
+    dev is kept.
     """
     verified = {}
+    write_predictions(storage, layout.TEACHER, answer_dev(teacher.model, teacher)[1])
     for trial in ledger.best_first()[: spec.checkpoints.keep]:
         try:
             final, per_matrix = final_sparsity(ledger.config(trial.trial_id), teacher)
@@ -155,10 +158,18 @@ def verify_retained(
                     f"{trial.checkpoint}: scores {found.score:.4f} after reading, {trial.best_score} before"
                 )
             verified[trial.trial_id] = found
+            write_predictions(storage, trial.trial_id, found.predictions)
             ledger.update(trial.trial_id, dev_score=found.dev_score)
         except ValueError as error:
             ledger.update(trial.trial_id, status="failed", error=str(error))
     return verified
+
+
+def write_predictions(storage: SweepStorage, trial_id: str, predictions: list[PredictionRecord]) -> None:
+    """Keep what a student, or the teacher, answers on dev."""
+    file = layout.predictions(storage.folder, trial_id)
+    write_parquet(predictions, PREDICTION_SCHEMA, file)
+    storage.send(file)
 
 
 def best_verified(ledger: Ledger, verified: dict[str, Verification]) -> TrialRecord | None:

@@ -13,6 +13,7 @@
     steps/trial=<id>/<first>-<last>.parquet
     state/<id>/step-<steps>/          what a trial continues from, until it has ended; in it standing.json
     checkpoints/<id>[-sparsity-<s>]/  the best students; of a ladder one a level
+    predictions/<id>.parquet          what each of them answers on dev, and the dense teacher (teacher.parquet)
     ray/                              Tune's own files: nothing is read from them
     report/                           figures, tables and page of the analysis
 """
@@ -24,6 +25,7 @@ SWEEP_YAML = "sweep.yaml"
 TRIALS_TABLE, TRIALS_JOURNAL = "trials.parquet", "trials.journal"
 RAY = "ray"
 _LEVEL = "-sparsity-"
+TEACHER = "teacher"  # in the place of a trial's id
 
 
 def sweep_yaml(sweep: Path) -> Path:
@@ -125,6 +127,11 @@ def checkpoints(sweep: Path) -> Path:
 def checkpoint(sweep: Path, trial_id: str, level: float | None = None) -> Path:
     """The folder of a trial's best feasible student, or of the best one at a level of its ladder."""
     return checkpoints(sweep) / (trial_id if level is None else f"{trial_id}{_LEVEL}{level:g}")
+
+
+def predictions(sweep: Path, trial_id: str) -> Path:
+    """What a trial's retained student, or the dense `TEACHER`, answers on the dev set."""
+    return sweep / "predictions" / f"{trial_id}.parquet"
 
 
 def is_student_of(folder: Path, trial_id: str) -> bool:

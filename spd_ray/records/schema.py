@@ -11,6 +11,9 @@ once, and lists a trial's parts again if one vanishes.
 
 Trials (`trials.parquet`) hold one row a trial, that is, a configuration under one seed. While a sweep runs, what has
 changed in the last seconds is in `trials.journal` alone, a line of JSON a change: a whole record, the last one counts.
+
+Predictions (`predictions/<id>.parquet`) hold one row an example of dev for a retained student, and in `teacher.parquet`
+for the dense teacher: what is needed to resample examples and to compare two students on the same ones.
 """
 
 from dataclasses import dataclass, field, fields, make_dataclass
@@ -137,9 +140,27 @@ class TrialRecord:
     config: str  # the whole TrialConfig as JSON
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PredictionRecord:
+    """What one model answers to one example of the dev set."""
+
+    example: int  # its place in the dev set
+    label: float  # the class, or the value of a regression task
+    prediction: float  # the class of the largest logit, or the value
+
+
 _ARROW_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
 TRIAL_SCHEMA = pa.schema(
     [pa.field(f.name, _ARROW_TYPES[(get_args(f.type) or (f.type,))[0]]) for f in fields(TrialRecord)],
+    metadata=_METADATA,
+)
+
+PREDICTION_SCHEMA = pa.schema(
+    [
+        pa.field("example", pa.int32(), nullable=False),
+        pa.field("label", pa.float32(), nullable=False),
+        pa.field("prediction", pa.float32(), nullable=False),
+    ],
     metadata=_METADATA,
 )

@@ -13,7 +13,8 @@ from spd_ray.base.files import whole_folder
 from spd_ray.config.methods import load_method
 from spd_ray.equations.masks import zeros_asked
 from spd_ray.model.surgery import encoder_layers, extract_student, student_config
-from spd_ray.training.teacher import Teacher, evaluate, quiet_transformers
+from spd_ray.records.schema import PredictionRecord
+from spd_ray.training.teacher import EVAL_BATCH_SIZE, Teacher, evaluate, predict, quiet_transformers, scores_of
 from spd_ray.training.trainer import SpdRun
 
 
@@ -32,6 +33,7 @@ class Verification(NamedTuple):
     dev_score: float
     sparsity: float
     layers: list[LayerZeros]
+    predictions: list[PredictionRecord]  # on dev
 
 
 def export_student(run: SpdRun, folder: Path, command: str) -> None:
@@ -91,8 +93,21 @@ def verify_checkpoint(folder: Path, sparsity: float, per_matrix: bool, teacher: 
             )
     data = teacher.data
     score = evaluate(model, data.chooser, data.task).score
-    dev_score = score if data.holdout is None else evaluate(model, data.dev, data.task).score
-    return Verification(score, dev_score, total.zeros / total.numel, layers)
+    dev_score, predictions = answer_dev(model, teacher)
+    return Verification(score, dev_score, total.zeros / total.numel, layers, predictions)
+
+
+def answer_dev(model: PreTrainedModel, teacher: Teacher) -> tuple[float, list[PredictionRecord]]:
+    """The dev score of `model`, and what it answers to every example."""
+    data = teacher.data
+    logits = predict(model, data.dev, EVAL_BATCH_SIZE, next(model.parameters()).device)
+    answers = logits[:, 0] if data.task.is_regression else logits.argmax(axis=1)
+    pairs = zip(data.dev.labels.tolist(), answers.tolist(), strict=True)
+    records = [
+        PredictionRecord(example=example, label=label, prediction=prediction)
+        for example, (label, prediction) in enumerate(pairs)
+    ]
+    return scores_of(logits, data.dev, data.task).score, records
 
 
 def _model_card(run: SpdRun, command: str) -> str:

@@ -6,6 +6,8 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from spd_ray.records.trials import read_trials
@@ -64,6 +66,16 @@ def test_the_best_students_are_kept_as_plain_transformers_directories(finished):
     )
     done = subprocess.run([sys.executable, "-c", code, folder / kept[0].checkpoint], capture_output=True, text=True)
     assert done.stdout.startswith("torch.Size([1, 2])"), done.stderr
+
+
+def test_what_the_best_students_and_the_teacher_answer_on_dev_is_kept(finished):
+    _, folder = finished
+    kept = {trial.trial_id: trial for trial in read_trials(folder) if trial.checkpoint}
+    answers = {path.stem: pq.read_table(path) for path in (folder / "predictions").iterdir()}
+    assert answers.keys() == kept.keys() | {"teacher"}
+    for name, table in answers.items():
+        right = pc.mean(pc.cast(pc.equal(table["label"], table["prediction"]), "float64")).as_py()
+        assert right == pytest.approx(kept[name].dev_score if name in kept else read_trials(folder)[0].teacher_score)
 
 
 def test_the_same_sweep_from_a_notebook_gives_the_same_trials_and_scores_also_by_a_relative_path(finished, sweep_of):

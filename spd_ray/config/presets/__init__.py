@@ -53,7 +53,7 @@ def lay_mini(space: dict[str, Any]) -> dict[str, Any]:
     def scale_section(section: dict[str, Any]) -> dict[str, Any]:
         return {key: scale(key, value) for key, value in section.items()}
 
-    result = {**space, "task": {"name": name}, "model": {}, "teacher": {}}
+    result = {**space, "rates_times": mini["rates_times"], "task": {"name": name}, "model": {}, "teacher": {}}
     result["method"] = scale_section(space.get("method", {}))
     result["search"] = scale_section(space.get("search", {}))
     result["warm_start"] = [scale_section(point) for point in space.get("warm_start", [])]
