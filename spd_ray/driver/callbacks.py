@@ -62,7 +62,8 @@ class SweepWatcher(Callback):
             trial.run_metadata.num_failures = (
                 0  # `retries` are those in a row: a trial that makes progress may die often
             )
-        self.tracker.note_points(self._run_id(trial_id), points_of(result, int(time.time() * 1000)))
+        points = points_of(self.ledger.trials[trial_id], result, int(time.time() * 1000))
+        self.tracker.note_points(self._run_id(trial_id), points)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         result = trial.last_result
