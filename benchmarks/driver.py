@@ -189,7 +189,7 @@ class Simulation:
         Sampled.measured = frozenset(n for size in sizes for n in range(size - MEASURED, size))
         self.display = SweepDisplay(self.ledger, Console(file=(folder / "screen").open("w")))
         self.watcher = SweepWatcher(self.ledger, self.tracker, self.display, SweepStorage(str(folder), "driver"))
-        self.scheduler = StageAwareAsha((0.75,), 2.0, folder / "rungs.jsonl")
+        self.scheduler = StageAwareAsha((0.75,), 2.0, folder / "rungs.jsonl", self.ledger.level)
         self.searcher = LedgerSearcher(self.ledger, lambda trial_id: {"request": {"trial_id": trial_id}})
         self.events: list[tuple[float, int, Any, Iterator[dict[str, Any]]]] = []
         self.clock, self.random = Stopwatch(), random.Random(0)

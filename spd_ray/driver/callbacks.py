@@ -132,8 +132,8 @@ class SweepWatcher(Callback):
 
 
 def drop_students(ledger: Ledger, storage: SweepStorage) -> None:
-    """Delete the students of ended trials that are not among the best feasible ones."""
-    kept = {trial.trial_id for trial in ledger.best_first(ledger.spec.checkpoints.keep)}
+    """Delete the students of ended trials that are not among the best feasible ones of their sparsity."""
+    kept = {trial.trial_id for trial in ledger.best_of_levels(ledger.spec.checkpoints.keep)}
     students = storage.folders(layout.checkpoints(ledger.folder))
     for folder in students:
         trial = ledger.trials.get(folder.name)  # None for a level's student, which goes with the trial's
