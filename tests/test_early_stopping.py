@@ -10,6 +10,11 @@ from spd_ray.driver.early_stopping import StageAwareAsha, survives
 CONTINUE, STOP = TrialScheduler.CONTINUE, TrialScheduler.STOP
 
 
+def level_of(trial_id):
+    """The trials whose names begin with "dense-" are pruned to 0.5, the others to 0.9."""
+    return 0.5 if trial_id.startswith("dense-") else 0.9
+
+
 def trial(trial_id):
     return SimpleNamespace(config={"request": {"trial_id": trial_id}})
 
@@ -20,7 +25,7 @@ def result(budget, score, pruning_done=True):
 
 @pytest.fixture
 def asha(tmp_path):
-    return StageAwareAsha([0.5, 0.75], reduction_factor=2, file=tmp_path / "rungs.jsonl")
+    return StageAwareAsha([0.5, 0.75], reduction_factor=2, file=tmp_path / "rungs.jsonl", level_of=level_of)
 
 
 def test_the_upper_half_of_a_rung_goes_on(asha):
@@ -43,9 +48,18 @@ def test_a_trial_that_still_prunes_is_neither_judged_nor_a_rival(asha):
     assert asha.on_trial_result(None, trial("late"), result(0.6, 0.1)) == CONTINUE  # its rung is past
 
 
+def test_a_trial_is_judged_among_those_of_its_sparsity_also_after_a_restart(asha):
+    for name, score in (("dense-a", 0.9), ("dense-b", 0.95), ("sparse-a", 0.6)):
+        assert asha.on_trial_result(None, trial(name), result(0.5, score)) == CONTINUE
+    again = StageAwareAsha([0.5, 0.75], 2, asha.file, level_of)
+    assert again.on_trial_result(None, trial("sparse-b"), result(0.5, 0.7)) == CONTINUE
+    assert again.on_trial_result(None, trial("sparse-c"), result(0.5, 0.5)) == STOP
+    assert again.on_trial_result(None, trial("dense-c"), result(0.5, 0.8)) == STOP
+
+
 def test_a_trial_counts_once_a_rung_also_after_a_restart_of_the_driver(asha):
     asha.on_trial_result(None, trial("a"), result(0.5, 0.9))
-    again = StageAwareAsha([0.5, 0.75], 2, asha.file)
+    again = StageAwareAsha([0.5, 0.75], 2, asha.file, level_of)
     for _ in range(3):
         again.on_trial_result(None, trial("a"), result(0.55, 0.9))
     assert again.on_trial_result(None, trial("b"), result(0.5, 0.5)) == STOP
@@ -56,10 +70,10 @@ def test_a_driver_that_was_killed_while_it_noted_a_score_judges_that_trial_again
     for name, score in (("a", 0.9), ("b", 0.8)):
         asha.on_trial_result(None, trial(name), result(0.5, score))
     asha.file.write_bytes(asha.file.read_bytes()[:-3])
-    again = StageAwareAsha([0.5, 0.75], 2, asha.file)
+    again = StageAwareAsha([0.5, 0.75], 2, asha.file, level_of)
     assert again._scores["0.5"] == {"a": 0.9}
     assert again.on_trial_result(None, trial("b"), result(0.5, 0.8)) == STOP
-    assert StageAwareAsha([0.5, 0.75], 2, asha.file)._scores["0.5"] == {"a": 0.9, "b": 0.8}
+    assert StageAwareAsha([0.5, 0.75], 2, asha.file, level_of)._scores["0.5"] == {"a": 0.9, "b": 0.8}
 
 
 @pytest.mark.parametrize(

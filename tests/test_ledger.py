@@ -9,6 +9,7 @@ from optuna.trial import TrialState
 from spd_ray.config.load import load_spec
 from spd_ray.records.trials import read_trials
 from spd_ray.study.ledger import Ledger
+from spd_ray.study.sparsity import level_of
 from spd_ray.study.study import create_study
 
 SPACE = """\
@@ -79,6 +80,41 @@ def test_only_feasible_students_can_be_best(spec, tmp_path):
     finish(ledger, "00001-s0", 0.7)
     ledger.end("00001-s7", "failed", best_score=0.9, feasible=True)
     assert [trial.trial_id for trial in ledger.best_first()] == ["00000-s7", "00001-s0"]
+
+
+def test_where_target_sparsity_is_searched_the_sparsest_come_first_and_each_keeps_its_best(tmp_path):
+    (tmp_path / "space.yaml").write_text(
+        "task: {name: rte}\nsearch: {target_sparsity: {choices: [0.8, 0.95]}, p0: {low: 0.2, high: 1.0, step: 0.2}}\n"
+        "study: {sampler: grid, trials: 10}\n"
+    )
+    ledger = open_ledger(load_spec(tmp_path / "space.yaml"), tmp_path)
+    at: dict[float, list[str]] = {0.8: [], 0.95: []}
+    while (trial_id := ledger.next_due()) is not None:
+        at[ledger.level(trial_id)].append(trial_id)
+    (a, b, c, *_), (x, y, z, *_) = at[0.8], at[0.95]
+    for trial_id, score in ((a, 0.9), (b, 0.93), (c, 0.91), (x, 0.7), (y, 0.6), (z, 0.8)):
+        finish(ledger, trial_id, score)
+    assert ledger.levels == [0.95, 0.8]
+    assert ledger.best().trial_id == z
+    assert [trial.trial_id for trial in ledger.best_first()] == [z, x, y, b, c, a]
+    assert [trial.trial_id for trial in ledger.best_of_levels(2)] == [z, x, b, c]
+    assert ledger.ended_count == 6
+
+
+@pytest.mark.parametrize(
+    ("dimension", "target", "level"),
+    [
+        ("{choices: [0.8, 0.93]}", 0.93, 0.93),
+        ("{low: 0.5, high: 0.9, step: 0.1}", 0.7, 0.7),
+        ("{low: 0.5, high: 0.95}", 0.9, 0.9),
+        ("{low: 0.5, high: 0.95}", 0.93, 0.9),
+        ("{low: 0.5, high: 0.95}", 0.8999, 0.85),
+        ("{low: 0.5, high: 0.95, step: 0.01}", 0.64, 0.6),
+    ],
+)
+def test_a_level_is_a_target_sparsity_or_a_band_of_many(dimension, target, level, tmp_path):
+    (tmp_path / "space.yaml").write_text(f"task: {{name: rte}}\nsearch: {{target_sparsity: {dimension}}}\n")
+    assert level_of(target, load_spec(tmp_path / "space.yaml")) == level
 
 
 def test_a_new_driver_gives_out_what_has_not_ended_and_nothing_twice(spec, tmp_path):

@@ -80,7 +80,7 @@ class EarlyStoppingConfig(Section):
 class CheckpointsConfig(Section):
     """What is kept."""
 
-    keep: PositiveInt = Field(3, description="the best sparse students of the sweep")
+    keep: PositiveInt = Field(3, description="the best sparse students of each target sparsity")
     state_every_evaluations: PositiveInt = Field(1, description="how often a trial saves what it resumes from")
 
 

@@ -62,7 +62,8 @@ class SweepWatcher(Callback):
             trial.run_metadata.num_failures = (
                 0  # `retries` are those in a row: a trial that makes progress may die often
             )
-        self.tracker.note_points(self._run_id(trial_id), points_of(result, int(time.time() * 1000)))
+        points = points_of(self.ledger.trials[trial_id], result, int(time.time() * 1000))
+        self.tracker.note_points(self._run_id(trial_id), points)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         result = trial.last_result
@@ -131,8 +132,8 @@ class SweepWatcher(Callback):
 
 
 def drop_students(ledger: Ledger, storage: SweepStorage) -> None:
-    """Delete the students of ended trials that are not among the best feasible ones."""
-    kept = {trial.trial_id for trial in ledger.best_first(ledger.spec.checkpoints.keep)}
+    """Delete the students of ended trials that are not among the best feasible ones of their sparsity."""
+    kept = {trial.trial_id for trial in ledger.best_of_levels(ledger.spec.checkpoints.keep)}
     students = storage.folders(layout.checkpoints(ledger.folder))
     for folder in students:
         trial = ledger.trials.get(folder.name)  # None for a level's student, which goes with the trial's

@@ -98,7 +98,8 @@ class SweepDisplay:
     def _summary_line(self) -> str:
         total, done = self.ledger.total, self._work_done()
         best = self.ledger.best()
-        best_text = f"best {best.metric} {_score(best.best_score)} ({best.trial_id})" if best else "no best yet"
+        at = f" at sparsity {self.ledger.level(best.trial_id):g}" if best and len(self.ledger.levels) > 1 else ""
+        best_text = f"best {best.metric}{at} {_score(best.best_score)} ({best.trial_id})" if best else "no best yet"
         progress = done - self._work_before
         left = (total - done) * (time.monotonic() - self.started) / progress if progress > 0 else None
         left_text = f"about {_duration(left)} left" if left is not None else "time left not known yet"

@@ -1,7 +1,8 @@
 """Which trials are stopped early: successive halving that knows the stages."""
 
 import bisect
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,29 +28,33 @@ class StageAwareAsha(FIFOScheduler):
     """Early stopping that knows the stages: trials are compared at equal budget, after their last pruning event.
 
     A rung is a budget (step / t3). A trial whose pruning is not over at a rung's evaluation is neither judged
-    nor counted there: a denser student would win unfairly. Rungs survive a restart of the driver in `file`.
+    nor counted there, and `level_of` a trial's id says among whom it is judged, those of its target sparsity: a denser
+    student would win unfairly. Rungs survive a restart of the driver in `file`.
     """
 
-    def __init__(self, rungs: Sequence[float], reduction_factor: float, file: Path) -> None:
+    def __init__(
+        self, rungs: Sequence[float], reduction_factor: float, file: Path, level_of: Callable[[str], float]
+    ) -> None:
         super().__init__()
         self.rungs = sorted(rungs)
         self.reduction_factor = reduction_factor
         self.file = file
+        self.level_of = level_of
         self._scores: dict[str, dict[str, float | None]] = {f"{rung:g}": {} for rung in self.rungs}
-        self._rivals: dict[str, list[float]] = {f"{rung:g}": [] for rung in self.rungs}  # ascending
+        self._rivals: dict[tuple[str, float], list[float]] = defaultdict(list)  # of a rung and level, ascending
         cut_torn_line(file)
         for entry in read_lines(file):
             self._note(**entry)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         trial_id = requested_trial(trial)
-        decision = TrialScheduler.CONTINUE
+        level, decision = self.level_of(trial_id), TrialScheduler.CONTINUE
         for rung in self.rungs:
             name = f"{rung:g}"
             if result["budget"] < rung or trial_id in self._scores[name]:
                 continue
             score = result["score"] if result["pruning_done"] else None
-            if score is not None and not survives(score, self._rivals[name], self.reduction_factor):
+            if score is not None and not survives(score, self._rivals[name, level], self.reduction_factor):
                 decision = TrialScheduler.STOP
             append_lines(self.file, [{"rung": name, "trial_id": trial_id, "score": score}])
             self._note(name, trial_id, score)
@@ -58,4 +63,4 @@ class StageAwareAsha(FIFOScheduler):
     def _note(self, rung: str, trial_id: str, score: float | None) -> None:
         self._scores[rung][trial_id] = score
         if score is not None:
-            bisect.insort(self._rivals[rung], score)
+            bisect.insort(self._rivals[rung, self.level_of(trial_id)], score)

@@ -113,7 +113,7 @@ def run_trials(spec: SweepSpec, ledger: Ledger, storage: SweepStorage, command: 
     scheduler = None
     if stopping:
         rungs = layout.rungs_journal(storage.folder)
-        scheduler = StageAwareAsha(stopping.rungs, stopping.reduction_factor, rungs)
+        scheduler = StageAwareAsha(stopping.rungs, stopping.reduction_factor, rungs, ledger.level)
     bundles = tune.PlacementGroupFactory([bundle] * spec.resources.workers)
     tuner = tune.Tuner(
         tune.with_resources(SpdTrainable, bundles),
@@ -147,7 +147,7 @@ def verify_retained(
     """
     verified = {}
     write_predictions(storage, layout.TEACHER, answer_dev(teacher.model, teacher)[1])
-    for trial in ledger.best_first()[: spec.checkpoints.keep]:
+    for trial in ledger.best_of_levels(spec.checkpoints.keep):
         try:
             final, per_matrix = final_sparsity(ledger.config(trial.trial_id), teacher)
             student = storage.folder / str(trial.checkpoint)

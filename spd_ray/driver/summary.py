@@ -49,7 +49,9 @@ def publish(
             fig04.figure(fig04.compute([read_sweep(folder)], trial_id)).savefig(picture, dpi=150)
             tracker.upload(run_id, picture)
         tracker.upload(run_id, folder / str(trial.checkpoint), "checkpoint")
-        tracker.log_points(run_id, [("reloaded_score", verification.score, trial.best_step or 0, None)])
+        tracker.log_points(
+            run_id, [(f"{trial.selection}_score_read_back", verification.score, trial.best_step or 0, None)]
+        )
     if best is not None:
         name = spec.tracking.registered_model or f"spd_ray-{spec.name}"
         tags = {"trial_id": best.trial_id, "score": best.best_score, "sparsity": best.achieved_sparsity}

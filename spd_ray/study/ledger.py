@@ -21,6 +21,7 @@ from spd_ray.config.trial import TrialConfig
 from spd_ray.data.tasks import TASKS
 from spd_ray.records.schema import ENDED, TrialRecord
 from spd_ray.records.trials import TrialStore
+from spd_ray.study.sparsity import level_of
 from spd_ray.study.study import Draws
 
 
@@ -36,7 +37,7 @@ class Ledger:
         self._store = TrialStore(sweep_folder)
         self.trials = self._store.trials
         self._seeds: dict[int, list[str]] = defaultdict(list)  # configuration -> ids
-        self._ranking: list[tuple[float, str]] = []  # (-score, id) of the ended with a feasible student, ascending
+        self._rankings: dict[float, list[tuple[float, str]]] = defaultdict(list)  # a level's, see `_rank`, ascending
         self._unranked: dict[str, None] = {}  # ids of the others that have ended
         for trial in self.trials.values():
             self._seeds[trial.configuration].append(trial.trial_id)
@@ -58,7 +59,7 @@ class Ledger:
 
     @property
     def ended_count(self) -> int:
-        return len(self._ranking) + len(self._unranked)
+        return sum(map(len, self._rankings.values())) + len(self._unranked)
 
     def config(self, trial_id: str) -> TrialConfig:
         """The full configuration of a trial."""
@@ -92,9 +93,26 @@ class Ledger:
         self.update(trial_id, status=status, **changes)
         self._tell_if_complete(self.trials[trial_id].configuration)
 
+    def level(self, trial_id: str) -> float:
+        """The level of sparsity at which a trial has rivals."""
+        return level_of(self.trials[trial_id].target_sparsity, self.spec)
+
+    @property
+    def levels(self) -> list[float]:
+        """The levels at which a trial has ended with a feasible student, the sparsest first."""
+        return sorted((level for level, ranking in self._rankings.items() if ranking), reverse=True)
+
     def best_first(self, count: int | None = None) -> list[TrialRecord]:
-        """The `count` best of the ended trials with a feasible student, the earlier one first among equals."""
-        return [self.trials[trial_id] for _, trial_id in self._ranking[:count]]
+        """The first `count` of the ended trials with a feasible student: the sparsest level first, in it the best.
+
+        Among equals the earlier one is first.
+        """
+        ranked = itertools.chain.from_iterable(self._rankings[level] for level in self.levels)
+        return [self.trials[trial_id] for _, trial_id in itertools.islice(ranked, count)]
+
+    def best_of_levels(self, count: int) -> list[TrialRecord]:
+        """The `count` best of each level, in the order of `best_first`."""
+        return [self.trials[trial_id] for level in self.levels for _, trial_id in self._rankings[level][:count]]
 
     def ended_best_first(self, count: int) -> list[TrialRecord]:
         """The first `count` of the ended trials: `best_first`, then the failed and infeasible ones, newest first."""
@@ -103,7 +121,7 @@ class Ledger:
         return best + [self.trials[trial_id] for trial_id in others]
 
     def best(self) -> TrialRecord | None:
-        """The best feasible trial."""
+        """The best feasible trial of the sparsest level."""
         return next(iter(self.best_first(1)), None)
 
     def seeds_of(self, configuration: int) -> list[TrialRecord]:
@@ -134,13 +152,14 @@ class Ledger:
         if trial.status == "running":
             self.running[trial.trial_id] = None
         elif trial.status in ENDED and _ranked(trial):
-            bisect.insort(self._ranking, _rank(trial))
+            bisect.insort(self._rankings[self.level(trial.trial_id)], _rank(trial))
         elif trial.status in ENDED:
             self._unranked[trial.trial_id] = None
 
     def _drop_from_index(self, trial: TrialRecord) -> None:
         if trial.status in ENDED and _ranked(trial):
-            del self._ranking[bisect.bisect_left(self._ranking, _rank(trial))]
+            ranking = self._rankings[self.level(trial.trial_id)]
+            del ranking[bisect.bisect_left(ranking, _rank(trial))]
         self.running.pop(trial.trial_id, None)
         self._unranked.pop(trial.trial_id, None)
 

@@ -4,6 +4,7 @@ Updates are sent in order, so MLflow has all of a trial whose run has ended. Of 
 when an earlier driver ended: killed, interrupted, or finished while the server was away.
 """
 
+import itertools
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from spd_ray.records.storage import SweepStorage
 from spd_ray.study.ledger import Ledger
 from spd_ray.tracking.tracker import Tracker, UntimedPoint
 from spd_ray.tracking.trial_runs import begin_run, end_run, points_of
-from spd_ray.trials.standing import Evaluation, Standing, judge
+from spd_ray.trials.standing import COURSE_COLUMNS, Evaluation, Standing, course_of, judge
 
 
 def send_missed_points(ledger: Ledger, tracker: Tracker, storage: SweepStorage, train_examples: int) -> None:
@@ -32,7 +33,7 @@ def send_missed_points(ledger: Ledger, tracker: Tracker, storage: SweepStorage, 
         standing, points = Standing(), list[UntimedPoint]()
         for evaluation in read_evaluations(steps, trial.selection):
             standing = judge(standing, timeline, evaluation)
-            points += points_of(asdict(standing))
+            points += points_of(trial, asdict(standing))
         tracker.log_points(run_id, points)
         if trial.status in ENDED:
             end_run(trial, tracker, run_id, standing.stage if standing.evaluations else 0)
@@ -43,12 +44,14 @@ def read_evaluations(folder: Path, selection: str) -> list[Evaluation]:
     """A trial's evaluations by step, from its step records; `selection` is the split that students are chosen on."""
     if not folder.is_dir():
         return []
-    scored = [("split", "!=", "batch"), ("metric", "!=", "loss")]
-    columns = ["step", "stage", "split", "value", "sparsity"]
-    rows = pq.read_table(folder, columns=columns, filters=scored, partitioning=None).to_pylist()
-    train = {row["step"]: row["value"] for row in rows if row["split"] == "train"}
-    chosen = {row["step"]: row for row in rows if row["split"] == selection}
-    return [
-        Evaluation(step, row["stage"], row["value"], train[step], row["sparsity"])
-        for step, row in sorted(chosen.items())
-    ]
+    columns = ["step", "stage", "split", "metric", "sparsity", *COURSE_COLUMNS]
+    rows = pq.read_table(folder, columns=columns, partitioning=None).to_pylist()
+    steps = {row["step"]: row for row in rows if row["split"] == "batch"}
+    scored = [row for row in rows if row["split"] != "batch" and row["metric"] != "loss"]
+    train = {row["step"]: row["value"] for row in scored if row["split"] == "train"}
+    chosen = {row["step"]: row for row in scored if row["split"] == selection}
+    found = []
+    for before, step in itertools.pairwise([0, *sorted(chosen)]):
+        row, course = chosen[step], course_of([steps[index] for index in range(before, step) if index in steps])
+        found.append(Evaluation(step, row["stage"], row["value"], train[step], row["sparsity"], course))
+    return found

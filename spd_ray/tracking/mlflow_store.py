@@ -6,6 +6,9 @@ MLflow raises: waiting for a server that is away is the business of `spd_ray.tra
 
 import logging
 import os
+import shlex
+import sys
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -20,6 +23,7 @@ from spd_ray.base.errors import UserError
 from spd_ray.base.files import write_whole
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.records import layout
+from spd_ray.tracking.view import View, view_of
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # must stand before the import, which reads it
 import mlflow
@@ -46,11 +50,14 @@ for _chatter in ("mlflow.store.db.utils", "alembic"):  # each table that is made
 class MlflowStore:
     """A parent run for the sweep, a child run for each trial."""
 
-    def __init__(self, client: MlflowClient, experiment: Experiment, parent_run_id: str, resumed: bool) -> None:
+    def __init__(
+        self, client: MlflowClient, experiment: Experiment, parent_run_id: str, resumed: bool, view: View
+    ) -> None:
         self.client = client
         self.experiment = experiment
         self.parent_run_id = parent_run_id
         self.resumed = resumed  # whether there may be runs of an earlier driver's trials
+        self.view = view  # that the sweep's link opens on
         self._last_steps: dict[str, dict[str, int]] = {}  # run id -> key -> last step in the store
 
     @classmethod
@@ -68,13 +75,16 @@ class MlflowStore:
             with FileLock(layout.mlflow_lock(storage)), limit_requests():
                 client = MlflowClient(uri, registry_uri=uri)
                 experiment = _find_or_create_experiment(client, spec.tracking.experiment or spec.name, artifacts)
-                parent, resumed = _begin_parent_run(client, experiment, spec, _sweep_id(sweep_folder))
+                sweep_id = _sweep_id(sweep_folder)
+                parent, resumed = _begin_parent_run(client, experiment, spec, sweep_id)
+                store = cls(client, experiment, parent, resumed, view_of(spec, sweep_id, parent))
+                store.save_view(store.view)
         except UserError:
             raise
         except Exception as error:  # whatever a store, its driver or its migrations raise
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise UserError(f"tracking.uri {uri}: cannot be used as an MLflow store: {reason}") from None
-        return cls(client, experiment, parent, resumed)
+        return store
 
     def begin_trial(self, trial_id: str, params: Mapping[str, Any], tags: Mapping[str, Any], may_exist: bool) -> str:
         """Begin the run of a trial, or continue it if it `may_exist` and does; returns its id."""
@@ -133,12 +143,18 @@ class MlflowStore:
         self.client.set_registered_model_alias(model, ALIAS, made.version)
         return str(made.version)
 
+    def save_view(self, view: View) -> None:
+        """Make a list of trials one of the experiment's saved views."""
+        value = view.envelope(int(time.time() * 1000))
+        self.client.set_experiment_tag(self.experiment.experiment_id, view.tag, value)
+
     def ui_command(self) -> str:
-        """What to run, or where to look, to browse the runs."""
-        page, uri = f"#/experiments/{self.experiment.experiment_id}/runs", self.client.tracking_uri
+        """What to run, or where to look, to browse the trials, best first."""
+        page, uri = self.view.page(self.experiment.experiment_id), self.client.tracking_uri
         if urlsplit(uri).scheme in ("http", "https"):
             return f"{uri}/{page}"
-        return f"python -m mlflow ui --backend-store-uri {uri}  (then http://127.0.0.1:5000/{page})"
+        words = shlex.join([sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri])
+        return f"{words}  (then http://127.0.0.1:5000/{page})"
 
     def _find_trial(self, trial_id: str) -> str | None:
         query = f"tags.`{_PARENT_TAG}` = '{self.parent_run_id}' AND tags.`{TRIAL_TAG}` = '{trial_id}'"

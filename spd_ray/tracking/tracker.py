@@ -94,9 +94,11 @@ class Tracker:
             with self.pace.measured():
                 self._send_noted(next(iter(self._noted)))
 
-    def end_trial(self, run_id: str, status: Status, tags: Mapping[str, Any]) -> None:
-        """End the run of a trial; `tags` say how (feasible, stage reached, status, error)."""
-        points = self._noted.pop(run_id, [])
+    def end_trial(
+        self, run_id: str, status: Status, tags: Mapping[str, Any], results: Sequence[UntimedPoint] = ()
+    ) -> None:
+        """End the run of a trial; `tags` say how (feasible, stage reached, status, error), `results` are points."""
+        points = [*self._noted.pop(run_id, []), *_with_times(results)]
 
         def end() -> None:
             real = self.run_id_of(run_id)

@@ -27,7 +27,7 @@ from spd_ray.training.checkpoint import export_student
 from spd_ray.training.teacher import Teacher, load_teacher
 from spd_ray.training.trainer import prepare, train_spd
 from spd_ray.trials.request import TrialRequest
-from spd_ray.trials.standing import Evaluation, Standing, TrialFacts, judge
+from spd_ray.trials.standing import COURSE_COLUMNS, Evaluation, Standing, TrialFacts, course_of, judge
 
 _log = logging.getLogger(__name__)
 
@@ -131,8 +131,10 @@ class TrialRunner:
     def _judge(self, chunk: list[StepRecord]) -> Standing:
         scored = chunk[-1]
         train_score = next(r.value for r in chunk if r.split == "train" and r.metric == scored.metric)
-        evaluation = Evaluation(scored.step, scored.stage, scored.value, train_score, scored.sparsity)
-        trained = engine.world_size() * sum(r.seconds for r in chunk if r.split == "batch")
+        steps = [record for record in chunk if record.split == "batch"]
+        course = course_of([{name: getattr(record, name) for name in COURSE_COLUMNS} for record in steps])
+        evaluation = Evaluation(scored.step, scored.stage, scored.value, train_score, scored.sparsity, course)
+        trained = engine.world_size() * sum(record.seconds for record in steps)
         standing = judge(self.standing, self.run.timeline, evaluation)
         standing = replace(standing, device_seconds=self.standing.device_seconds + trained)
         if standing.best_step != standing.step:

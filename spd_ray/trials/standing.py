@@ -1,11 +1,17 @@
 """How far a trial is and how good: folded from its evaluations, by the trial and by readers of its records."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import NamedTuple
+from statistics import fmean
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from spd_ray.config.timeline import Timeline
-from spd_ray.records.schema import TrialRecord
+from spd_ray.records.schema import LOSS_COLUMNS, TrialRecord
+
+COURSE_COLUMNS = ("value", *LOSS_COLUMNS, "p", "learning_rate")  # of a training step's record
 
 
 class Evaluation(NamedTuple):
@@ -16,6 +22,27 @@ class Evaluation(NamedTuple):
     score: float  # on the selection split
     train_score: float  # on the sample of the training set
     sparsity: float
+    course: dict[str, float]  # `course_of` the steps since the evaluation before
+
+
+def course_of(steps: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """How training went over `steps`, records of training steps in order with the columns `COURSE_COLUMNS`.
+
+    The means of the loss and its terms, and p and the learning rate of the last step; what is unknown is left out.
+    Single precision goes in, as Parquet keeps it: a record that was read back gives the same bits.
+
+    >>> names = dict.fromkeys(COURSE_COLUMNS)
+    >>> course_of([{**names, "value": 1.0, "p": 0.5}, {**names, "value": 2.0, "p": 0.75}])
+    {'loss': 1.5, 'p': 0.75}
+    """
+    columns = {
+        name: [float(np.float32(x)) for step in steps if (x := step[name]) is not None] for name in COURSE_COLUMNS
+    }
+    return {
+        "loss" if name == "value" else name: values[-1] if name in ("p", "learning_rate") else fmean(values)
+        for name, values in columns.items()
+        if values
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +64,7 @@ class Standing:
     remaining_encoder_parameters: int | None = None  # at best_step
     remaining_parameters: int | None = None
     levels: dict[str, dict[str, float]] = field(default_factory=dict)  # the best at each level of the ladder
+    course: dict[str, float] = field(default_factory=dict)  # of the last evaluation
     wall_seconds: float = 0.0
     device_seconds: float = 0.0
 
@@ -77,6 +105,7 @@ def judge(before: Standing, timeline: Timeline, evaluation: Evaluation) -> Stand
         pruning_done=pruning_done,
         score=score,
         train_score_now=evaluation.train_score,
+        course=evaluation.course,
     )
     if pruning_done and (before.best_score is None or score > before.best_score):
         return replace(

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from spd_ray.records.trials import read_trials
-from tests.sweeps import SPACE, Sweeps, mlflow_runs, scores, steps_of, study_states
+from spd_ray.tracking.missed_points import read_evaluations
+from tests.sweeps import SPACE, Sweeps, curves, mlflow_runs, scores, steps_of, study_states
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,27 @@ def test_every_trial_is_once_in_parquet_the_study_and_mlflow(finished):
     assert len(parents) == 1
     assert sorted(run.data.tags["spd_ray.trial_id"] for run in children) == [t.trial_id for t in trials]
     assert {run.info.run_id for run in children} == {t.mlflow_run_id for t in trials}
+
+
+def test_mlflow_has_the_curves_of_a_trial_as_its_records_give_them(finished):
+    _, folder = finished
+    for trial in read_trials(folder):
+        ((status, curve),) = curves(folder)[trial.trial_id]
+        evaluations = read_evaluations(folder / "steps" / f"trial={trial.trial_id}", "dev")
+        assert (status, len(evaluations)) == ("FINISHED", 6)
+        assert curve["dev_score"] == [(one.step, one.score) for one in evaluations]
+        assert curve["train_score"] == [(one.step, one.train_score) for one in evaluations]
+        assert curve["sparsity"][-1] == (trial.t3, pytest.approx(0.5, abs=0.01))
+        assert curve["target_sparsity"] == [(0, 0.5)]
+        assert curve["best_dev_score"][-1][1] == trial.best_score
+        assert curve["train_score_at_best"] == [(trial.best_step, trial.train_score)]
+        assert curve["best_step"] == [(trial.best_step, trial.best_step)]
+        terms = {"loss", "loss_hidden", "loss_attention", "loss_prediction"}
+        assert evaluations[0].course.keys() == {*terms, "p", "learning_rate"}
+        for name in evaluations[0].course:
+            assert curve[name] == [(one.step, one.course[name]) for one in evaluations]
+        assert curve["p"][0] == (8, pytest.approx(trial.p0))
+        assert curve["p"][-1] == (48, 1.0)
 
 
 def test_the_best_students_are_kept_as_plain_transformers_directories(finished):
