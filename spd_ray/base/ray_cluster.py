@@ -1,11 +1,20 @@
-"""The Ray cluster to run on: a running one, or one of this machine alone."""
+"""The Ray cluster to run on: a running one, or one of this machine alone; what it has, and what it may get."""
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import ray
+import yaml
 from ray._private import ray_constants
+from ray._private.accelerators import RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO_ENV_VAR as HIDE_GPUS_AT_ZERO
+
+from spd_ray.base.visible_gpus import gpus_as_outside
+
+BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # where `ray up` leaves the autoscaler's configuration on the head
+KUBERAY_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 def join_ray(address: str | None, logging_level: str) -> None:
@@ -13,14 +22,19 @@ def join_ray(address: str | None, logging_level: str) -> None:
 
     The latter's servers listen on the loopback interface only. Ray does so by itself on macOS and Windows, and
     elsewhere under a switch that it reads when it is imported: hence both settings.
+
+    A worker that gets no GPU sees none: Ray 2.60 hides them only where it is told to, by a variable of the worker.
     """
     put_interpreter_on_path()
     if address is None:
         os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
         ray_constants.ENABLE_RAY_CLUSTER = False
-        ray.init("local", include_dashboard=False, log_to_driver=False, logging_level=logging_level)
+        os.environ[HIDE_GPUS_AT_ZERO] = "1"
+        with gpus_as_outside():
+            ray.init("local", include_dashboard=False, log_to_driver=False, logging_level=logging_level)
     else:
-        ray.init(address, log_to_driver=False, logging_level=logging_level)
+        workers = {"env_vars": {HIDE_GPUS_AT_ZERO: "1"}}
+        ray.init(address, runtime_env=workers, log_to_driver=False, logging_level=logging_level)
 
 
 def put_interpreter_on_path() -> None:
@@ -31,3 +45,57 @@ def put_interpreter_on_path() -> None:
     own, folders = str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath).split(os.pathsep)
     if own not in folders:
         os.environ["PATH"] = os.pathsep.join([own, *folders])
+
+
+def gpu_names() -> list[str]:
+    """The GPUs of the cluster that this process has joined, one by one, as Ray calls their type ("GPU": unknown)."""
+    names = []
+    for node in ray.nodes():
+        kinds = [name.partition(":")[2] for name in node["Resources"] if name.startswith("accelerator_type:")]
+        names += int(node["Resources"].get("GPU", 0)) * (kinds[:1] or ["GPU"]) if node["Alive"] else []
+    return names
+
+
+def capacity(address: str | None) -> dict[str, float]:
+    """CPUs and GPUs of the cluster that this process has joined at `address`, with those that it may still start.
+
+    Where nodes come and go, the autoscaler's own configuration says how many of which type; it is found on the head.
+    """
+    now = ray.cluster_resources()
+    config = autoscaler_config() if address is not None else {}
+    return {name: max(now.get(name, 0.0), most(name, config)) for name in ("CPU", "GPU")}
+
+
+def autoscaler_config() -> dict[str, Any]:
+    """The configuration of the autoscaler of the cluster whose head this machine is; empty where there is none.
+
+    `ray up` leaves it in a file; KubeRay has it in the cluster's own resource, which the head's pod may read.
+    """
+    if BOOTSTRAP.expanduser().exists():
+        return dict(yaml.safe_load(BOOTSTRAP.expanduser().read_text()))
+    if "RAY_CLUSTER_NAME" in os.environ and KUBERAY_NAMESPACE.exists():
+        from ray.autoscaler._private.kuberay.autoscaling_config import AutoscalingConfigProducer
+
+        return dict(AutoscalingConfigProducer(os.environ["RAY_CLUSTER_NAME"], KUBERAY_NAMESPACE.read_text().strip())())
+    return {}
+
+
+def most(resource: str, config: Mapping[str, Any]) -> float:
+    """How much of `resource` the nodes of `config`, an autoscaler's configuration, have together at most.
+
+    The head counts once. Of its workers the types that have most of it come first, up to the cluster's own limit.
+
+    >>> types = {"head": {"resources": {"CPU": 2}}, "gpu": {"resources": {"CPU": 4, "GPU": 1}, "max_workers": 8}}
+    >>> config = {"head_node_type": "head", "max_workers": 5, "available_node_types": types}
+    >>> most("GPU", config), most("CPU", config)
+    (5.0, 22.0)
+    """
+    types = dict(config.get("available_node_types", {}))
+    head = types.pop(config.get("head_node_type"), {})
+    left, total = config.get("max_workers", 0), float(head.get("resources", {}).get(resource, 0))
+    each = {name: float(kind.get("resources", {}).get(resource, 0)) for name, kind in types.items()}
+    for name in sorted(types, key=lambda name: -each[name]):
+        count = min(left, types[name].get("max_workers", left))
+        total += count * each[name]
+        left -= count
+    return total
