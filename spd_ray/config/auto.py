@@ -16,8 +16,8 @@ def is_resolved(spec: SweepSpec) -> bool:
 def resolve(spec: SweepSpec, have: Mapping[str, float]) -> SweepSpec:
     """`spec` on a cluster with the resources `have` (by Ray's names of them): no key is `auto` any more.
 
-    Where there is a GPU, each worker gets one and trains in fp16 with ZeRO 1; elsewhere in fp32 without ZeRO. So it does
-    on a GPU where the space may ask for `clip_over: all`, which needs all gradients in fp32.
+    Where there is a GPU, each worker gets one and trains in fp16 with ZeRO 1; elsewhere in fp32 without ZeRO, and on
+    GPUs too where the space may ask for `clip_over: all`, which needs all gradients in fp32.
     """
     values: dict[str, Any] = {"gpus_per_worker": 1.0 if have.get("GPU", 0) >= 1 else 0.0}
     on_gpus = _laid_over(spec, values).resources.worker_gpus > 0

@@ -13,6 +13,7 @@ from spd_ray.base.files import whole_folder
 from spd_ray.config.methods import load_method
 from spd_ray.equations.masks import zeros_asked
 from spd_ray.model.surgery import encoder_layers, extract_student, student_config
+from spd_ray.training import engine
 from spd_ray.training.teacher import Teacher, evaluate, quiet_transformers
 from spd_ray.training.trainer import SpdRun
 
@@ -90,6 +91,7 @@ def verify_checkpoint(folder: Path, sparsity: float, per_matrix: bool, teacher: 
                 f"{folder}: {counted.name} has {counted.zeros} zeros, sparsity {sparsity:g} asks for {asked}"
             )
     data = teacher.data
+    model.to(engine.device())
     score = evaluate(model, data.chooser, data.task).score
     dev_score = score if data.holdout is None else evaluate(model, data.dev, data.task).score
     return Verification(score, dev_score, total.zeros / total.numel, layers)
