@@ -27,7 +27,7 @@ def begun(tmp_path):
     folder = tmp_path / "runs" / "space"
     folder.mkdir(parents=True)
     Ledger(spec, create_study(spec, layout.study_journal(folder)), folder).next_due()
-    write_sweep_yaml(spec, folder, "a command")
+    write_sweep_yaml(spec, folder, "a command", [])
     return spec, SweepStorage(str(folder), "driver")
 
 

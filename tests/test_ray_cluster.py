@@ -22,5 +22,5 @@ def test_a_folder_of_the_longest_path_holds_rays_longest_socket():
 
 def test_where_none_is_fit_one_line_says_what_to_set(monkeypatch):
     monkeypatch.setattr(ray_cluster.os, "access", lambda folder, mode: False)
-    with pytest.raises(UserError, match="TMPDIR: Ray needs a folder .* at most [0-9]+ characters"):
+    with pytest.raises(UserError, match=r"TMPDIR: Ray needs a folder .* at most [0-9]+ characters"):
         folder_for_sockets()

@@ -1,6 +1,7 @@
 """The notebook's `run_sweep`: what it asks for and what it hands back. A real one is in integration/test_sweep.py."""
 
 import inspect
+import os
 import sys
 from types import SimpleNamespace
 
@@ -27,8 +28,9 @@ def started(monkeypatch, tmp_path):
     calls = []
 
     def train_trials(spec, storage, command, address, console):
-        calls.append(SimpleNamespace(spec=spec, storage=storage, command=command, address=address))
-        write_sweep_yaml(spec, storage.folder, command)
+        gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
+        calls.append(SimpleNamespace(spec=spec, storage=storage, command=command, address=address, gpus=gpus))
+        write_sweep_yaml(spec, storage.folder, command, [])
         write_trials(storage.folder, [TRIAL])
         return TRIAL
 
@@ -62,6 +64,17 @@ def test_a_mapping_is_swept_and_its_folder_holds_the_space_to_go_on_with(started
     assert call.spec.study.trials == 2
     assert sweep.main([*call.command.split()[3:], "--resume"]) == 0
     assert started[1].spec == call.spec
+
+
+@pytest.mark.parametrize("visible", [None, "2,3"])
+def test_the_driver_sees_no_gpu_and_the_notebook_sees_them_again(started, monkeypatch, visible):
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    run_sweep("mine.yaml")
+    assert started[0].gpus == ""
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == visible
 
 
 @pytest.mark.parametrize(

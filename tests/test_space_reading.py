@@ -1,10 +1,12 @@
 """What a search space says: its file, method, preset, profile and overrides."""
 
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from spd_ray.base.errors import UserError
+from spd_ray.config import auto
 from spd_ray.config.load import load_spec
 from spd_ray.config.timeline import Timeline
 from tests.spaces import SPACES, TASK, load
@@ -28,10 +30,44 @@ def test_the_demo_starts_with_the_recipe_and_has_its_stage_lengths() -> None:
     assert (timeline.steps_per_epoch, timeline.t1, timeline.t2, timeline.t3) == (32, 576, 896, 1472)
 
 
-def test_rte_starts_with_the_two_settings_of_the_paper() -> None:
-    first, second = load_spec(SPACES / "rte.yaml").first_points()
-    assert first == {"stage1_epochs": 30, "p0": 0.6, "stage23_lr": 3e-5}
-    assert second == {"stage1_epochs": 30, "p0": 0.8, "stage23_lr": 3.2e-4}
+# Section 4.2, the appendix: p0, rate of Stages II and III, length of Stage I; what Figures 11 and 12 find.
+PAPER = {"cola": (0.8, 5e-4, 30), "stsb": (0.8, 5e-4, 30), "mrpc": (0.8, 6.4e-4, 30), "rte": (0.6, 3e-5, 30)}
+PAPER |= {"sst2": (0.6, 3e-5, 10), "qnli": (0.6, 3e-5, 10)}  # "chosen": as on RTE
+FIGURES = {"rte": [(0.8, 3.2e-4)], "stsb": [(0.8, 4e-4)]}
+
+
+@pytest.mark.parametrize("task", PAPER)
+def test_the_space_of_a_task_searches_all_that_spd_depends_on(task: str) -> None:
+    """Both ends of each range are beyond the paper's values, or are the paper's own ends."""
+    spec = load_spec(SPACES / f"{task}.yaml")
+    assert set(spec.search) == {"p0", "stage1_epochs", "stage2_epochs", "stage1_lr", "stage23_lr", "pruning_end"}
+    papers = {
+        "p0": [round(0.1 * tenth, 1) for tenth in range(1, 11)],
+        "stage1_epochs": [10, 20, 30],
+        "stage2_epochs": [10],
+        "stage1_lr": [3e-5],
+        "stage23_lr": [3e-5, 1e-4, 3.2e-4, 4e-4, 5e-4, 6.4e-4],
+        "pruning_end": [0.5, 0.75, 1.0, 1.25],
+    }
+    outside = [(name, value) for name in papers for value in papers[name] if not spec.search[name].contains(value)]
+    assert outside == []
+    random = Random(0)
+    assert sum(spec.is_possible(spec.random_point(random)) for _ in range(100)) > 80
+
+
+@pytest.mark.parametrize("task", PAPER)
+def test_the_papers_setting_of_a_task_is_run_first(task: str) -> None:
+    spec = load_spec(SPACES / f"{task}.yaml")
+    p0, stage23_lr, stage1_epochs = PAPER[task]
+    expected = {"p0": p0, "stage1_epochs": stage1_epochs, "stage2_epochs": 10, "stage1_lr": 3e-5}
+    expected |= {"stage23_lr": stage23_lr, "pruning_end": 1.0}
+    first, *others = spec.first_points()
+    assert first == expected
+    assert [(point["p0"], point["stage23_lr"]) for point in others] == FIGURES.get(task, [])
+    method, timeline = spec.method, Timeline.of(auto.resolve(spec, {}).trial_config(first, 0).method, 2490)
+    assert (method.total_epochs, method.batch_size, method.target_sparsity, spec.task.max_length) == (60, 32, 0.9, 128)
+    assert timeline.pruning_end_step == timeline.t1 == 78 * stage1_epochs  # RTE's 2,490 examples
+    assert all(rung * 60 >= 30 + 15 for rung in spec.early_stopping.rungs)  # the latest end of Stage II, and of pruning
 
 
 def test_a_number_may_be_written_as_3e_5_everywhere(tmp_path: Path) -> None:

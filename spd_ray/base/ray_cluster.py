@@ -1,19 +1,26 @@
-"""The Ray cluster to run on: a running one, or a private one of this machine, which needs nothing of the user's home."""
+"""The Ray cluster to run on: a running one, or a private one of this machine; what it has, and what it may get."""
 
 import os
 import secrets
 import shutil
 import sys
 import tempfile
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import ray
+import yaml
 from ray._private import ray_constants
-from ray._raylet import AuthenticationTokenLoader
+from ray._private.accelerators import RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO_ENV_VAR as HIDE_GPUS_AT_ZERO
+from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
 from spd_ray.base.errors import UserError
+from spd_ray.base.visible_gpus import gpus_as_outside
 
+BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # where `ray up` leaves the autoscaler's configuration on the head
+KUBERAY_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 LONGEST_SOCKET = 107  # bytes of a Unix socket's path
 SOCKET = "/session_2000-01-01_00-00-00_000000_0000000/sockets/plasma_store"  # what Ray puts below its folder
 PREFIX = "spd-"
@@ -27,12 +34,14 @@ def join_ray(address: str | None, logging_level: str) -> None:
     """Join the cluster at `address`, or start one of this machine alone, which ends with `leave_ray` or this process.
 
     Does nothing where this process has joined one already. Raises UserError where no folder is fit for a private Ray.
+    A worker that gets no GPU sees none: Ray 2.60 hides them only where it is told to, by a variable of the worker.
     """
     if ray.is_initialized():
         return
     put_interpreter_on_path()
     if address is not None:
-        ray.init(address, log_to_driver=False, logging_level=logging_level)
+        workers = {"env_vars": {HIDE_GPUS_AT_ZERO: "1"}}
+        ray.init(address, runtime_env=workers, log_to_driver=False, logging_level=logging_level)
         return
     try:
         _start_private(logging_level)
@@ -58,7 +67,9 @@ def _start_private(logging_level: str) -> None:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
         _private.callback(_restore_token, before)
         AuthenticationTokenLoader.instance().reset_cache()
-    ray.init("local", include_dashboard=False, log_to_driver=False, logging_level=logging_level, _temp_dir=folder)
+    os.environ[HIDE_GPUS_AT_ZERO] = "1"
+    with gpus_as_outside():
+        ray.init("local", include_dashboard=False, log_to_driver=False, logging_level=logging_level, _temp_dir=folder)
 
 
 def _restore_token(before: dict[str, str]) -> None:
@@ -93,3 +104,57 @@ def put_interpreter_on_path() -> None:
     own, folders = str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath).split(os.pathsep)
     if own not in folders:
         os.environ["PATH"] = os.pathsep.join([own, *folders])
+
+
+def gpu_names() -> list[str]:
+    """The GPUs of the cluster that this process has joined, one by one, as Ray calls their type ("GPU": unknown)."""
+    names = []
+    for node in ray.nodes():
+        kinds = [name.partition(":")[2] for name in node["Resources"] if name.startswith("accelerator_type:")]
+        names += int(node["Resources"].get("GPU", 0)) * (kinds[:1] or ["GPU"]) if node["Alive"] else []
+    return names
+
+
+def capacity(address: str | None) -> dict[str, float]:
+    """CPUs and GPUs of the cluster that this process has joined at `address`, with those that it may still start.
+
+    Where nodes come and go, the autoscaler's own configuration says how many of which type; it is found on the head.
+    """
+    now = ray.cluster_resources()
+    config = autoscaler_config() if address is not None else {}
+    return {name: max(now.get(name, 0.0), most(name, config)) for name in ("CPU", "GPU")}
+
+
+def autoscaler_config() -> dict[str, Any]:
+    """The configuration of the autoscaler of the cluster whose head this machine is; empty where there is none.
+
+    `ray up` leaves it in a file; KubeRay has it in the cluster's own resource, which the head's pod may read.
+    """
+    if BOOTSTRAP.expanduser().exists():
+        return dict(yaml.safe_load(BOOTSTRAP.expanduser().read_text()))
+    if "RAY_CLUSTER_NAME" in os.environ and KUBERAY_NAMESPACE.exists():
+        from ray.autoscaler._private.kuberay.autoscaling_config import AutoscalingConfigProducer
+
+        return dict(AutoscalingConfigProducer(os.environ["RAY_CLUSTER_NAME"], KUBERAY_NAMESPACE.read_text().strip())())
+    return {}
+
+
+def most(resource: str, config: Mapping[str, Any]) -> float:
+    """How much of `resource` the nodes of `config`, an autoscaler's configuration, have together at most.
+
+    The head counts once. Of its workers the types that have most of it come first, up to the cluster's own limit.
+
+    >>> types = {"head": {"resources": {"CPU": 2}}, "gpu": {"resources": {"CPU": 4, "GPU": 1}, "max_workers": 8}}
+    >>> config = {"head_node_type": "head", "max_workers": 5, "available_node_types": types}
+    >>> most("GPU", config), most("CPU", config)
+    (5.0, 22.0)
+    """
+    types = dict(config.get("available_node_types", {}))
+    head = types.pop(config.get("head_node_type"), {})
+    left, total = config.get("max_workers", 0), float(head.get("resources", {}).get(resource, 0))
+    each = {name: float(kind.get("resources", {}).get(resource, 0)) for name, kind in types.items()}
+    for name in sorted(types, key=lambda name: -each[name]):
+        count = min(left, types[name].get("max_workers", left))
+        total += count * each[name]
+        left -= count
+    return total

@@ -80,7 +80,6 @@ def ray_connection(address: str | None) -> Iterator[None]:
     if address not in (None, "auto"):
         host, _, port = str(address).rpartition(":")
         socket.create_connection((host, int(port)), timeout=5).close()
-    import ray
 
     from spd_ray.base.ray_cluster import join_ray, leave_ray
 

@@ -33,12 +33,16 @@ class ResourcesConfig(Section):
 
     workers: PositiveInt = Field(1, description="ranks of one trial, on one node or several")
     cpus_per_worker: PositiveInt = 1
-    gpus_per_worker: NonNegativeFloat = Field(0.0, description="at most 1; a fraction lets trials share one GPU")
+    gpus_per_worker: NonNegativeFloat | Literal["auto"] = Field(
+        0.0, description="at most 1; a fraction lets trials share one GPU; auto: 1 where there are GPUs, else 0"
+    )
     concurrent: PositiveInt | None = Field(None, description="trials at once, at most; null: as many as fit")
 
     @model_validator(mode="after")
     def _check_one_gpu_a_rank(self) -> "ResourcesConfig":
         """A rank computes on one GPU, and NCCL refuses two ranks on the same one ("Duplicate GPU detected")."""
+        if self.gpus_per_worker == "auto":
+            return self
         if self.gpus_per_worker > 1:
             raise refuse("a worker is one rank and uses one GPU; for more, raise workers", "gpus_per_worker")
         if self.workers > 1 and 0 < self.gpus_per_worker < 1:
@@ -49,9 +53,16 @@ class ResourcesConfig(Section):
             )
         return self
 
+    @property
+    def worker_gpus(self) -> float:
+        """`gpus_per_worker` as a number. Raises ValueError where it is `auto`: config/auto.py resolves it first."""
+        if self.gpus_per_worker == "auto":
+            raise ValueError("resources.gpus_per_worker is auto, and has not been resolved")
+        return self.gpus_per_worker
+
     def per_trial(self) -> dict[str, float]:
         """CPUs and GPUs of one trial, by Ray's names of them."""
-        return {"CPU": self.workers * self.cpus_per_worker, "GPU": self.workers * self.gpus_per_worker}
+        return {"CPU": self.workers * self.cpus_per_worker, "GPU": self.workers * self.worker_gpus}
 
     def slots(self, have: Mapping[str, float]) -> int:
         """How many trials the resources `have` hold at once.

@@ -29,7 +29,7 @@ from spd_ray.config.method import MethodConfig, ObjectiveConfig, StudentConfig
 from spd_ray.config.methods import METHODS, fill_in, load_method
 from spd_ray.config.presets import Preset
 from spd_ray.config.section import PositiveFloat, Section, refuse_at
-from spd_ray.config.trial import EngineConfig, ModelConfig, TaskConfig, TeacherConfig, TrialConfig
+from spd_ray.config.trial import EngineConfig, EngineRequest, ModelConfig, TaskConfig, TeacherConfig, TrialConfig
 from spd_ray.config.yaml_file import KeyPath
 
 SECTIONS: dict[str, type[Section]] = {"objective": ObjectiveConfig, "student": StudentConfig}
@@ -53,7 +53,7 @@ class SweepSpec(Section):
     model: ModelConfig = ModelConfig()
     teacher: TeacherConfig = TeacherConfig()
     method: MethodConfig = Field(MethodConfig(), description="what does not vary; its name can be searched, too")
-    engine: EngineConfig = EngineConfig()
+    engine: EngineRequest = EngineRequest()
     search: dict[str, Dimension] = Field(default_factory=dict)
     warm_start: tuple[dict[str, Value], ...] = ()
     study: StudyConfig = StudyConfig()
@@ -116,10 +116,13 @@ class SweepSpec(Section):
     def trial_config(self, values: dict[str, Value], seed: int) -> TrialConfig:
         """The trial of the point `values` (dimension -> value; the others keep their base value) under `seed`.
 
-        Raises pydantic's ValidationError where the point is not possible.
+        Raises pydantic's ValidationError where the point is not possible, or the engine's `auto` is not resolved.
         """
-        sections = {name: getattr(self, name) for name in ("task", "model", "teacher", "engine")}
-        return TrialConfig(**sections, method=self._method(values), seed=seed)
+        return self._trial_config(values, seed, EngineConfig.model_validate(self.engine.model_dump()))
+
+    def _trial_config(self, values: dict[str, Value], seed: int, engine: EngineConfig) -> TrialConfig:
+        sections = {name: getattr(self, name) for name in ("task", "model", "teacher")}
+        return TrialConfig(**sections, engine=engine, method=self._method(values), seed=seed)
 
     def first_points(self) -> list[dict[str, Value]]:
         """What is run before anything is drawn: the warm starts, and with the grid sampler the whole grid."""
@@ -209,13 +212,18 @@ class SweepSpec(Section):
     def _refusal(self, point: dict[str, Value]) -> tuple[str, list[KeyPath]] | None:
         """Why `point` is not possible, and the keys that this is about: searched ones as dimensions of `search`."""
         try:
-            self.trial_config(point, seed=0)
+            self._trial_config(point, 0, self._least_engine())
         except ValidationError as error:
             first = error.errors()[0]
             place = ("method", *first["loc"]) if error.title == MethodConfig.__name__ else first["loc"]
             paths = [(*place, *path) for path in first.get("ctx", {}).get("paths", ((),))]
             return plain(first["msg"]), [self._searched(path) for path in paths]
         return None
+
+    def _least_engine(self) -> EngineConfig:
+        """The engine with what any method takes in the place of `auto`, which is resolved after the space is loaded."""
+        asked = self.engine.model_dump()
+        return EngineConfig.model_validate({key: value for key, value in asked.items() if value != "auto"})
 
     def _searched(self, path: KeyPath) -> KeyPath:
         name = "method" if path == ("method", "name") else ".".join(map(str, path[1:]))

@@ -17,6 +17,7 @@ from spd_ray.config.section import (
 )
 
 Precision = Literal["fp32", "bf16", "fp16"]
+ZeroStage = Literal[0, 1, 2, 3]
 
 
 class TaskConfig(Section):
@@ -57,14 +58,21 @@ class TeacherConfig(Section):
     gate: bool = Field(True, description="refuse a teacher that is no better than the majority class")
 
 
-class EngineConfig(Section):
+class EngineRequest(Section):
     """How DeepSpeed runs the training steps."""
 
-    precision: Precision = "fp32"
-    zero_stage: Literal[0, 1, 2, 3] = 0
+    precision: Literal[Precision, "auto"] = Field("fp32", description="auto: fp16 on GPUs, else fp32")
+    zero_stage: Literal[ZeroStage, "auto"] = Field(0, description="auto: 1 on GPUs, else 0")
     gradient_accumulation_steps: PositiveInt = Field(1, description="parts of a batch, one after the other on a rank")
     initial_scale_power: int = Field(16, ge=0, le=32, description="fp16: the loss scale starts at 2 to this power")
     loss_scale_window: PositiveInt = Field(1000, description="fp16: steps without overflow before the scale doubles")
+
+
+class EngineConfig(EngineRequest):
+    """The same once it is known which devices there are."""
+
+    precision: Precision = "fp32"
+    zero_stage: ZeroStage = 0
 
 
 class TrialConfig(Section):

@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 from spd_ray.base.errors import UserError
 from spd_ray.base.files import remove_unfinished
 from spd_ray.base.network import is_uri, join_place
+from spd_ray.config import auto
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.records import layout
 from spd_ray.records.provenance import read_sweep_yaml
@@ -30,8 +31,11 @@ def place_of(storage: str, spec: SweepSpec) -> SweepStorage:
 
 
 @contextmanager
-def open_sweep(storage: SweepStorage, spec: SweepSpec, resume: bool, replace: bool) -> Iterator[None]:
-    """Create or find the sweep's folder, and lock it against a second driver of this machine for the block."""
+def open_sweep(storage: SweepStorage, spec: SweepSpec, resume: bool, replace: bool) -> Iterator[SweepSpec]:
+    """Create or find the sweep's folder, and lock it against a second driver of this machine for the block.
+
+    In the block stands `spec` as it is to be run: where the sweep goes on, `auto` is what it was before.
+    """
     folder = storage.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -46,14 +50,16 @@ def open_sweep(storage: SweepStorage, spec: SweepSpec, resume: bool, replace: bo
     try:
         storage.clear_copy()
         storage.fetch_files()
-        begin_or_continue(storage, spec, resume, replace)
-        yield
+        yield begin_or_continue(storage, spec, resume, replace)
     finally:
         lock.release()
 
 
-def begin_or_continue(storage: SweepStorage, spec: SweepSpec, resume: bool, replace: bool) -> None:
-    """Check that the folder fits a new sweep, or `--resume`, and move an earlier sweep aside for `--replace`."""
+def begin_or_continue(storage: SweepStorage, spec: SweepSpec, resume: bool, replace: bool) -> SweepSpec:
+    """Check that the folder fits a new sweep, or `--resume`, and move an earlier sweep aside for `--replace`.
+
+    Returns `spec`, for `--resume` with what `auto` was resolved to when the sweep was begun.
+    """
     folder, place = storage.folder, storage.place
     remove_unfinished(folder)
     trials = read_trials(folder)
@@ -69,19 +75,25 @@ def begin_or_continue(storage: SweepStorage, spec: SweepSpec, resume: bool, repl
     elif resume and not trials:
         raise UserError(f"--resume: {place} holds no sweep yet; leave --resume out")
     elif resume:
-        check_same_space(place, read_sweep_yaml(folder), spec)
+        return continued(place, read_sweep_yaml(folder), spec)
+    return spec
 
 
-def check_same_space(place: str, begun: dict[str, Any], spec: SweepSpec) -> None:
-    """Raises UserError where the sweep that was `begun`, as its sweep.yaml has it, is not that of `spec`."""
+def continued(place: str, begun: dict[str, Any], spec: SweepSpec) -> SweepSpec:
+    """`spec` with what `auto` was in the sweep that was `begun`, as its sweep.yaml has it.
+
+    Raises UserError where the two are not the same sweep.
+    """
     version = begun.get("schema_version", "2 or older")
     if version != SCHEMA_VERSION:
         raise UserError(
             f"--resume: {place} was begun by an earlier version (its records' schema is {version}, now "
             f"{SCHEMA_VERSION}): `python -m analysis` still draws it, but it cannot go on; give another --name"
         )
+    spec = auto.as_begun(spec, begun["spec"])
     if begun["space_hash"] != spec.space_hash():
         raise UserError(f"--resume: {place} was swept with another space or other --set; see its sweep.yaml")
+    return spec
 
 
 def go_on_command(folder: Path, command: str) -> str:

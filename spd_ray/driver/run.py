@@ -2,15 +2,17 @@
 
 import logging
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-import ray
 from ray import tune
 from rich.console import Console
 
 from spd_ray.base.errors import UserError
-from spd_ray.base.ray_cluster import join_ray, leave_ray
+from spd_ray.base.ray_cluster import capacity, gpu_names, join_ray, leave_ray
 from spd_ray.base.signals import pass_sigterm_on
+from spd_ray.config import auto
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.config.timeline import Timeline
 from spd_ray.config.trial import TrialConfig
@@ -31,6 +33,7 @@ from spd_ray.tracking.missed_points import send_missed_points
 from spd_ray.tracking.tracker import Tracker
 from spd_ray.training.checkpoint import Verification, answer_dev, verify_checkpoint
 from spd_ray.training.teacher import Teacher, load_teacher
+from spd_ray.trials.on_gpu import fine_tune, read_back, run_on_gpu
 from spd_ray.trials.ranks import SpdTrainable
 from spd_ray.trials.request import TrialRequest, requested_trial
 
@@ -41,9 +44,19 @@ def train_trials(
     spec: SweepSpec, storage: SweepStorage, command: str, address: str | None, console: Console
 ) -> TrialRecord | None:
     """Teacher, study, trials, verification, MLflow, summary. Returns the best trial; raises KeyboardInterrupt."""
+    with joined_ray(address) as have:
+        spec = auto.resolve(spec, have)
+        console.print(devices_line(spec, have), soft_wrap=True)
+        write_sweep_yaml(spec, storage.folder, command, gpu_names())
+        return train_on(have, spec, storage, command, console)
+
+
+def train_on(
+    have: Mapping[str, float], spec: SweepSpec, storage: SweepStorage, command: str, console: Console
+) -> TrialRecord | None:
+    """`train_trials` on a cluster with the CPUs and GPUs `have`, where no key of `spec` is `auto`."""
     folder = storage.folder
-    write_sweep_yaml(spec, folder, command)
-    teacher = load_teacher(spec.task, spec.model, spec.teacher)
+    teacher = find_teacher(spec, console)
     console.print(report.teacher_line(teacher))
     study = create_study(spec, layout.study_journal(folder))
     ledger = Ledger(spec, study, folder)
@@ -51,10 +64,9 @@ def train_trials(
         try:
             storage.send_files()  # the parent run's id, before it has a child
             send_missed_points(ledger, tracker, storage, len(teacher.data.train))
-            start_ray(address)
             with SweepDisplay(ledger, console) as display:
                 watcher = SweepWatcher(ledger, tracker, display, storage)
-                run_trials(spec, ledger, storage, command, watcher)
+                run_trials(spec, concurrent_trials(spec, have), ledger, storage, command, watcher)
             ledger.fold()
             watcher.drop_states(at_once=True)
             if ledger.ended_count < ledger.total:
@@ -80,11 +92,36 @@ def start_ray(address: str | None) -> None:
     pass_sigterm_on()
 
 
-def concurrent_trials(spec: SweepSpec) -> int:
-    """As many trials at once as the file says, or as the cluster's resources hold."""
+@contextmanager
+def joined_ray(address: str | None) -> Iterator[dict[str, float]]:
+    """In the cluster at `address` (None: one of this machine alone) for the block, with its CPUs and GPUs at most."""
+    start_ray(address)
+    try:
+        yield capacity(address)
+    finally:
+        leave_ray()
+
+
+def devices_line(spec: SweepSpec, have: Mapping[str, float]) -> str:
+    """What trials train on, and how many CPUs and GPUs the cluster has for them."""
+    return f"trains on {auto.describe(spec)}; the cluster: {have['CPU']:g} CPUs and {have['GPU']:g} GPUs at most"
+
+
+def find_teacher(spec: SweepSpec, console: Console) -> Teacher:
+    """The teacher from the cache; where it is not there it is fine-tuned: on a GPU, where trials have one."""
+    configs = spec.task, spec.model, spec.teacher
+
+    def fine_tune_there() -> None:
+        console.print("fine-tuning the teacher on a GPU of the cluster")
+        run_on_gpu(fine_tune, spec.resources.cpus_per_worker, *configs)
+
+    return load_teacher(*configs, before=fine_tune_there if spec.resources.worker_gpus else None)
+
+
+def concurrent_trials(spec: SweepSpec, have: Mapping[str, float]) -> int:
+    """As many trials at once as the file says, or as the resources `have` of the cluster hold."""
     if spec.resources.concurrent is not None:
         return spec.resources.concurrent
-    have = ray.cluster_resources()
     slots = spec.resources.slots(have)
     if slots < 1:
         asked = spec.resources.per_trial()
@@ -95,9 +132,11 @@ def concurrent_trials(spec: SweepSpec) -> int:
     return slots
 
 
-def run_trials(spec: SweepSpec, ledger: Ledger, storage: SweepStorage, command: str, watcher: SweepWatcher) -> None:
+def run_trials(
+    spec: SweepSpec, concurrent: int, ledger: Ledger, storage: SweepStorage, command: str, watcher: SweepWatcher
+) -> None:
     """Let Tune run every trial that the ledger has due, until none is left or the user interrupts."""
-    bundle = {"CPU": spec.resources.cpus_per_worker, "GPU": spec.resources.gpus_per_worker}
+    bundle = {"CPU": spec.resources.cpus_per_worker, "GPU": spec.resources.worker_gpus}
 
     def tune_config(trial_id: str) -> dict[str, Any]:
         request = TrialRequest(
@@ -121,7 +160,7 @@ def run_trials(spec: SweepSpec, ledger: Ledger, storage: SweepStorage, command: 
             search_alg=LedgerSearcher(ledger, tune_config),
             scheduler=scheduler,
             num_samples=-1,
-            max_concurrent_trials=concurrent_trials(spec),
+            max_concurrent_trials=concurrent,
             reuse_actors=True,
             trial_dirname_creator=requested_trial,
         ),
@@ -152,7 +191,11 @@ def verify_retained(
             final, per_matrix = final_sparsity(ledger.config(trial.trial_id), teacher)
             student = storage.folder / str(trial.checkpoint)
             storage.fetch(student)
-            found = verify_checkpoint(student, final, per_matrix, teacher)
+            if spec.resources.worker_gpus:
+                about = storage.place, trial.checkpoint, final, per_matrix, spec.task, spec.model, spec.teacher
+                found = run_on_gpu(read_back, spec.resources.cpus_per_worker, *about)
+            else:
+                found = verify_checkpoint(student, final, per_matrix, teacher)
             if abs(found.score - (trial.best_score or 0.0)) > RESCORE_TOLERANCE:
                 raise ValueError(
                     f"{trial.checkpoint}: scores {found.score:.4f} after reading, {trial.best_score} before"

@@ -15,6 +15,7 @@ from rich.console import Console
 from spd_ray.base.errors import UserError, storage_refusal
 from spd_ray.base.files import write_whole
 from spd_ray.base.signals import sigterm_as_interrupt
+from spd_ray.base.visible_gpus import gpus_hidden
 from spd_ray.config.load import load_spec
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.config.yaml_file import yaml_text
@@ -60,7 +61,7 @@ def start_sweep(
     command = command or shell_command(space=storage.shown(space_yaml(storage.folder)), storage=place)
     best, interrupted = None, False
     try:
-        with sigterm_as_interrupt(), open_sweep(storage, spec, resume, replace):
+        with sigterm_as_interrupt(), gpus_hidden(), open_sweep(storage, spec, resume, replace) as spec:
             console.print(f"sweep {spec.name}: {spec.describe_size()}, in {storage.place}", soft_wrap=True)
             if written:
                 write_whole(written, spec.to_yaml())

@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,8 @@ def git_commit() -> str | None:
     return described.stdout.strip() if described.returncode == 0 else None
 
 
-def write_sweep_yaml(spec: SweepSpec, folder: Path, command: str) -> None:
-    """Write `sweep.yaml`: the resolved specification and where it ran."""
-    import torch  # here, for a module that takes seconds to import tells errors late
-
-    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+def write_sweep_yaml(spec: SweepSpec, folder: Path, command: str, gpus: Sequence[str]) -> None:
+    """Write `sweep.yaml`: the resolved specification and where it ran, on `gpus` of the cluster by their names."""
     content = {
         "schema_version": SCHEMA_VERSION,
         "spec": spec.resolved(),
@@ -40,7 +38,7 @@ def write_sweep_yaml(spec: SweepSpec, folder: Path, command: str) -> None:
         "command": command,
         "git_commit": git_commit(),
         "versions": {package: version(package) for package in PACKAGES},
-        "machine": {"cpus": os.cpu_count(), "gpus": gpus, "system": platform.platform()},
+        "machine": {"cpus": os.cpu_count(), "gpus": list(gpus), "system": platform.platform()},
     }
     write_whole(layout.sweep_yaml(folder), yaml.safe_dump(content, sort_keys=False))
 

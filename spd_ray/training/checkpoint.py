@@ -14,6 +14,7 @@ from spd_ray.config.methods import load_method
 from spd_ray.equations.masks import zeros_asked
 from spd_ray.model.surgery import encoder_layers, extract_student, student_config
 from spd_ray.records.schema import PredictionRecord
+from spd_ray.training import engine
 from spd_ray.training.teacher import EVAL_BATCH_SIZE, Teacher, evaluate, predict, quiet_transformers, scores_of
 from spd_ray.training.trainer import SpdRun
 
@@ -92,6 +93,7 @@ def verify_checkpoint(folder: Path, sparsity: float, per_matrix: bool, teacher: 
                 f"{folder}: {counted.name} has {counted.zeros} zeros, sparsity {sparsity:g} asks for {asked}"
             )
     data = teacher.data
+    model.to(engine.device())
     score = evaluate(model, data.chooser, data.task).score
     dev_score, predictions = answer_dev(model, teacher)
     return Verification(score, dev_score, total.zeros / total.numel, layers, predictions)

@@ -20,7 +20,8 @@ from filelock import FileLock
 from torch import nn
 from torch.utils import cpp_extension
 
-os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
+# In each process anew: a worker inherits the driver's variables, and may have a GPU where the driver has none.
+os.environ["DS_ACCELERATOR"] = "cuda" if torch.cuda.is_available() else "cpu"
 os.environ.setdefault("DEEPSPEED_LOG_LEVEL", "ERROR")
 
 import deepspeed

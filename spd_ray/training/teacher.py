@@ -5,7 +5,7 @@ Shapes: N examples, B rows in a batch, C outputs.
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -73,8 +73,12 @@ class Teacher:
     folder: Path
 
 
-def load_teacher(task: TaskConfig, model: ModelConfig, teacher: TeacherConfig) -> Teacher:
-    """Fine-tune `model` on `task`, or take the teacher from the cache.
+def load_teacher(
+    task: TaskConfig, model: ModelConfig, teacher: TeacherConfig, before: Callable[[], None] | None = None
+) -> Teacher:
+    """Take the teacher from the cache, or fine-tune `model` on `task`.
+
+    `before` is called where the cache has none: it may have another process fine-tune.
 
     Raises UserError when the task or the model is not available, and, unless `teacher.gate` is false, when the teacher
     scores no better than the majority class.
@@ -98,7 +102,10 @@ def load_teacher(task: TaskConfig, model: ModelConfig, teacher: TeacherConfig) -
             tokenizer.save_pretrained(folder)
         (folder / REPORT).write_text(json.dumps(asdict(report), indent=2) + "\n")
 
-    folder = cache.build_once("teachers", cache.content_key(recipe), build)
+    key = cache.content_key(recipe)
+    if before is not None and not cache.folder_of("teachers", key).is_dir():
+        before()
+    folder = cache.build_once("teachers", key, build)
     report = Report(**json.loads((folder / REPORT).read_text()))
     if teacher.gate:
         check_gate(data, report)

@@ -1,0 +1,49 @@
+"""What a driver has a worker with a GPU compute, for it sees none itself: the teacher, and students read back."""
+
+from collections.abc import Callable
+from typing import Any
+
+import ray
+from ray.exceptions import RayTaskError
+
+from spd_ray.base.errors import UserError
+from spd_ray.config.trial import ModelConfig, TaskConfig, TeacherConfig
+from spd_ray.records.storage import SweepStorage
+from spd_ray.training.checkpoint import Verification, verify_checkpoint
+from spd_ray.training.teacher import load_teacher
+from spd_ray.trials.runner import worker_teacher
+
+
+def fine_tune(task: TaskConfig, model: ModelConfig, teacher: TeacherConfig) -> None:
+    """Put the teacher into the cache, however good it is. Raises UserError as `load_teacher` does."""
+    load_teacher(task, model, teacher.model_copy(update={"gate": False}))
+
+
+def read_back(
+    place: str,
+    checkpoint: str,
+    sparsity: float,
+    per_matrix: bool,
+    task: TaskConfig,
+    model: ModelConfig,
+    teacher: TeacherConfig,
+) -> Verification:
+    """`verify_checkpoint` of the student `checkpoint` of the sweep in `place`. Raises ValueError as that does."""
+    storage = SweepStorage(place, f"read-back-{checkpoint.replace('/', '-')}")
+    storage.fetch(storage.folder / checkpoint)
+    try:
+        student = storage.folder / checkpoint
+        return verify_checkpoint(student, sparsity, per_matrix, worker_teacher(task, model, teacher))
+    finally:
+        storage.clear_copy()
+
+
+def run_on_gpu(function: Callable[..., Any], cpus: int, *arguments: Any) -> Any:
+    """What `function` returns in a worker that has one GPU of the cluster and `cpus`; raises what it raises."""
+    there = ray.remote(num_cpus=cpus, num_gpus=1)(function)
+    try:
+        return ray.get(there.remote(*arguments))
+    except RayTaskError as error:
+        if isinstance(error.cause, UserError | ValueError):
+            raise error.cause from None
+        raise
