@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run, resume or dry-run a sweep. Returns the exit code; raises UserError for what a user can mend."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = parse_arguments(arguments)
-    from spd_ray.driver.start import COMMAND, new_console, read_space, start_sweep
+    from spd_ray.driver.start import COMMAND, check_address, new_console, read_space, start_sweep
 
     if options.space is None:
         if options.method is None or not options.dry_run:
@@ -60,8 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     spec = read_space(options.space, options.overrides, options.trials, options.name, options.method, options.profile)
     if options.dry_run:
         from spd_ray.driver.dry_run import dry_run
+        from spd_ray.driver.run import resolve_here
 
-        dry_run(spec, new_console())
+        check_address(options.address)
+        console = new_console()
+        dry_run(resolve_here(spec, options.address, console), console)
         return 0
     command = f"{COMMAND} {shlex.join(arguments)}"
     result = start_sweep(spec, options.storage, options.resume, options.replace, options.address, command)

@@ -19,7 +19,7 @@ from spd_ray.base.network import join_place
 
 OK, WARNING, FAILED = "ok", "warning", "failed"
 PACKAGES = ("spd_ray", "ray", "torch", "deepspeed", "transformers", "datasets", "pyarrow", "numpy")
-ANSWER_SECONDS = 25.0  # how long nodes may take
+ANSWER_SECONDS = 120.0  # how long nodes may take: a cold import of a CUDA build of torch takes a minute
 ELEMENTS = 2**20  # of the tensor that is summed over the nodes: 4 MiB
 
 

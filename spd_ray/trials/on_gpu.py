@@ -1,9 +1,11 @@
 """What a driver has a worker with a GPU compute, for it sees none itself: the teacher, and students read back."""
 
+import platform
 from collections.abc import Callable
 from typing import Any
 
 import ray
+import torch
 from ray.exceptions import RayTaskError
 
 from spd_ray.base.errors import UserError
@@ -12,6 +14,15 @@ from spd_ray.records.storage import SweepStorage
 from spd_ray.training.checkpoint import Verification, verify_checkpoint
 from spd_ray.training.teacher import load_teacher
 from spd_ray.trials.runner import worker_teacher
+
+
+def check_gpu(gpus: float) -> None:
+    """Raises UserError where Ray has given this worker `gpus` and torch sees none: it would train on CPUs, slowly."""
+    if gpus and not torch.cuda.is_available():
+        raise UserError(
+            f"a worker on {platform.node()} got a GPU from Ray, but torch {torch.__version__} sees none there: install "
+            f"a CUDA build of torch and the driver (`python -m spd_ray.doctor`), or --set resources.gpus_per_worker=0"
+        )
 
 
 def fine_tune(task: TaskConfig, model: ModelConfig, teacher: TeacherConfig) -> None:
@@ -40,9 +51,13 @@ def read_back(
 
 def run_on_gpu(function: Callable[..., Any], cpus: int, *arguments: Any) -> Any:
     """What `function` returns in a worker that has one GPU of the cluster and `cpus`; raises what it raises."""
-    there = ray.remote(num_cpus=cpus, num_gpus=1)(function)
+
+    def there() -> Any:
+        check_gpu(1)
+        return function(*arguments)
+
     try:
-        return ray.get(there.remote(*arguments))
+        return ray.get(ray.remote(num_cpus=cpus, num_gpus=1)(there).remote())
     except RayTaskError as error:
         if isinstance(error.cause, UserError | ValueError):
             raise error.cause from None

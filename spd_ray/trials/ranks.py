@@ -15,6 +15,7 @@ from spd_ray.base.errors import UserError, storage_refusal
 from spd_ray.base.network import free_port
 from spd_ray.training import engine
 from spd_ray.training.trainer import TrainingError
+from spd_ray.trials.on_gpu import check_gpu
 from spd_ray.trials.request import TrialRequest
 from spd_ray.trials.runner import TrialRunner
 from spd_ray.trials.standing import Standing
@@ -28,6 +29,7 @@ class SpdTrainable(tune.Trainable):
     runner: TrialRunner | None  # of the trial under way; its first step begins it
 
     def setup(self, config: dict[str, Any]) -> None:
+        check_gpu(config["bundle"]["GPU"])
         torch.set_num_threads(max(1, int(config["bundle"]["CPU"])))
         self.others = start_ranks(config["workers"], config["bundle"])
         self.request, self.runner = config["request"], None
