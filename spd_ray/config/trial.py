@@ -54,6 +54,9 @@ class TeacherConfig(Section):
     warmup_fraction: Probability = Field(0.1, description="fraction of the steps with a rising learning rate")
     weight_decay: NonNegativeFloat = 0.01
     dropout: Probability = 0.1
+    precision: Literal["fp32", "tf32", "bf16"] = Field(
+        "fp32", description="of the products while it is fine-tuned; tf32 is fp32 on a CPU"
+    )
     seed: Seed = 0
     gate: bool = Field(True, description="refuse a teacher that is no better than the majority class")
 
@@ -63,6 +66,7 @@ class EngineRequest(Section):
 
     precision: Literal[Precision, "auto"] = Field("fp32", description="auto: fp16 on GPUs, else fp32")
     zero_stage: Literal[ZeroStage, "auto"] = Field(0, description="auto: 1 on GPUs, else 0")
+    tf32: bool = Field(False, description="on a GPU, products of fp32 numbers in TF32, evaluations' too")
     gradient_accumulation_steps: PositiveInt = Field(1, description="parts of a batch, one after the other on a rank")
     initial_scale_power: int = Field(16, ge=0, le=32, description="fp16: the loss scale starts at 2 to this power")
     loss_scale_window: PositiveInt = Field(1000, description="fp16: steps without overflow before the scale doubles")

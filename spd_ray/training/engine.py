@@ -34,6 +34,7 @@ from deepspeed.runtime.zero.partitioned_param_coordinator import PartitionedPara
 from spd_ray.base.network import free_port, interface_of
 from spd_ray.config.trial import EngineConfig
 from spd_ray.model.surgery import masked_linears
+from spd_ray.training.products import set_tf32
 
 logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
 
@@ -165,6 +166,7 @@ def make_engine(
     """
     ensure_group()
     _allow_fp16_on_any_cpu()
+    set_tf32(config.tf32)
     prunable = {id(linear.weight) for _, linear in masked_linears(model)}
     groups = [
         {"params": [p for p in trained if id(p) in prunable], "weight_decay": weight_decay, "prunable": True},

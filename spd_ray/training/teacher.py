@@ -27,6 +27,7 @@ from spd_ray.data.batches import EncodedSplit, EncodedTask, collate, encode_task
 from spd_ray.data.tasks import Task, load_task, majority_score, score
 from spd_ray.equations.losses import task_loss
 from spd_ray.training.miniature_encoder import MINIATURES, pretrained_miniature
+from spd_ray.training.products import products_in
 
 VERSION = 1  # count it up when fine-tuning changes: the cache cannot see code
 CLIP_NORM = 1.0
@@ -248,8 +249,9 @@ def fine_tune(folder: Path, data: EncodedTask, config: TeacherConfig, learning_r
                 group["lr"] = learning_rate * rate_factor(step, steps, config.warmup_fraction)
             batch = collate(data.train, batches[index], device)
             labels = batch.pop("labels")
-            loss = task_loss(model(**batch).logits, labels)
-            loss.backward()
+            with products_in(config.precision, device):
+                loss = task_loss(model(**batch).logits.float(), labels)
+                loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
             optimizer.step()
             optimizer.zero_grad()
