@@ -3,21 +3,8 @@
 Each case is a trial's engine over a BERT of bert-base's width, of random weights, in processes of its own (one a rank,
 gloo): the largest resident memory over two steps on a tiny batch, less that before the engine. What two depths differ
 by, divided by what their trained parameters differ by, leaves out what does not grow with the model. glibc's allocator
-is told to give freed memory back: left to itself it keeps up to 7 bytes a parameter more. Beside it the calculation,
-in bytes a trained parameter over N ranks. What stays:
-
-- weights of width w: 4, or 2 in fp16 and bf16; over N in ZeRO 3;
-- the grafted model's frozen teacher layers, as many parameters again: none in fp32, where they are the teacher's own,
-  2 in fp16 and bf16; over N in ZeRO 3, where fp32 has its own, too;
-- masks 1;
-- AdamW's two moments 8, and an fp32 master copy of 4 in fp16 and bf16 and wherever ZeRO partitions: over N from ZeRO 1;
-- gradients w, over N from ZeRO 1;
-
-and the larger of what comes on top for a while:
-
-- in backward: from ZeRO 1 on the masked weights w and the bucket of gradients that are reduced; below, the gradients
-  take the place of the masked weights, and to reduce them over ranks takes a copy w;
-- in the optimizer's step: the gradients in fp32, 4 in fp16 and bf16, over N from ZeRO 1.
+is told to give freed memory back: left to itself it keeps up to 7 bytes a parameter more. Beside it the calculation of
+`spd_ray/trials/footprint.py`, in bytes a trained parameter over N ranks.
 """
 
 import argparse
@@ -39,25 +26,12 @@ from spd_ray.config.trial import EngineConfig, ModelConfig, TaskConfig, TeacherC
 from spd_ray.model.surgery import encoder_layers
 from spd_ray.training import engine as engines
 from spd_ray.training.trainer import batches_from, prepare, training_step
+from spd_ray.trials.footprint import bytes_a_parameter
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 RANKS = 2
 GIVES_BACK = {"MALLOC_MMAP_THRESHOLD_": "500000", "MALLOC_ARENA_MAX": "1"}
 DEPTHS = (1, 4)  # layers of bert-base's width, of 7 million trained parameters each
-
-
-def calculated(parameters: int, precision: str, stage: int, ranks: int) -> float:
-    """Bytes on one rank for so many trained parameters."""
-    width = 4 if precision == "fp32" else 2
-    part = 1 / ranks if stage >= 1 else 1.0
-    weights = width * (part if stage == 3 else 1.0)
-    frozen = 0.0 if precision == "fp32" and stage < 3 else weights
-    master = 0 if precision == "fp32" and stage == 0 else 4
-    stays = weights + frozen + 1 + (master + 8 + width) * part
-    bucket = min(1.0, engines.BUCKET_ELEMENTS / parameters)
-    backward = width * (1 + bucket) if stage >= 1 else width * (ranks > 1)
-    step = 0.0 if precision == "fp32" else 4 * part
-    return parameters * (stays + max(backward, step))
 
 
 def peak_bytes() -> int:
@@ -117,7 +91,8 @@ def main() -> None:
     )
     for precision, stage in itertools.product(options.precisions, (0, 1, 2, 3)):
         (less, fewer), (more, many) = (measured(layers, precision, stage, RANKS) for layers in DEPTHS)
-        least, most = (calculated(parameters, precision, stage, RANKS) for parameters in (fewer, many))
+        engine = EngineConfig.model_validate({"precision": precision, "zero_stage": stage})
+        least, most = (parameters * bytes_a_parameter(parameters, engine, RANKS) for parameters in (fewer, many))
         figures = ((found / (many - fewer)) for found in (more - less, most - least))
         table.add_row(precision, str(stage), *(f"{figure:.1f}" for figure in figures))
     Console().print(table)

@@ -15,6 +15,7 @@ from spd_ray.study.study import Draws, create_study
 from spd_ray.training import engine
 from spd_ray.training.teacher import load_teacher
 from spd_ray.training.trainer import prepare, train_spd
+from spd_ray.trials.footprint import Footprint, footprint
 
 STEPS_RUN = 2
 
@@ -37,6 +38,7 @@ def dry_run(spec: SweepSpec, console: Console) -> None:
     steps = list(itertools.islice((r for r in train_spd(run) if r.split == "batch"), STEPS_RUN))
     for record in steps:
         console.print(f"step {record.step}: loss {record.value:.4f}, draw {record.draw}, {record.tokens} tokens")
+    console.print(describe_footprint(footprint(run, spec.resources.workers), spec), soft_wrap=True)
     engine.release(run.engine)
 
     trials = spec.total_configurations() * len(spec.study.seeds)
@@ -46,6 +48,22 @@ def dry_run(spec: SweepSpec, console: Console) -> None:
         f"{timeline.t3} steps: {trials * timeline.t3:,} steps; at {steps[-1].seconds * 1000:.0f} ms a step about "
         f"{seconds / 60:.1f} min a trial and {trials * seconds / 3600:.2f} device hours in all, evaluations not counted"
     )
+
+
+def describe_footprint(one: Footprint, spec: SweepSpec) -> str:
+    """Memory of a rank and space on disk, in GiB, and the largest memory of this process over the two steps."""
+    levels = 1 + len(spec.method.ladder)
+    running = 2 * one.state + levels * one.student  # a state is written before the older one goes
+    return (
+        f"memory of a rank: {_gib(one.engine)} for weights, gradients and optimizer, {_gib(one.outputs)} for the "
+        f"teacher's outputs; with two steps this process took {_gib(engine.peak_memory_bytes())} at its largest\n"
+        f"disk: {_gib(running)} for each trial at once (two states, its best student), "
+        f"{_gib(spec.checkpoints.keep * levels * one.student)} for the {spec.checkpoints.keep} students that are kept"
+    )
+
+
+def _gib(number: int) -> str:
+    return f"{number / 2**30:.2f} GiB"
 
 
 def explain_method(name: str, console: Console) -> None:

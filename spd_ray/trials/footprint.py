@@ -1,0 +1,63 @@
+"""What a trial takes: memory of its ranks and space on disk, calculated from what is trained.
+
+`python -m benchmarks.memory` measures the engine's part beside this calculation.
+"""
+
+from typing import NamedTuple
+
+from spd_ray.config.trial import EngineConfig
+from spd_ray.model.surgery import masked_linears
+from spd_ray.training import engine as engines
+from spd_ray.training.teacher_outputs import RecordedTeacher
+from spd_ray.training.trainer import SpdRun
+
+
+class Footprint(NamedTuple):
+    """Bytes of one trial."""
+
+    engine: int  # weights, masks, moments, gradients of a rank, at their largest
+    outputs: int  # the teacher's recorded outputs, in each process or mapped into all of a machine
+    state: int  # on disk: what it continues from
+    student: int  # on disk, at most: a sparse student is stored dense
+
+
+def footprint(run: SpdRun, ranks: int) -> Footprint:
+    """The bytes of `run` on so many ranks; what the batch's activations take is not among them."""
+    trained = sum(_numel(parameter) for parameter in run.model.parameters() if parameter.requires_grad)
+    masked = sum(_numel(linear.weight) for _, linear in masked_linears(run.model))
+    outputs = run.teacher_outputs
+    return Footprint(
+        engine=int(trained * bytes_a_parameter(trained, run.config.engine, ranks)),
+        outputs=outputs.nbytes if isinstance(outputs, RecordedTeacher) else 0,
+        state=trained * (4 + 8) + masked,
+        student=4 * sum(parameter.numel() for parameter in run.teacher.model.parameters()),
+    )
+
+
+def bytes_a_parameter(trained: int, engine: EngineConfig, ranks: int) -> float:
+    """Bytes on one rank for each of the `trained` parameters.
+
+    What stays over N ranks: weights of width w (4, or 2 in fp16 and bf16), over N in ZeRO 3; the grafted model's frozen
+    teacher layers, as many again, but none in fp32 below ZeRO 3, where they are the teacher's own; masks 1; AdamW's two
+    moments 8, and an fp32 master copy of 4 in fp16 and bf16 and wherever ZeRO partitions, over N from ZeRO 1; gradients
+    w, over N from ZeRO 1. And the larger of what comes on top for a while: in backward, from ZeRO 1 on the masked
+    weights w and the bucket of gradients that are reduced (below, the gradients take the masked weights' place, and to
+    reduce them over ranks takes a copy w); in the optimizer's step the gradients in fp32, 4 in fp16 and bf16, over N
+    from ZeRO 1.
+    """
+    plain, stage = engine.precision == "fp32", engine.zero_stage
+    width = 4 if plain else 2
+    part = 1 / ranks if stage >= 1 else 1.0
+    weights = width * (part if stage == 3 else 1.0)
+    frozen = 0.0 if plain and stage < 3 else weights
+    master = 0 if plain and stage == 0 else 4
+    stays = weights + frozen + 1 + (master + 8 + width) * part
+    bucket = min(1.0, engines.BUCKET_ELEMENTS / trained)
+    backward = width * (1 + bucket) if stage >= 1 else width * (ranks > 1)
+    step = 0.0 if plain else 4 * part
+    return stays + max(backward, step)
+
+
+def _numel(parameter: object) -> int:
+    """Elements of the whole parameter, also where ZeRO 3 has cut it."""
+    return int(getattr(parameter, "ds_numel", None) or parameter.numel())  # type: ignore[attr-defined]
