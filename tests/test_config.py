@@ -85,6 +85,25 @@ def test_one_decay_and_rounds_by_hand():
     assert [rounds.learning_rate(t) for t in (0, 2, 4, 6, 8, 12, 15, 16)] == [1, 0.5, 1, 0.5, 1, 0.5, 0.125, 0]
 
 
+def test_phases_and_constant_by_hand():
+    # t3 = 16; the layer phase until 0.6 x 16 = 9.6 has the steps 0 to 9, then 6 steps of one decay
+    layers = {"until": 0.6, "objective": {"prediction": 0}}
+    settings = dict(total_epochs=4, stage1_epochs=2, stage2_epochs=0, stage1_lr=1.0, batch_size=2, phases=[layers])
+    timeline = Timeline.of(MethodConfig(**settings, lr_schedule="phases"), 8)
+    assert [timeline.learning_rate(t) for t in (0, 9, 10, 13, 15, 16)] == [
+        1.0,
+        1.0,
+        1.0,
+        0.5,
+        pytest.approx(1 / 6),
+        0.0,
+    ]
+    assert [timeline.phase_share(t) for t in (0, 3, 9)] == pytest.approx([0.0, 3 / 9.6, 9 / 9.6])
+    assert [timeline.phase_share(t) for t in (10, 16)] == pytest.approx([0.4 / 6.4, 1.0])
+    constant = Timeline.of(MethodConfig(**settings, lr_schedule="constant"), 8)
+    assert {constant.learning_rate(t) for t in range(16)} == {1.0}
+
+
 def test_a_ladder_stands_on_its_levels_and_is_scored_before_it_leaves_them():
     # 10 steps an epoch, 4 events after 10, 20, 30, 40 steps; cubic to 0.9: 0.520, 0.7875, 0.886, 0.9
     method = MethodConfig(

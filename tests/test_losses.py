@@ -86,10 +86,10 @@ def test_averaging_over_classes_divides_by_their_number():
 
 
 def test_first_token_loss_by_hand():
-    # (3, 4) / 5 = (.6, .8) against (1, 0): .16 + .64; the second token does not count
+    # (3, 4) / 5 = (.6, .8) against (1, 0): (.16 + .64) / 2; the second token does not count
     student = torch.tensor([[[3.0, 4.0], [9.0, 9.0]]])
     teacher = torch.tensor([[[2.0, 0.0], [0.0, 1.0]]])
-    assert losses.first_token_loss(student, teacher) == pytest.approx(0.8)
+    assert losses.first_token_loss(student, teacher) == pytest.approx(0.4)
 
 
 def test_cosine_loss_by_hand_ignores_padding():

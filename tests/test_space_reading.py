@@ -153,7 +153,7 @@ def test_methods_can_be_searched_and_each_is_composed_whole(tmp_path: Path) -> N
     assert spec.methods() == ["spd", "pkd", "tickets"]
     assert len(spec.first_points()) == 6
     pkd, tickets = (spec.trial_config({"method": name, "stage1_lr": 1e-3}, 1) for name in ("pkd", "tickets"))
-    assert (pkd.method.student.depth, pkd.method.final_sparsity, pkd.method.objective.first_token) == (0.5, 0.0, 1.0)
+    assert (pkd.method.student.depth, pkd.method.final_sparsity, pkd.method.objective.first_token) == (0.5, 0.0, 20)
     assert (tickets.method.pruning, tickets.method.final_sparsity) == ("lottery", 0.5)
     assert {pkd.method.objective.attention_maps, tickets.method.objective.attention_maps} == {"scores"}
     (tmp_path / "again.yaml").write_text(spec.to_yaml())

@@ -62,6 +62,7 @@ def paper_table(table: PaperTable) -> Table:
         Heading("sparsity", "target, of the encoder's prunable weights"),
         Heading("ours", "mean over seeds"),
         Heading("range", "smallest to largest"),
+        Heading("end", "at the end of Stage III, which Algorithm 1 returns; ours: of the best evaluation"),
         Heading("n", "seeds"),
         Heading("paper", "as printed; for a synthetic task, of the GLUE task that it imitates"),
         Heading("difference", "ours minus paper; none for a synthetic task, whose scores are not GLUE scores"),
@@ -79,7 +80,8 @@ def _score_row(score: MethodScore) -> list[str]:
     imitated = f" ({glue_task(score.task)})" if score.synthetic and score.printed is not None else ""
     return [
         score.task, method_name(score.method), f"{score.sparsity:g}", _percent(score.mean),
-        f"{_percent(score.low)} to {_percent(score.high)}", str(score.seeds), _percent(score.printed) + imitated,
+        f"{_percent(score.low)} to {_percent(score.high)}", _percent(score.final),
+        str(score.seeds), _percent(score.printed) + imitated,
         _percent(score.difference, "+"), _percent(score.to_teacher, "+"), _percent(score.printed_to_teacher, "+"),
         _remaining_parameters(score), metric_name(score.metric), score.on, score.model,
     ]  # fmt: skip
@@ -112,9 +114,11 @@ def methods_table(rows: Sequence[MethodRow]) -> Table:
     headings = (
         Heading("method"),
         Heading("score", "mean over seeds, on the split on which students are chosen"),
+        Heading("end", "mean at the end of Stage III, on that split"),
         Heading("±", "sample standard deviation over seeds"),
         Heading("n", "seeds"),
         Heading("gap", "train minus score"),
+        Heading("gap, end", "the same at the end of Stage III"),
         Heading("encoder remains", "parameters of the encoder that are not zero"),
         Heading("parameters", "of the whole student, zeros not counted"),
         Heading("steps"),
@@ -127,8 +131,9 @@ def methods_table(rows: Sequence[MethodRow]) -> Table:
 
 def _method_row(row: MethodRow) -> list[str]:
     return [
-        method_name(row.method), format_score(row.score), format_score(row.deviation), str(row.seeds),
-        format_signed(row.gap), MISSING if row.remaining is None else f"{_percent(row.remaining)}%",
+        method_name(row.method), format_score(row.score), format_score(row.final), format_score(row.deviation),
+        str(row.seeds), format_signed(row.gap), format_signed(row.final_gap),
+        MISSING if row.remaining is None else f"{_percent(row.remaining)}%",
         MISSING if row.parameters is None else _parameters(row.parameters), format_number(row.steps, "d"),
         format_number(row.seconds, ".1f"), format_rate(row.rate), str(row.configurations),
     ]  # fmt: skip

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis.numbers.figure_data import best_configuration, group_by
+from analysis.numbers.figure_data import best_configuration, final_gap, group_by
 from analysis.reading.sweeps import Sweep
 from analysis.reading.trials import Trial
 
@@ -17,8 +17,10 @@ class MethodRow(NamedTuple):
     configurations: int  # from which it was chosen
     seeds: int
     score: float  # mean over seeds, on the split on which students are chosen
+    final: float | None  # mean at the end of Stage III, on the same split
     deviation: float | None  # sample standard deviation over seeds; None for one seed
     gap: float | None  # train minus score, mean
+    final_gap: float | None  # the same at the end of Stage III
     remaining: float | None  # fraction of the encoder's parameters, zeros not counted
     parameters: float | None  # of the whole student, zeros not counted
     steps: int | None
@@ -29,11 +31,11 @@ class MethodRow(NamedTuple):
 def compute(sweep: Sweep) -> list[MethodRow]:
     """The methods of a sweep, the best first; none where it has fewer than two with finished trials."""
     methods = group_by(sweep.comparable, lambda trial: trial.method)
-    rows = [_row(trials) for trials in methods.values()] if len(methods) > 1 else []
+    rows = [_row(sweep, trials) for trials in methods.values()] if len(methods) > 1 else []
     return sorted(rows, key=lambda row: -row.score)
 
 
-def _row(trials: Sequence[Trial]) -> MethodRow:
+def _row(sweep: Sweep, trials: Sequence[Trial]) -> MethodRow:
     best = best_configuration(trials)
     scores = [trial.best_score for trial in best if trial.best_score is not None]
     return MethodRow(
@@ -41,8 +43,10 @@ def _row(trials: Sequence[Trial]) -> MethodRow:
         configurations=len({trial.configuration for trial in trials}),
         seeds=len(best),
         score=float(np.mean(scores)),
+        final=_mean([trial.final_score for trial in best]),
         deviation=float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
         gap=_mean([trial.gap for trial in best]),
+        final_gap=_mean([final_gap(sweep)(trial) for trial in best]),
         remaining=_mean([trial.remaining for trial in best]),
         parameters=_mean([trial.remaining_parameters for trial in best]),
         steps=best[0].t3,

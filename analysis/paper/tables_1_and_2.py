@@ -5,7 +5,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis.numbers.figure_data import best_score, group_by, mean_by_seed, nothing_finished, require_sweeps
+from analysis.numbers.figure_data import (
+    best_score,
+    final_score,
+    group_by,
+    mean_by_seed,
+    nothing_finished,
+    require_sweeps,
+)
 from analysis.paper.printed import printed_score, printed_teacher_score
 from analysis.reading.sweeps import Sweep
 from analysis.reading.tasks import is_synthetic
@@ -33,6 +40,7 @@ class MethodScore(NamedTuple):
     on: str  # the split of the score
     printed: float | None
     printed_teacher: float | None
+    final: float | None  # mean at the end of Stage III, on the split on which students are chosen
     parameters: float | None  # of our students, zeros not counted, mean over seeds
     dense_parameters: int | None
 
@@ -86,10 +94,12 @@ def _method_score(trials: Sequence[Trial]) -> MethodScore:
     unseen = first.selection != "dev" and all(trial.dev_score is not None for trial in trials)
     scores = list(mean_by_seed(trials, (lambda trial: trial.dev_score) if unseen else best_score).values())
     teachers = [trial.teacher_score for trial in trials if trial.teacher_score is not None]
+    final = list(mean_by_seed(trials, final_score).values())
     remaining = [trial.remaining_parameters for trial in trials if trial.remaining_parameters is not None]
     return MethodScore(
         first.method, first.task, first.model, first.metric, first.target_sparsity, len(scores),
         float(np.mean(scores)), min(scores), max(scores), float(np.mean(teachers)) if teachers else None,
         "dev" if unseen else first.selection, printed_score(first.method, first.task, first.target_sparsity),
-        printed_teacher_score(first.task), float(np.mean(remaining)) if remaining else None, first.parameters,
+        printed_teacher_score(first.task), float(np.mean(final)) if final else None,
+        float(np.mean(remaining)) if remaining else None, first.parameters,
     )  # fmt: skip

@@ -38,7 +38,7 @@ class Trial:
     stage2_epochs: float
     stage1_lr: float
     stage23_lr: float
-    lr_schedule: str  # "two_decays", "one_decay" or "rounds"
+    lr_schedule: str  # "two_decays", "one_decay", "rounds", ...
     target_sparsity: float
     pruning_end: float  # multiple of t1
     t1: int | None = None

@@ -81,7 +81,9 @@ class MethodConfig(Section):
     stage1_epochs: PositiveFloat = Field(30.0, description="t1, in epochs")
     stage2_epochs: NonNegativeFloat = Field(10.0, description="t2 - t1, in epochs")
     lr_schedule: schedules.LearningRateSchedule = Field(
-        "two_decays", description="Eq. (6); one_decay: stage1_lr falls to 0 at t3; rounds: at every pruning event"
+        "two_decays",
+        description="Eq. (6); one_decay: stage1_lr falls to 0 at t3; rounds: at every pruning event; "
+        "phases: constant in the phases, then one decay; constant: stage1_lr throughout",
     )
     stage1_lr: PositiveFloat = Field(3e-5, description="lambda_0 of Eq. (6), the initial rate of Stage I")
     stage23_lr: PositiveFloat | None = Field(
@@ -96,7 +98,10 @@ class MethodConfig(Section):
     drop_last_event: bool = Field(
         False, description="where the events divide the steps exactly, as the public code does"
     )
-    l1: NonNegativeFloat = Field(0.0, description="strength of the reweighted L1 norm, with `pruning: reweighted_l1`")
+    l1: NonNegativeFloat = Field(
+        0.0,
+        description="strength of the reweighted L1 norm, in deviations of the weights over Stage I",
+    )
     objective: ObjectiveConfig = ObjectiveConfig()
     phases: tuple[PhaseConfig, ...] = Field((), description="objectives before that one")
     batch_size: PositiveInt = 32

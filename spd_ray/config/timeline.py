@@ -70,6 +70,11 @@ class Timeline:
         method = self.method
         if method.lr_schedule == "two_decays":
             return schedules.learning_rate(step, method.stage1_lr, method.later_lr, self.t1, self.t3)
+        if method.lr_schedule == "constant":
+            return method.stage1_lr
+        if method.lr_schedule == "phases":
+            first = self._phases_end()
+            return method.stage1_lr if step < first else schedules.decay(step, method.stage1_lr, first, self.t3)
         ends = [0, *(event.step for event in self.pruning_events if method.lr_schedule == "rounds"), self.t3]
         first, end = next(((a, b) for a, b in itertools.pairwise(ends) if a <= step < b), (0, self.t3))
         return schedules.decay(step, method.stage1_lr, first, end)
@@ -106,6 +111,16 @@ class Timeline:
     def budget(self, step: int) -> float:
         """step / t3 in [0, 1]."""
         return step / self.t3
+
+    def phase_share(self, step: int) -> float:
+        """How much of its phase is over at `step`, in [0, 1): what comes after the phases is the last."""
+        ends = [0.0, *(phase.until for phase in self.method.phases), 1.0]
+        budget = self.budget(step)
+        return next(((budget - a) / (b - a) for a, b in itertools.pairwise(ends) if budget < b), 1.0)
+
+    def _phases_end(self) -> int:
+        """The first step after the phases."""
+        return math.ceil(self.t3 * max((phase.until for phase in self.method.phases), default=0.0))
 
 
 def _pruning_events(method: MethodConfig, end: int) -> tuple[PruningEvent, ...]:

@@ -49,7 +49,7 @@ LOSS_TERMS: dict[str, LossTerm] = {
         "relation_loss", "attention", "tokens", 0.0, "KL of attention distributions (MiniLM)"
     ),
     "value_relation": LossTerm("value_relation_loss", "value", "tokens", 0.0, "KL of value relations (MiniLM)"),
-    "consistency": LossTerm("consistency_loss", "mixed", "tokens", 0.0, "under mixup; rises with step / t3 (CR-ILD)"),
+    "consistency": LossTerm("consistency_loss", "mixed", "tokens", 0.0, "under mixup; rises over its phase (CR-ILD)"),
 }
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 Grafting = Literal["none", "three_stage", "constant", "linear"]
-LearningRateSchedule = Literal["two_decays", "one_decay", "rounds"]
+LearningRateSchedule = Literal["two_decays", "one_decay", "rounds", "phases", "constant"]
 PruningSchedule = Literal["cubic", "linear", "geometric", "one_shot"]
 
 

@@ -266,6 +266,18 @@ def sparsity(model: nn.Module) -> float:
     return 1.0 - kept / sum(mask.numel() for mask in masks)
 
 
+def share_of_zeros(model: nn.Module) -> float:
+    """The fraction of the prunable weights that are zero, whatever their masks say."""
+    weights = [linear.weight for _, linear in masked_linears(model)]
+    return sum(int((weight == 0).sum()) for weight in weights) / sum(weight.numel() for weight in weights)
+
+
+def deviation(model: nn.Module) -> float:
+    """The root mean square of all prunable weights, whose mean is near 0."""
+    weights = [linear.weight.detach().double() for _, linear in masked_linears(model)]
+    return float(sum(weight.square().sum() for weight in weights) / sum(weight.numel() for weight in weights)) ** 0.5
+
+
 def remaining_parameters(model: PreTrainedModel) -> tuple[int, int]:
     """What is left of the student without its zeros: parameters of its encoder layers, and of the whole model."""
     pruned = sum(int((~linear.mask).sum()) for _, linear in masked_linears(model))

@@ -111,7 +111,7 @@ class TrialRecord:
     stage2_epochs: float
     stage1_lr: float
     stage23_lr: float
-    lr_schedule: str  # "two_decays" (Eq. 6), "one_decay" or "rounds"
+    lr_schedule: str  # "two_decays" (Eq. 6), "one_decay", "rounds", "phases" or "constant"
     target_sparsity: float  # 0 where nothing is pruned
     pruning_end: float  # multiple of t1
     batch_size: int

@@ -49,13 +49,12 @@ ZERO_3 = {  # each draw is another graph; weights that were gathered go when the
 LINEAR = torch.nn.functional.linear
 LOOPBACK = "127.0.0.1"
 ADAM_BETAS = (0.9, 0.999)
-REWEIGHTING_EPSILON = 1e-2  # of the reweighted L1 norm: the penalty of a weight w is l1 / (|w| + this)
 
 
 class ProximalAdamW(torch.optim.AdamW):
     """AdamW, then the proximal operator of a reweighted L1 norm where a group's `l1` is above 0 (Guo et al. 2019).
 
-    w <- sign(w) max(|w| - lr l1 / (|w| + epsilon), 0), elementwise, so that it holds for ZeRO's flat partitions too.
+    w <- sign(w) max(|w| - lr l1 / (|w| + l1_floor), 0), elementwise, so that it holds for ZeRO's flat partitions too.
     """
 
     @torch.no_grad()
@@ -66,7 +65,7 @@ class ProximalAdamW(torch.optim.AdamW):
             if group["l1"] > 0:
                 for parameter in group["params"]:
                     magnitude = parameter.abs()
-                    shrunk = magnitude - group["lr"] * group["l1"] / (magnitude + REWEIGHTING_EPSILON)
+                    shrunk = magnitude - group["lr"] * group["l1"] / (magnitude + group["l1_floor"])
                     parameter.copy_(parameter.sign() * shrunk.clamp_min(0))
         return loss
 
@@ -173,7 +172,7 @@ def make_engine(
         {"params": [p for p in trained if id(p) not in prunable and p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    groups = [{"prunable": False, "l1": 0.0, **group} for group in groups if group["params"]]
+    groups = [{"prunable": False, "l1": 0.0, "l1_floor": 1.0, **group} for group in groups if group["params"]]
     optimizer = ProximalAdamW(groups, lr=0.0, betas=ADAM_BETAS, fused=True)
     zero = {"stage": config.zero_stage, "reduce_bucket_size": max(BUCKET_ELEMENTS, *(p.numel() for p in trained))}
     settings: dict[str, Any] = {
@@ -203,11 +202,11 @@ def make_engine(
     return engine
 
 
-def set_rates(engine: deepspeed.DeepSpeedEngine, learning_rate: float, l1: float) -> None:
-    """The learning rate of the next step, for every parameter group, and the L1 strength for the prunable one."""
+def set_rates(engine: deepspeed.DeepSpeedEngine, learning_rate: float, l1: float, l1_floor: float) -> None:
+    """The learning rate of the next step, for every parameter group, and the L1 norm for the prunable one."""
     for group in engine.optimizer.param_groups:
         group["lr"] = learning_rate
-        group["l1"] = l1 if group["prunable"] else 0.0
+        group["l1"], group["l1_floor"] = (l1 if group["prunable"] else 0.0), l1_floor
 
 
 def apply_part(engine: deepspeed.DeepSpeedEngine, loss: torch.Tensor) -> None:

@@ -7,7 +7,7 @@ that continues from a saved state therefore goes on exactly as if it had never s
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from spd_ray.model.surgery import Draw
 from spd_ray.records.schema import StepRecord
 from spd_ray.training import engine as engines
 from spd_ray.training import engine_state
+from spd_ray.training.reweighted_norm import ReweightedNorm
 from spd_ray.training.teacher import EVAL_BATCH_SIZE, Scores, Teacher, predict, pretrained_classifier, scores_of
 from spd_ray.training.teacher_outputs import LiveTeacher, RecordedTeacher, recorded_teacher
 
@@ -48,6 +49,7 @@ class SpdRun:
     engine: Any
     teacher_outputs: RecordedTeacher | LiveTeacher | None  # f^T on the training set; None: nothing reads it
     initial: dict[str, Tensor]  # what lottery tickets rewind to; else empty
+    norm: ReweightedNorm
 
     @property
     def step(self) -> int:
@@ -81,6 +83,8 @@ def prepare(config: TrialConfig, teacher: Teacher) -> SpdRun:
     for parameter in model.parameters() if method.clip_over == "all" else parameters.values():
         parameter.requires_grad_(True)
     initial = {n: p.detach().clone() for n, p in parameters.items()} if method.pruning == "lottery" else {}
+    timeline = Timeline.of(method, len(train))
+    norm = ReweightedNorm.of(timeline, model)
     engine = engines.make_engine(
         model,
         list(parameters.values()),
@@ -101,6 +105,7 @@ def prepare(config: TrialConfig, teacher: Teacher) -> SpdRun:
         engine=engine,
         teacher_outputs=_choose_teacher_outputs(config, teacher, model, layers),
         initial=initial,
+        norm=norm,
     )
 
 
@@ -162,8 +167,13 @@ def train_spd(run: SpdRun) -> Iterator[StepRecord]:
     timeline = run.timeline
     sparsity = surgery.sparsity(run.model)
     for step, parts in zip(range(run.step, timeline.t3), batches_from(run, run.step), strict=False):
-        yield training_step(run, step, parts, sparsity)
-        if any(event.step == step + 1 for event in timeline.pruning_events):
+        record = training_step(run, step, parts, sparsity)
+        event_is_due = any(event.step == step + 1 for event in timeline.pruning_events)
+        if event_is_due and run.norm.strength:  # what the norm has zeroed, whatever the masks say
+            with engine_state.whole_parameters(run.engine):
+                record = replace(record, sparsity=surgery.share_of_zeros(run.model))
+        yield record
+        if event_is_due:
             prune(run, step + 1)
             sparsity = surgery.sparsity(run.model)
         if step + 1 in timeline.eval_steps:
@@ -189,7 +199,7 @@ def training_step(run: SpdRun, step: int, parts: Sequence[Batch], sparsity: floa
     p = timeline.replacing_probability(step)
     draw = draw_at(seed, step, p, len(run.layers))
     learning_rate = timeline.learning_rate(step)
-    engines.set_rates(run.engine, learning_rate, l1_at(run, step))
+    engines.set_rates(run.engine, learning_rate, *run.norm.at(step, timeline))
 
     attempts = 0
     while run.step == step:
@@ -254,13 +264,6 @@ def draw_at(seed: int, step: int, p: float, layers: int) -> Draw:
     return tuple(bool(r) for r in np.random.default_rng([seed, step]).random(layers) < p)
 
 
-def l1_at(run: SpdRun, step: int) -> float:
-    """The strength of the reweighted L1 norm at `step`: constant until pruning ends."""
-    method = run.config.method
-    active = method.pruning == "reweighted_l1" and step < run.timeline.pruning_end_step
-    return method.l1 if active else 0.0
-
-
 def loss_terms(run: SpdRun, batch: Batch, step: int, draw: Draw) -> dict[str, Tensor]:
     """The terms of the step's objective that have a weight.
 
@@ -276,7 +279,7 @@ def loss_terms(run: SpdRun, batch: Batch, step: int, draw: Draw) -> dict[str, Te
     terms = objective.terms(wanted, student, teacher, batch.labels, batch.tokens, batch.shares)
     if "consistency" in wanted.weights():
         consistency = mixed_consistency(run, batch, step, draw, student)
-        terms["consistency"] = run.timeline.budget(step) * batch.shares.tokens * consistency
+        terms["consistency"] = run.timeline.phase_share(step) * batch.shares.tokens * consistency
     return terms
 
 

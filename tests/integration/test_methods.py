@@ -100,10 +100,14 @@ def test_tickets_rewind_what_is_left_to_the_pretrained_weights(run_of):
 
 
 def test_the_reweighted_norm_makes_small_weights_exactly_zero(run_of):
-    run = run_of("rpp", l1=0.05)
+    run = run_of("rpp", l1=0.5)
     list(itertools.islice(train_spd(run), 10))
     with_norm = [int((one.weight == 0).sum()) for _, one in surgery.masked_linears(run.model)]
     assert all(with_norm)
+    steps = {r.step: r.sparsity for r in train_spd(run) if r.split == "batch"}
+    event = run.timeline.pruning_events[0].step
+    assert (steps[event - 2], steps[event]) == (0.0, pytest.approx(0.5, abs=0.01))
+    assert 0.2 < steps[event - 1] < 0.9  # what the norm has zeroed before the event is recorded
     plain = run_of("rpp", l1=0.0)
     list(itertools.islice(train_spd(plain), 10))
     assert not any(int((one.weight == 0).sum()) for _, one in surgery.masked_linears(plain.model))
@@ -121,7 +125,8 @@ def test_the_consistency_term_rises_from_zero_and_reaches_the_student(run_of):
     terms = [r.loss_consistency for r in steps if r.loss_consistency is not None]
     assert terms[0] == 0.0 < terms[-1]
     without = [r for r in train_spd(run_of("cr_ild", phases=[{
-        "until": 0.5, "objective": {"layers": "last", "attention_maps": "scores", "prediction": 0},
+        "until": 0.5, "objective": {"layers": "last", "attention_maps": "scores", "prediction": 0, "attention": 0,
+                                    "attention_relation": 1},
     }])) if r.split == "batch"]  # fmt: skip
     assert [r.loss_hidden for r in steps[:2]] == [r.loss_hidden for r in without[:2]]
     assert steps[10].loss_hidden != without[10].loss_hidden
