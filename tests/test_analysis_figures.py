@@ -345,8 +345,10 @@ def test_stages_whose_ends_differ_between_trials_have_no_name() -> None:
         assert [text.get_text() for text in axes.texts] == names
 
 
-@pytest.mark.parametrize("values", [np.geomspace(1e-3, 5e-3, 12), np.geomspace(2e-5, 3e-2, 12)])
-def test_ticks_of_many_values_on_a_log_axis_do_not_overlap(values: np.ndarray) -> None:
+@pytest.mark.parametrize("values", [
+    np.geomspace(1e-3, 5e-3, 12), np.geomspace(2e-5, 3e-2, 12), np.array([1.18e-3, 1.86e-3, 2.25e-3, 2.7e-3, 4.04e-3]),
+])  # fmt: skip
+def test_ticks_on_a_log_axis_do_not_overlap(values: np.ndarray) -> None:
     picture = Figure(figsize=(2.5, 2))
     axes = picture.subplots()
     axes.plot(values, values)

@@ -11,7 +11,7 @@ from analysis.wording.formatting import format_counts, format_rate, join_shorten
 from analysis.wording.names import metric_label, split_name
 
 _MOST_TICKS = 8  # values that each get their own tick on a log axis
-_FEW_DECADES = 30  # a log axis that spans less has ticks within a decade, too
+_CLOSEST = 0.18  # of the axis, between two such values
 
 
 def draw_points(numbers: ScoreByValue, axes: Axes) -> None:
@@ -41,11 +41,13 @@ def draw_points(numbers: ScoreByValue, axes: Axes) -> None:
 
 def _scale_log(axes: Axes, values: np.ndarray) -> None:
     axes.set_xscale("log")
-    if len(values) <= _MOST_TICKS:
+    apart = np.diff(np.log(values)) > _CLOSEST * np.log(values[-1] / values[0])
+    if len(values) <= _MOST_TICKS and apart.all():
         axes.set_xticks(values, [format_rate(value) for value in values])
         axes.tick_params(axis="x", labelrotation=30)
     else:
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if values[-1] < _FEW_DECADES * values[0] else (1,)))
+        ratio = values[-1] / values[0]
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5) if ratio < 10 else (1, 3) if ratio < 100 else (1,)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_rate(value)))
     axes.minorticks_off()
 
