@@ -1,5 +1,6 @@
 """The paper's figures on small sweeps written by hand: their numbers, and the artists that carry them."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from analysis.beyond import trial_curves
-from analysis.drawing import style
+from analysis.drawing import points, style
 from analysis.drawing.captions import picture_title
 from analysis.errors import NoData
 from analysis.figures import fig02, fig04, fig06, fig07, fig08, fig09, fig10, fig11, fig12, fig13_to_16
@@ -181,6 +182,7 @@ def test_a_real_task_is_not_called_synthetic(tmp_path: Path) -> None:
         (fig04, [], "no trial has ended .*no trials"),
         (fig04, [trial(0)], "trial 0-s0 has no recorded training step"),
         (fig08, [trial(0, status="running")], "no trial for it has finished .*1 running.*fig08.yaml"),
+        (fig08, [trial(0, feasible=False)], "no trial has a student at its target sparsity .1 finished.*fig08.yaml"),
         (fig08, [trial(0), trial(1)], r"p₀ has only one value .* 0\.6 \(n = 2\)"),
         (trial_curves, [trial(0, feasible=False)], "no trial has ended with a student at its target sparsity"),
         (trial_curves, [trial(0)], "trial 0-s0 has no recorded evaluation"),
@@ -334,3 +336,25 @@ def test_methods_keep_their_colours_and_ramps_get_lighter() -> None:
     assert style.method_mark("tickets") == style.method_mark("tickets")
     light = [sum(int(colour[i : i + 2], 16) for i in (1, 3, 5)) for colour in style.ramp(5)]
     assert light == sorted(light)
+
+
+def test_stages_whose_ends_differ_between_trials_have_no_name() -> None:
+    for t1, t2, names in ((4, 6, ["Stage I", "Stage II", "Stage III"]), (None, 6, ["Stage III"]), (None, None, [])):
+        axes = Figure().subplots()
+        style.mark_stages(axes, t1, t2, 8, named=True)
+        assert [text.get_text() for text in axes.texts] == names
+
+
+@pytest.mark.parametrize("values", [
+    np.geomspace(1e-3, 5e-3, 12), np.geomspace(2e-5, 3e-2, 12), np.array([1.18e-3, 1.86e-3, 2.25e-3, 2.7e-3, 4.04e-3]),
+])  # fmt: skip
+def test_ticks_on_a_log_axis_do_not_overlap(values: np.ndarray) -> None:
+    picture = Figure(figsize=(2.5, 2))
+    axes = picture.subplots()
+    axes.plot(values, values)
+    points._scale_log(axes, values)
+    picture.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in axes.get_xticklabels() if label.get_text()]
+    boxes = [box for box in boxes if axes.bbox.x0 - 1 <= (box.x0 + box.x1) / 2 <= axes.bbox.x1 + 1]
+    assert len(boxes) >= 2
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))

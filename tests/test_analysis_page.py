@@ -1,8 +1,10 @@
 """The report: its files, the page, the command and its errors, on small sweeps written by hand."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from hand_made_sweep import trial, write_sweep
@@ -30,9 +32,13 @@ def test_the_report_holds_everything_inside(sweep: Path, capsys: pytest.CaptureF
     assert written == sorted(path.name for path in out.iterdir())
     assert {"fig04.png", "fig04.svg", "fig08.svg", "curves.svg", "claims.md", "tables.md", "index.html"} <= set(written)
     html = (out / "index.html").read_text()
-    assert html.count('src="data:image/svg+xml;base64,') == sum(name.endswith(".svg") for name in written)
+    pictures = html.count('src="data:image/svg+xml;base64,') + html.count('<svg role="img"')
+    assert pictures == sum(name.endswith(".svg") for name in written)
     assert "src=" not in html.replace('src="data:', "")
-    assert "href=" not in html
+    links = re.findall(r' href="([^"]*)"', html)
+    assert all(link.startswith("#") for link in links)
+    places = re.findall(r' id="([^"]*)"', html)
+    assert {unquote(link[1:]) for link in links} <= set(places)
     first = {path.name: path.read_bytes() for path in out.iterdir()}
     main(["--sweep", str(sweep)])
     assert {path.name: path.read_bytes() for path in out.iterdir()} == first
@@ -48,6 +54,71 @@ def test_the_table_is_sorted_and_says_the_gap(sweep: Path) -> None:
     assert "&lt;broken&gt; &amp; lost" in html
 
 
+SECTIONS = ["leaderboard", "the-search", "sparsity-size-and-speed", "more-about-these-trials", "trials", "paper"]
+
+
+def section(html: str, name: str) -> str:
+    return html.partition(f'<section id="{name}">')[2].partition("</section>")[0]
+
+
+def test_the_page_opens_on_the_leaderboard_by_sparsity(tmp_path: Path) -> None:
+    records = [
+        trial(0, 0, params={"p0": 0.2}, best_score=0.80, checkpoint="checkpoints/0-s0"),
+        trial(0, 1, params={"p0": 0.2}, best_score=0.70, status="stopped"),
+        trial(1, 0, params={"p0": 0.6}, best_score=0.75, checkpoint="checkpoints/1-s0"),
+        trial(
+            2, 0, params={"p0": 0.6}, best_score=0.90, target_sparsity=0.5, achieved_sparsity=0.5, mlflow_run_id="ab"
+        ),
+    ]
+    write_trials(tmp_path, records)
+    main(["--sweep", str(tmp_path)])
+    html = (tmp_path / "report" / "index.html").read_text()
+    assert re.findall('<section id="(.*?)">', html) == SECTIONS
+    low, high = section(html, "leaderboard").split("<h3>")[1:]
+    assert (low.splitlines()[0], high.splitlines()[0]) == ("Sparsity 0.5</h3>", "Sparsity 0.9</h3>")
+    name = tmp_path.name
+    rows = re.findall(r"<tr data-run.*</tr>", high)
+    assert len(rows) == 2
+    assert rows[0].startswith(
+        f'<tr data-run="run:{name}/0/"><th scope="row">0-s0</th><td>0.800</td><td>0.750 ± 0.071</td>'
+    )
+    assert '<a href="../checkpoints/0-s0">0-s0</a>' in rows[0]
+    assert f'<a href="#run%3A{name}/0/0-s0">below</a>' in rows[0]
+    assert f'id="run:{name}/0/0-s0"' in section(html, "trials")
+    tiles = html.partition('<dl class="tiles">')[2].partition("</dl>")[0]
+    assert re.findall("<dt>(.*?)</dt>", tiles) == [
+        "best at sparsity 0.5", "best at sparsity 0.9", "dense teacher", "majority class",
+    ]  # fmt: skip
+    assert '<a href="../checkpoints/0-s0">checkpoint 0-s0</a>' in tiles
+
+
+def test_a_line_of_a_picture_and_a_row_have_the_same_mark(sweep: Path) -> None:
+    main(["--sweep", str(sweep)])
+    html = (sweep / "report" / "index.html").read_text()
+    picture = html.partition('<figure id="best_so_far">')[2].partition("</figure>")[0]
+    keys = re.findall('data-run="([^"]*)"', picture)
+    assert keys == [f"run:{sweep.name}/{c}/{c}-s{s}" for c in (0, 1) for s in (0, 1)]
+    assert set(keys) <= set(re.findall('<tr data-run="([^"]*)"', section(html, "trials")))
+    assert "<metadata>" not in html
+
+
+def test_what_is_the_papers_is_folded_unless_its_sweep_is_there(sweep: Path) -> None:
+    main(["--sweep", str(sweep)])
+    html = (sweep / "report" / "index.html").read_text()
+    assert section(html, "paper").lstrip().splitlines()[1].startswith("<details><summary>None of the paper's sweeps")
+    assert html.index('id="leaderboard"') < html.index('id="paper"')
+    sweep.rename(sweep.parent / "fig08")
+    try:
+        main(["--sweep", str(sweep.parent / "fig08")])
+        html = (sweep.parent / "fig08" / "report" / "index.html").read_text()
+    finally:
+        (sweep.parent / "fig08").rename(sweep)
+    paper = section(html, "paper")
+    assert paper.lstrip().splitlines()[1] == "<h3>Claims</h3>"
+    unfolded = re.sub("<details>.*?</details>", "", paper, flags=re.DOTALL)
+    assert re.findall('<figure id="(.*?)">', unfolded) == ["fig04", "fig08"]
+
+
 def test_links_lead_to_runs_and_checkpoints(tmp_path: Path) -> None:
     records = [
         trial(0, mlflow_run_id="abcdef0123", checkpoint="checkpoints/0-s0"),
@@ -59,6 +130,7 @@ def test_links_lead_to_runs_and_checkpoints(tmp_path: Path) -> None:
     assert '<a href="http://localhost:5000/#/runs/abcdef0123">abcdef01</a>' in html
     assert '<a href="../a%20sweep/checkpoints/0-s0">open</a>' in html
     assert '<span title="s3://bucket/1-s0">open</span>' in html
+    assert "#run%3A" not in html
 
 
 def test_half_a_sweep_gives_half_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,11 +140,11 @@ def test_half_a_sweep_gives_half_a_report(tmp_path: Path, capsys: pytest.Capture
     (out / "fig08.png").write_bytes(b"of an earlier sweep")
     assert main(["--sweep", str(tmp_path), "--out", str(out)]) == []
     lines = capsys.readouterr().out.splitlines()
-    assert sum(line.startswith("no ") for line in lines) == 23
+    assert sum(line.startswith("no ") for line in lines) == 28
     assert sorted(path.name for path in out.iterdir()) == ["claims.md", "index.html", "tables.md"]
     html = (out / "index.html").read_text()
     assert "search_spaces/paper/fig08.yaml makes the data" in html
-    assert html.count("No figure: ") == 23
+    assert html.count("</b>: ") == 28
     assert "(1 running, 1 waiting)" in html
 
 
@@ -94,7 +166,7 @@ def test_a_broken_sweep_is_one_line_and_the_others_are_drawn(tmp_path: Path) -> 
 def test_tables_escape_and_mark() -> None:
     rows = [("<x>", Link("run", "https://h/#/r")), ("y|z", "1")]
     table = Table([Heading("a", "what"), Heading("b")], rows, ["", "out"])
-    text = html.render(html.Page(title="<t>", claims=table))
+    text = html.render(html.Page(title="<t>", sweeps=table))
     assert "<title>&lt;t&gt;</title>" in text
     assert '<th scope="col" title="what">a</th>' in text
     assert '&lt;x&gt;</th><td><a href="https://h/#/r">run</a></td>' in text

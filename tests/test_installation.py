@@ -1,6 +1,7 @@
 """Commands where nothing is installed: help and version work, what is missing is one line with what installs it."""
 
 import os
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -12,7 +13,7 @@ import spd_ray
 from analysis.__main__ import NEEDS
 from spd_ray.base import installation
 from spd_ray.base.errors import UserError
-from spd_ray.base.installation import IMPORTED_AS, name_missing_package, package_name, requirements
+from spd_ray.base.installation import IMPORTED_AS, name_missing_package, own_command, package_name, requirements
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -98,3 +99,15 @@ def test_the_version_and_the_extras_are_those_of_the_project_also_where_it_is_no
 def test_the_analysis_knows_its_extra():
     needed = {package_name(line) for line in PROJECT["optional-dependencies"]["analysis"]} - FORGIVEN
     assert {IMPORTED_AS.get(name, name): name for name in needed} == NEEDS
+
+
+def test_an_own_command_can_be_pasted_whatever_is_on_the_path(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    command = own_command("timeit", "-n1", "-r1", "print('a b#c')")
+    assert command.startswith(shlex.quote(sys.executable))
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[0] == "a b#c"
+    (tmp_path / "python").symlink_to(sys.executable)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    assert own_command("analysis", "--sweep", "my runs") == "python -m analysis --sweep 'my runs'"

@@ -128,7 +128,9 @@ def add_figure(copy: Path) -> None:
     (copy / "analysis/beyond/newcomer.py").write_text(text)
     page = copy / "analysis/page/figure_list.py"
     insert(page, "    pareto,\n    trial_curves,\n", "    newcomer,\n")
-    page.write_text(page.read_text().replace("marginals, device_hours)", "marginals, device_hours, newcomer)"))
+    page.write_text(
+        page.read_text().replace("(grafting_by_depth, device_hours)", "(grafting_by_depth, device_hours, newcomer)")
+    )
 
 
 FIGURE = """
@@ -167,7 +169,7 @@ print([finding.check for finding in itertools.islice(examine(None, "runs", None)
         ("A method", add_method, METHOD, "newcomer constant ['newcomer']"),
         ("A loss term", add_loss_term, LOSS_TERM, "{'distance': 2.0} ['distance'] 3.0 True (0, 1)"),
         ("A task", add_task, TASK, "wnli accuracy ['He did.', 'He slept.'] [0, 1]"),
-        ("A figure", add_figure, FIGURE, "Beyond the paper A new figure 1 True"),
+        ("A figure", add_figure, FIGURE, "More about these trials A new figure 1 True"),
         ("A check of the doctor", add_check, CHECK, "['versions', 'token file', 'cores', 'storage']"),
     ],
 )

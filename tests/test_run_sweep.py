@@ -11,6 +11,7 @@ import yaml
 
 import spd_ray
 from spd_ray import UserError, run_sweep, sweep
+from spd_ray.base.installation import own_command
 from spd_ray.config.load import load_spec
 from spd_ray.records.provenance import write_sweep_yaml
 from spd_ray.records.schema import TRIAL_SCHEMA
@@ -112,7 +113,7 @@ def test_a_sweep_that_was_stopped_says_how_to_go_on(started, monkeypatch, capsys
     assert (result.interrupted, result.best, result.checkpoint, result.trials.num_rows) == (True, None, None, 0)
     assert result.trials.schema == TRIAL_SCHEMA
     assert capsys.readouterr().out.endswith(
-        "stopped; go on with: python -m spd_ray.sweep --space mine.yaml --storage runs\n"
+        f"stopped; go on with: {own_command('spd_ray.sweep', '--space', 'mine.yaml', '--storage', 'runs')}\n"
     )
     assert sweep.main(["--space", "mine.yaml"]) == 130
 

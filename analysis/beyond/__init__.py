@@ -2,5 +2,6 @@
 
 May import `drawing`, `numbers` and the rooms below; neither `figures` nor `paper`.
 Each module hands out NAME (of its files), TITLE, `compute(sweeps)`, `figure(numbers)` and `caption(numbers)`;
-`heat_maps` draws two figures, by name.
+Two of them draw several figures, by name. An artist's gid from `leaderboard.run_key` makes the page light
+it up with everything else of its configuration.
 """

@@ -67,13 +67,13 @@ def compute(sweeps: Sequence[Sweep], name: str) -> HeatMap:
 
 
 def _grid(sweep: Sweep, name: str, pair: Pair, own: bool) -> HeatMap | None:
-    """The sweep's SPD trials over `pair`; None where they are no grid or leave more than half of it empty."""
+    """The sweep's SPD trials over `pair`; None where they are no grid or leave half of it empty."""
     x, y = pair
     trials = [trial for trial in sweep.comparable if is_spd(trial)]
     cells = group_by(trials, lambda trial: (y.of(trial), x.of(trial)))
     y_values, x_values = (sorted({cell[side] for cell in cells}) for side in (0, 1))
     shape = len(y_values), len(x_values)
-    if not all(1 < count <= _MOST_VALUES for count in shape) or len(cells) < _FEWEST_FILLED * shape[0] * shape[1]:
+    if not all(1 < count <= _MOST_VALUES for count in shape) or len(cells) <= _FEWEST_FILLED * shape[0] * shape[1]:
         return None
     mean, n = np.full(shape, np.nan), np.zeros(shape, int)
     for (row, column), found in cells.items():

@@ -22,6 +22,7 @@ from analysis.wording.formatting import pluralize
 NAME = "importances"
 TITLE = "Importance of each dimension (fANOVA)"
 FEWEST = 6  # configurations
+ENOUGH = 10  # configurations a dimension, below which the picture itself warns
 MOST = 500  # configurations given to the forest, evenly spaced: it takes seconds, and more change little
 
 
@@ -34,10 +35,15 @@ class Importances(NamedTuple):
     configurations: int
     used: int
 
+    @property
+    def few(self) -> bool:
+        """Whether there are too few configurations for shares that another run of the sweep would give again."""
+        return self.configurations < ENOUGH * len(self.dimension)
+
 
 def compute(sweeps: Sequence[Sweep]) -> Importances:
     """fANOVA of the sweep with the most dimensions. Raises NoData where there is none, or no Optuna."""
-    space = widest_space(sweeps, FEWEST)
+    space = _within_sparsity(widest_space(sweeps, FEWEST))
     if np.ptp(space.score) == 0:
         raise NoData(f"all configurations of sweep {space.sweep.name} have the same score")
     shares, used = _fanova(space)
@@ -49,6 +55,14 @@ def compute(sweeps: Sequence[Sweep]) -> Importances:
         len(space.score),
         used,
     )
+
+
+def _within_sparsity(space: Space) -> Space:
+    """The space without the target sparsity, each score less the mean at its sparsity: denser students score higher."""
+    sparsity = np.array([trials[0].target_sparsity for trials in space.configurations])
+    mean = {one: space.score[sparsity == one].mean() for one in set(sparsity)}
+    keys = tuple(key for key in space.keys if short_key(key) != "target_sparsity")
+    return space._replace(keys=keys, score=space.score - np.array([mean[one] for one in sparsity]))
 
 
 def _fanova(space: Space) -> tuple[dict[str, float], int]:
@@ -89,6 +103,8 @@ def draw(numbers: Importances, axes: Axes) -> None:
     axes.invert_yaxis()
     axes.set_xlim(0, 1.12 * float(numbers.share.max()))
     axes.set_xlabel("Share of the variance of the mean best score (sums to 1)")
+    if numbers.few:
+        axes.set_title(f"only {_count(numbers)}: rough", color=style.STAGE1_END)
 
 
 def caption(numbers: Importances) -> str:
@@ -99,11 +115,25 @@ def caption(numbers: Importances) -> str:
         "than the whole space."
         if numbers.data.sampler in ADAPTIVE else ""
     )  # fmt: skip
+    few = (
+        f"Warning: {_count(numbers)} are few, and another run of the sweep may give other shares."
+        if numbers.few else ""
+    )  # fmt: skip
     return (
-        f"Optuna's fANOVA on a study rebuilt from {pluralize(numbers.configurations, 'configuration')}{sampled}, "
-        f"each with the mean over its seeds.{biased} With few configurations the shares are rough. "
+        f"{few} Optuna's fANOVA on a study rebuilt from {pluralize(numbers.configurations, 'configuration')}{sampled}, "
+        f"each with the mean over its seeds{_less_sparsity(numbers)}.{biased} "
         f"{describe_origin(numbers.data)} Beyond the paper."
-    )
+    ).strip()
+
+
+def _count(numbers: Importances) -> str:
+    dimensions = pluralize(len(numbers.dimension), "dimension")
+    return f"{pluralize(numbers.configurations, 'configuration')} for {dimensions}"
+
+
+def _less_sparsity(numbers: Importances) -> str:
+    several = len(numbers.data.setting.sparsities) > 1
+    return ", less the mean at its target sparsity" if several else ""
 
 
 def figure(numbers: Importances) -> Figure:

@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from analysis.drawing import style
 from analysis.drawing.captions import describe_origin
@@ -10,6 +11,7 @@ from analysis.wording.formatting import format_counts, format_rate, join_shorten
 from analysis.wording.names import metric_label, split_name
 
 _MOST_TICKS = 8  # values that each get their own tick on a log axis
+_CLOSEST = 0.18  # of the axis, between two such values
 
 
 def draw_points(numbers: ScoreByValue, axes: Axes) -> None:
@@ -30,16 +32,24 @@ def draw_points(numbers: ScoreByValue, axes: Axes) -> None:
     style.mark_teachers(axes, numbers.teachers)
     if numbers.log:
         _scale_log(axes, value)
+    else:
+        axes.locator_params(axis="x", nbins=6)
+        axes.ticklabel_format(axis="x", style="sci", scilimits=(-2, 4))
     axes.set_xlabel(numbers.label)
     axes.set_ylabel(f"Best {split_name(numbers.data.setting)} {metric_label(numbers.data.setting.metrics)}")
 
 
 def _scale_log(axes: Axes, values: np.ndarray) -> None:
     axes.set_xscale("log")
-    if len(values) <= _MOST_TICKS:
+    apart = np.diff(np.log(values)) > _CLOSEST * np.log(values[-1] / values[0])
+    if len(values) <= _MOST_TICKS and apart.all():
         axes.set_xticks(values, [format_rate(value) for value in values])
         axes.tick_params(axis="x", labelrotation=30)
-        axes.minorticks_off()
+    else:
+        ratio = values[-1] / values[0]
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5) if ratio < 10 else (1, 3) if ratio < 100 else (1,)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_rate(value)))
+    axes.minorticks_off()
 
 
 def describe_points(numbers: ScoreByValue, against: str, paper: str) -> str:

@@ -80,7 +80,8 @@ def ramp(count: int) -> list[str]:
 def mark_stages(axes: Axes, t1: int | None, t2: int | None, end: int, named: bool) -> None:
     """Dashed lines at the ends of Stages I and II (steps); where `named`, the stages' names above the axes.
 
-    Sets the x limits to [0, end]. A stage that has not ended (None) has no line.
+    Sets the x limits to [0, end]. An end that is not known, or not the same for all trials (None), has no line, and the
+    stages that it bounds have no name.
     """
     axes.set_xlim(0, end)
     for step, colour, label in ((t1, STAGE1_END, "end of Stage I"), (t2, STAGE2_END, "end of Stage II")):
@@ -88,8 +89,9 @@ def mark_stages(axes: Axes, t1: int | None, t2: int | None, end: int, named: boo
             axes.axvline(step, color=colour, linestyle=(0, (5, 2.5)), linewidth=1.2, label=label, zorder=1)
     if not named:
         return
-    bounds = [0, t1 if t1 is not None else end, t2 if t2 is not None else end, end]
-    for name, left, right in zip(("I", "II", "III"), bounds, bounds[1:], strict=False):
+    for name, left, right in (("I", 0, t1), ("II", t1, t2), ("III", t2, end)):
+        if left is None or right is None:
+            continue
         share = (right - left) / end
         if share > 0.04:
             text = f"Stage {name}" if share > 0.13 else name

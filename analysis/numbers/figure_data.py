@@ -91,14 +91,22 @@ def space_hint(name: str) -> str:
 
 def nothing_finished(name: str, trials: Sequence[Trial]) -> NoData:
     """The reason where the sweep `name` has `trials` but none that can be compared."""
-    return NoData(f"in sweep {name} no trial has finished at its target sparsity yet ({status_counts(trials)})")
+    return NoData(f"in sweep {name} {_none_comparable(trials)}")
+
+
+def _none_comparable(trials: Sequence[Trial]) -> str:
+    finished = sum(trial.status == "finished" for trial in trials)
+    if finished:
+        return f"no trial has a student at its target sparsity ({status_counts(trials)})"
+    return f"no trial for it has finished yet ({status_counts(trials)})"
 
 
 def choose_trial(sweeps: Sequence[Sweep], trial_id: str | None) -> tuple[Sweep, Trial]:
     """The one trial that Figure 4 and the curves show: `trial_id` ("ID" or "SWEEP/ID"), by default a best one.
 
-    That is the best eligible trial of the first sweep that has one, fig08 before others, trials with three stages
-    before others. Raises NoData where no trial has ended, AnalysisError where `trial_id` is not known.
+    That is the best eligible trial at the highest target sparsity of the first sweep that has one, fig08 before others,
+    trials with three stages before others. Raises NoData where no trial has ended, AnalysisError where `trial_id` is
+    not known.
     """
     if trial_id is not None:
         sweep_name, _, last = trial_id.rpartition("/")
@@ -113,7 +121,8 @@ def choose_trial(sweeps: Sequence[Sweep], trial_id: str | None) -> tuple[Sweep, 
         for sweep in ordered:
             trials = [t for t in sweep.trials if t.eligible and (t.grafting == "three_stage" or not staged)]
             if trials:
-                return sweep, max(sorted(trials, key=lambda t: t.trial_id), key=lambda t: t.best_score or 0.0)
+                trials.sort(key=lambda t: t.trial_id)
+                return sweep, max(trials, key=lambda t: (t.target_sparsity, t.best_score or 0.0))
     every = [trial for sweep in sweeps for trial in sweep.trials]
     raise NoData(f"no trial has ended with a student at its target sparsity yet ({status_counts(every)})")
 
@@ -133,7 +142,7 @@ def choose_data(sweeps: Sequence[Sweep], name: str, dimension: Dimension,
     else:
         usable.sort(key=lambda pair: (-sum(map(len, pair[1].values())), pair[0].name))
     if not usable:
-        raise _explain_no_data(bool(own), grouped, name, dimension)
+        raise _explain_no_data(bool(own), grouped, name, dimension, keep)
     sweep, groups = usable[0]
     also_varying, balanced = _other_dimensions(groups, dimension)
     return FigureData(
@@ -142,16 +151,18 @@ def choose_data(sweeps: Sequence[Sweep], name: str, dimension: Dimension,
     )  # fmt: skip
 
 
-def _explain_no_data(own: bool, grouped: list[tuple[Sweep, Groups]], name: str, dimension: Dimension) -> NoData:
+def _explain_no_data(own: bool, grouped: list[tuple[Sweep, Groups]], name: str, dimension: Dimension,
+                     keep: Callable[[Trial], bool]) -> NoData:  # fmt: skip
     if own:
         grouped = grouped[:1]
     if len(grouped) != 1:
         return NoData(f"there is no sweep {name}, and {dimension.name} varies in no other sweep; {space_hint(name)}")
     sweep, groups = grouped[0]
     if not groups:
-        reason = f"in sweep {sweep.name} no trial for it has finished at its target sparsity yet"
+        mine = [trial for trial in sweep.trials if keep(trial)]
+        reason = _none_comparable(mine) if mine else "no trial is of the kind that it shows"
         hint = "" if own else f"; {space_hint(name)}"
-        return NoData(f"{reason} ({status_counts(sweep.trials)}){hint}")
+        return NoData(f"in sweep {sweep.name} {reason}{hint}")
     ((value, trials),) = groups.items()
     return NoData(
         f"in sweep {sweep.name} {dimension.name} has only one value among the finished trials, "

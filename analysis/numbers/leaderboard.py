@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
+from analysis.errors import NoData
 from analysis.reading.sweeps import Sweep
-from analysis.reading.trials import Trial, flat_config, ladder_levels, short_key, varying_keys
+from analysis.reading.trials import Trial, flat_config, ladder_levels, short_key, status_counts, varying_keys
 
 _DIGITS = 6  # sparsities that agree to so many decimals are one
 
@@ -141,3 +142,21 @@ def _rank(student: Student) -> tuple[float, str]:
 def _values(trial: Trial, keys: dict[str, str]) -> dict[str, Any]:
     config = flat_config(trial)
     return {name: json.loads(config.get(key, "null")) for name, key in keys.items()}
+
+
+def largest_sweep(sweeps: Sequence[Sweep]) -> Sweep:
+    """The sweep with the most students, for a figure of one sweep. Raises NoData where no sweep has one."""
+    counts = [(sum(trial.eligible for trial in sweep.trials), sweep) for sweep in sweeps]
+    most, sweep = max(counts, key=lambda pair: pair[0], default=(0, None))
+    if sweep is None or most == 0:
+        every = [trial for sweep in sweeps for trial in sweep.trials]
+        raise NoData(f"no trial has ended with a student at its target sparsity yet ({status_counts(every)})")
+    return sweep
+
+
+def run_key(sweep: str, configuration: int, trial_id: str = "") -> str:
+    """What marks a configuration, or one of its trials, in rows and pictures alike: the page lights up what has one.
+
+    The key of a trial begins with that of its configuration.
+    """
+    return f"run:{sweep}/{configuration}/{trial_id}"

@@ -1,4 +1,4 @@
-"""The report: every figure in its order, tables as data, and the files index.html, claims.md and tables.md.
+"""The report: leaderboard, every figure in its order, tables as data; the files index.html, claims.md and tables.md.
 
 May import every other room; only the command `python -m analysis` imports it.
 Hands out `report.write_report(contents, figures)`. The page is one template, `page.html.j2`, with its style and script

@@ -22,6 +22,7 @@ class DrawnFigure(NamedTuple):
     title: str
     svg: Path | None
     text: str
+    is_asked_for: bool = True  # else it is folded
 
 
 class Contents(NamedTuple):

@@ -1,17 +1,20 @@
 """index.html: what the template shows, and its rendering into one self-contained page."""
 
 import base64
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from importlib import resources
+from pathlib import Path
 from typing import NamedTuple
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from analysis.drawing.captions import describe_exclusions, describe_setting
-from analysis.errors import NoData
-from analysis.numbers.figure_data import choose_trial
+from analysis.numbers import leaderboard
+from analysis.numbers.leaderboard import Board, Leaderboard
 from analysis.page.contents import Contents, DrawnFigure
+from analysis.page.figure_list import PAPER
 from analysis.page.result_tables import (
     METHODS_NOTE,
     claims_table,
@@ -19,14 +22,17 @@ from analysis.page.result_tables import (
     paper_table,
     printed_table,
 )
-from analysis.page.sweep_tables import MOST_TRIALS, sweeps_table, trials_table
-from analysis.page.table import Table
+from analysis.page.sweep_tables import MOST_TRIALS, checkpoint_cell, leaderboard_table, sweeps_table, trials_table
+from analysis.page.table import Cell, Link, Table
+from analysis.paper.claims import NO_DATA
 from analysis.paper.tables_1_and_2 import TITLES, PaperTable
 from analysis.paper.verdicts import NOTE as CLAIMS_NOTE
 from analysis.reading.sweeps import Sweep
-from analysis.reading.trials import Trial, setting_of, status_counts
+from analysis.reading.trials import setting_of, status_counts
 from analysis.wording.formatting import format_number, format_score, join, pluralize
 from analysis.wording.names import metric_name
+
+MOST_TILES = 6  # sparsities in the summary, the highest ones
 
 
 class Tile(NamedTuple):
@@ -35,15 +41,26 @@ class Tile(NamedTuple):
     label: str
     value: str
     note: str
+    link: Cell = ""  # to the checkpoint
 
 
 class FigureView(NamedTuple):
-    """A figure; `image` is its SVG in base64, None where there is none and `text` says why."""
+    """A figure as it is written into the page: SVG whose lines can be pointed at, or an image in base64."""
 
     name: str
     title: str
+    svg: Markup | None
     image: str | None
     text: str
+
+
+class FigureSection(NamedTuple):
+    """Figures under a heading; those that cannot be drawn are a folded list of titles and reasons."""
+
+    anchor: str
+    title: str
+    figures: Sequence[FigureView]
+    absent: Sequence[tuple[str, str]]
 
 
 class PaperTableView(NamedTuple):
@@ -54,6 +71,34 @@ class PaperTableView(NamedTuple):
     ours: Table | None
     note: str
     printed: Table
+
+
+class PaperView(NamedTuple):
+    """What the paper claims, draws and prints; folded unless one of its sweeps is among those read."""
+
+    is_open: bool = False
+    claims: Table = Table((), ())
+    without_data: Table = Table((), ())  # claims
+    figures: Sequence[FigureView] = ()
+    other_figures: Sequence[FigureView] = ()  # drawn from sweeps that were not made for them
+    absent: Sequence[tuple[str, str]] = ()
+    tables: Sequence[PaperTableView] = ()
+    note: str = CLAIMS_NOTE
+
+
+class BoardView(NamedTuple):
+    """A sweep's configurations that have students of one sparsity."""
+
+    sparsity: str
+    table: Table
+    more: int  # configurations that are not shown
+
+
+class LeaderboardView(NamedTuple):
+    """A sweep's boards, folded where there are several sweeps."""
+
+    sweep: str
+    boards: Sequence[BoardView]
 
 
 class TrialsView(NamedTuple):
@@ -67,16 +112,16 @@ class TrialsView(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Everything that the template shows, as text and tables; it escapes all of it."""
+    """Everything that the template shows, as text and tables; it escapes all of it but the pictures."""
 
     title: str
     summary: Sequence[str] = ()
     tiles: Sequence[Tile] = ()
     problems: Sequence[str] = ()
-    claims: Table = Table((), ())
-    claims_note: str = CLAIMS_NOTE
-    sections: Sequence[tuple[str, Sequence[FigureView]]] = ()
-    tables: Sequence[PaperTableView] = ()
+    leaderboards: Sequence[LeaderboardView] = ()
+    sections: Sequence[FigureSection] = ()
+    paper: PaperView = PaperView()
+    paper_first: bool = False
     methods: Sequence[tuple[str, Table]] = ()
     methods_note: str = METHODS_NOTE
     sweeps: Table = Table((), ())
@@ -100,53 +145,116 @@ def render(page: Page) -> str:
 
 def lay_out(contents: Contents) -> Page:
     """The page of these contents."""
-    summary, tiles = _summarize(contents.sweeps)
-    sections = dict.fromkeys(figure.section for figure in contents.figures)
+    boards = [leaderboard.compute(sweep) for sweep in contents.sweeps]
+    summary, tiles = _summarize(contents, boards)
+    paper = _paper(contents)
+    sections = dict.fromkeys(figure.section for figure in contents.figures if figure.section != PAPER)
     return Page(
         title=contents.title,
         summary=summary,
         tiles=tiles,
         problems=contents.problems,
-        claims=claims_table(contents.claims),
-        sections=[
-            (section, [_figure(figure) for figure in contents.figures if figure.section == section])
-            for section in sections
-        ],
-        tables=[_paper_table(name, table) for name, table in contents.tables],
+        leaderboards=[_leaderboard(*pair, contents) for pair in zip(contents.sweeps, boards, strict=True)],
+        sections=[_section(contents, section) for section in sections],
+        paper=paper,
+        paper_first=paper.is_open and len(contents.sweeps) > 1,
         methods=[(sweep, methods_table(rows)) for sweep, rows in contents.methods],
         sweeps=sweeps_table(contents.sweeps),
         trials=[_trials(sweep, contents) for sweep in contents.sweeps],
     )
 
 
-def _summarize(sweeps: Sequence[Sweep]) -> tuple[list[str], list[Tile]]:
-    """The setting, how the trials stand, and for a single sweep the best student beside teacher and majority."""
+def _summarize(contents: Contents, boards: Sequence[Leaderboard]) -> tuple[list[str], list[Tile]]:
+    """The setting, how the trials stand, and for a single sweep the best students beside teacher and majority."""
+    sweeps = contents.sweeps
     trials = [trial for sweep in sweeps for trial in sweep.trials]
     count = f"{pluralize(len(sweeps), 'sweep')}, " if len(sweeps) != 1 else ""
     summary = [describe_setting(setting_of(trials))] if trials else []
     summary.append(f"{count}{pluralize(len(trials), 'trial')}: {status_counts(trials)}.")
     if len(sweeps) != 1:
         return summary, []
-    try:
-        return summary, _tiles(choose_trial(sweeps, None)[1])
-    except NoData as reason:
-        return [*summary, f"No best trial: {reason}."], []
+    if not boards[0].boards:
+        return [*summary, "No trial has ended with a student at its target sparsity yet."], []
+    return summary, _tiles(boards[0], sweeps[0], contents)
 
 
-def _tiles(best: Trial) -> list[Tile]:
-    metric = f"dev {metric_name(best.metric)}"
-    sparsity = format_number(best.achieved_sparsity, ".4f")
+def _tiles(board: Leaderboard, sweep: Sweep, contents: Contents) -> list[Tile]:
+    """The best student at each sparsity, what it costs, and what it is to be compared with."""
+    shown = board.boards[-MOST_TILES:]
+    tiles = [_best_tile(one, sweep, contents) for one in shown]
+    best = shown[-1].best
+    if len(shown) == 1:
+        achieved = format_number(best.achieved, ".4f")
+        tiles.append(Tile("its sparsity", achieved, f"target {best.sparsity:g}"))
+    metric = f"dev {metric_name(best.trial.metric)}"
     return [
-        Tile("best sparse student", format_score(best.best_score), f"{best.selection}, trial {best.trial_id}"),
-        Tile("its sparsity", sparsity, f"target {best.target_sparsity:g}"),
-        Tile("dense teacher", format_score(best.teacher_score), metric),
-        Tile("majority class", format_score(best.majority_score), metric),
+        *tiles,
+        Tile("dense teacher", format_score(best.trial.teacher_score), metric),
+        Tile("majority class", format_score(best.trial.majority_score), metric),
     ]
 
 
-def _figure(figure: DrawnFigure) -> FigureView:
-    image = None if figure.svg is None else base64.b64encode(figure.svg.read_bytes()).decode()
-    return FigureView(figure.name, figure.title, image, figure.text)
+def _best_tile(board: Board, sweep: Sweep, contents: Contents) -> Tile:
+    best, row = board.best, board.rows[0]
+    spread = "" if row.deviation is None else f" ± {format_score(row.deviation)}"
+    seeds = f", mean {format_score(row.mean)}{spread}" if len(row.students) > 1 else ""
+    cost = [
+        None if best.packed_bytes is None else f"{best.packed_bytes / 1e6:.2f} MB",
+        None if best.latency_ms is None else f"{best.latency_ms:.2f} ms",
+    ]
+    note = ", ".join(filter(None, [f"{best.trial.selection}{seeds}", *cost]))
+    link = checkpoint_cell(board.kept, sweep, contents.out)
+    if isinstance(link, Link):
+        link = link._replace(text=f"checkpoint {link.text}")
+    return Tile(f"best at sparsity {board.sparsity:g}", format_score(best.score), note, link)
+
+
+def _leaderboard(sweep: Sweep, board: Leaderboard, contents: Contents) -> LeaderboardView:
+    views = []
+    for one in board.boards:
+        table = leaderboard_table(one, board.dimensions, sweep, contents.out, contents.mlflow)
+        views.append(BoardView(f"{one.sparsity:g}", table, len(one.rows) - len(table.rows)))
+    return LeaderboardView(sweep.name, views)
+
+
+def _section(contents: Contents, section: str) -> FigureSection:
+    mine = [figure for figure in contents.figures if figure.section == section]
+    return FigureSection(re.sub(r"\W+", "-", section.lower()), section, _drawn(mine), _absent(mine))
+
+
+def _drawn(figures: Iterable[DrawnFigure]) -> list[FigureView]:
+    return [_figure(figure, figure.svg) for figure in figures if figure.svg]
+
+
+def _absent(figures: Iterable[DrawnFigure]) -> list[tuple[str, str]]:
+    return [(figure.title, figure.text) for figure in figures if not figure.svg]
+
+
+def _figure(figure: DrawnFigure, svg: Path) -> FigureView:
+    """A picture in which something is marked is written in as it is, so that the script finds the marks."""
+    text = svg.read_text(encoding="utf-8")
+    if 'id="run:' not in text:
+        return FigureView(figure.name, figure.title, None, base64.b64encode(text.encode()).decode(), figure.text)
+    inline = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg ") :], flags=re.DOTALL)
+    inline = re.sub(r' id="(run:[^"]*)"', r' data-run="\1"', inline)
+    inline = inline.replace("<svg ", f'<svg role="img" aria-label="{escape(figure.title)}" ', 1)
+    return FigureView(figure.name, figure.title, Markup(inline), None, figure.text)
+
+
+def _paper(contents: Contents) -> PaperView:
+    mine = [figure for figure in contents.figures if figure.section == PAPER]
+    asked = [figure for figure in mine if figure.is_asked_for]
+    with_data = [result for result in contents.claims if result.verdict != NO_DATA]
+    without = [result for result in contents.claims if result.verdict == NO_DATA]
+    return PaperView(
+        is_open=bool(asked) or any(isinstance(table, PaperTable) for _, table in contents.tables),
+        claims=claims_table(with_data),
+        without_data=claims_table(without),
+        figures=_drawn(asked),
+        other_figures=_drawn(figure for figure in mine if not figure.is_asked_for),
+        absent=_absent(mine),
+        tables=[_paper_table(name, table) for name, table in contents.tables],
+    )
 
 
 def _paper_table(name: str, table: PaperTable | str) -> PaperTableView:

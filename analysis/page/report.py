@@ -38,17 +38,18 @@ def _write(path: Path, text: str) -> None:
 
 def _write_figure(contents: Contents, figure: ReportFigure, problems: list[str]) -> DrawnFigure:
     """The figure's files, or, where there is nothing to draw, none and the reason."""
-    stem = contents.out / figure.name
+    stem, is_asked_for = contents.out / figure.name, figure.is_asked_for(contents.sweeps)
     try:
         numbers = figure.compute(contents.sweeps)
     except (NoData, AnalysisError) as reason:
         for stale in (stem.with_suffix(".png"), stem.with_suffix(".svg")):
             stale.unlink(missing_ok=True)
-        if isinstance(reason, AnalysisError) and str(reason) not in problems:
+        place = str(reason).partition(": ")[0]  # one line a broken file, however many figures come upon it
+        if isinstance(reason, AnalysisError) and not any(line.startswith(f"{place}: ") for line in problems):
             problems.append(str(reason))
         print(f"no {figure.name}: {reason}")
-        return DrawnFigure(figure.section, figure.name, figure.title, None, str(reason))
+        return DrawnFigure(figure.section, figure.name, figure.title, None, str(reason), is_asked_for)
     caption = figure.caption(numbers)
     png, svg = style.save(figure.figure(numbers), stem, caption)
     print(f"wrote {png}\nwrote {svg}")
-    return DrawnFigure(figure.section, figure.name, figure.title, svg, caption)
+    return DrawnFigure(figure.section, figure.name, figure.title, svg, caption, is_asked_for)

@@ -35,11 +35,19 @@ class Table(NamedTuple):
     headings: Sequence[Heading]
     rows: Sequence[Sequence[Cell]]
     classes: Sequence[str] = ()  # what the style calls each row; none at all, or one per row
+    keys: Sequence[str] = ()  # by which pictures and links find each row; none at all, or one per row
 
     @property
-    def classified_rows(self) -> list[tuple[str, Sequence[Cell]]]:
-        """The rows, each with its class."""
-        return list(zip(self.classes or [""] * len(self.rows), self.rows, strict=True))
+    def marked_rows(self) -> list[tuple[str, str, Sequence[Cell]]]:
+        """The rows, each with its class and its key."""
+        none = [""] * len(self.rows)
+        return list(zip(self.classes or none, self.keys or none, self.rows, strict=True))
+
+    def without_empty_columns(self, missing: str) -> "Table":
+        """The table without the columns in which every cell is `missing`."""
+        filled = [index for index in range(len(self.headings)) if any(row[index] != missing for row in self.rows)]
+        rows = [[row[index] for index in filled] for row in self.rows]
+        return self._replace(headings=[self.headings[index] for index in filled], rows=rows)
 
 
 def format_markdown(table: Table) -> str:

@@ -2,6 +2,9 @@
 
 import argparse
 import re
+import shlex
+import shutil
+import sys
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,6 +47,16 @@ def package_name(requirement: str) -> str:
 def install_command(extra: str) -> str:
     """What installs the extra."""
     return f"pip install 'spd_ray[{extra}]'"
+
+
+def own_command(module: str, *words: str) -> str:
+    """What runs a module of this installation from any shell: quoted, and by this interpreter's path.
+
+    It is `python` for short where that word means this interpreter.
+    """
+    found = shutil.which("python")
+    python = "python" if found and Path(found).absolute() == Path(sys.executable).absolute() else sys.executable
+    return shlex.join([python, "-m", module, *words])
 
 
 def add_version(parser: argparse.ArgumentParser) -> None:

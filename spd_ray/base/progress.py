@@ -42,3 +42,19 @@ def progress_bar(description: str, total: int) -> Iterator[Advance]:
             print(f"{description}: {done}/{total}  {left:.0f} s left  {note}".rstrip(), file=sys.stderr, flush=True)
 
     yield advance
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """No progress bars and no loading report from transformers meanwhile."""
+    from transformers.utils import logging  # here, for it takes a second
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

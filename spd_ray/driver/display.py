@@ -102,7 +102,7 @@ class SweepDisplay:
         best_text = f"best {best.metric}{at} {_score(best.best_score)} ({best.trial_id})" if best else "no best yet"
         progress = done - self._work_before
         left = (total - done) * (time.monotonic() - self.started) / progress if progress > 0 else None
-        left_text = f"about {_duration(left)} left" if left is not None else "time left not known yet"
+        left_text = f"about {format_duration(left)} left" if left is not None else "time left not known yet"
         return f"{self.ledger.ended_count}/{total} trials, {best_text}, {left_text}"
 
 
@@ -143,6 +143,6 @@ def _score(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
-def _duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 
 from spd_ray.base.errors import UserError
 from spd_ray.base.files import remove_unfinished
+from spd_ray.base.installation import own_command
 from spd_ray.base.network import is_uri, join_place
 from spd_ray.config import auto
 from spd_ray.config.sweep import SweepSpec
@@ -97,8 +98,9 @@ def continued(place: str, begun: dict[str, Any], spec: SweepSpec) -> SweepSpec:
 
 
 def go_on_command(folder: Path, command: str) -> str:
-    """The command that continues what `command` began, or begins it again if it has not come to a trial."""
-    return resume_command(command) if read_trials(folder) else command
+    """What continues what `command` began, or begins it again if it has not come to a trial; to be pasted here."""
+    words = shlex.split(resume_command(command) if read_trials(folder) else command)
+    return own_command(*words[2:]) if words[:2] == ["python", "-m"] else shlex.join(words)
 
 
 def resume_command(command: str) -> str:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -55,7 +56,7 @@ def train_on(
     have: Mapping[str, float], spec: SweepSpec, storage: SweepStorage, command: str, console: Console
 ) -> TrialRecord | None:
     """`train_trials` on a cluster with the CPUs and GPUs `have`, where no key of `spec` is `auto`."""
-    folder = storage.folder
+    began, folder = time.monotonic(), storage.folder
     teacher = find_teacher(spec, console)
     console.print(report.teacher_line(teacher))
     study = create_study(spec, layout.study_journal(folder))
@@ -75,7 +76,8 @@ def train_on(
             best = best_verified(ledger, verified)
             report.publish(spec, ledger, tracker, storage, verified, best)
             tracker.finish("FINISHED")
-            report.print_summary(spec, ledger, teacher, storage, verified, best, tracker, console)
+            seconds = time.monotonic() - began
+            report.print_summary(spec, ledger, teacher, storage, verified, best, tracker, console, seconds)
             return best
         finally:
             leave_ray()

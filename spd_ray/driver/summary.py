@@ -1,6 +1,7 @@
 """The end of a sweep: the best students go to MLflow, the summary to the screen."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -8,9 +9,13 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis.figures import fig04
+from analysis.numbers import leaderboard
 from analysis.reading.sweeps import read_sweep
+from analysis.wording.formatting import pluralize
+from spd_ray.base.installation import own_command
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.config.timeline import Timeline
+from spd_ray.driver.display import format_duration
 from spd_ray.records import layout
 from spd_ray.records.schema import TrialRecord
 from spd_ray.records.storage import SweepStorage
@@ -53,9 +58,8 @@ def publish(
             run_id, [(f"{trial.selection}_score_read_back", verification.score, trial.best_step or 0, None)]
         )
     if best is not None:
-        name = spec.tracking.registered_model or f"spd_ray-{spec.name}"
         tags = {"trial_id": best.trial_id, "score": best.best_score, "sparsity": best.achieved_sparsity}
-        tracker.register_best(str(best.mlflow_run_id), "checkpoint", name, tags)
+        tracker.register_best(str(best.mlflow_run_id), "checkpoint", _model_name(spec), tags)
 
 
 def print_summary(
@@ -67,36 +71,101 @@ def print_summary(
     best: TrialRecord | None,
     tracker: Tracker,
     console: Console,
+    wall_seconds: float,
 ) -> None:
-    """The best feasible trial, the scores side by side, and where everything is."""
-    counts = {status: sum(t.status == status for t in ledger.ended) for status in ("finished", "stopped", "failed")}
+    """How the trials ended, the best ones, the scores side by side, and what to do next, as commands to be pasted.
+
+    `wall_seconds` are those since the sweep was begun, or begun again.
+    """
     console.rule(f"sweep {spec.name}")
-    console.print(", ".join(f"{count} trials {status}" for status, count in counts.items()))
+
+    def print_plain(text: str) -> None:
+        console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+    print_plain(_ends_line(ledger))
+    device = sum(trial.device_seconds or 0.0 for trial in ledger.ended)
+    print_plain(
+        f"wall time {format_duration(wall_seconds)} in this run, "
+        f"device time {format_duration(device)} inside training steps"
+    )
     for trial in ledger.ended:
         if trial.status == "failed":
-            console.print(f"failed: {trial.trial_id}: {trial.error}", soft_wrap=True, markup=False)
+            print_plain(f"failed: {trial.trial_id}: {trial.error}")
     if best is None:
-        console.print("no feasible student: no trial was scored at its target sparsity and read back as it was")
+        print_plain("no feasible student: no trial was scored at its target sparsity and read back as it was")
         return
+    _print_best(spec, ledger, teacher, best, print_plain)
+    console.print(_scores_table(best, teacher, verified[best.trial_id]))
+    ledger.fold()  # the leaderboard is read from the table
+    for line in _sparsity_lines(storage):
+        print_plain(line)
+    print_plain(f"best sparse checkpoint: {storage.shown(storage.folder / str(best.checkpoint))}")
+    for label, command in _commands(spec, storage, best, tracker).items():
+        print_plain(f"{label + ':':<24}{command}")
+
+
+def _ends_line(ledger: Ledger) -> str:
+    """How many trials there were, and how they ended."""
+    counts = [(sum(t.status == status for t in ledger.ended), status) for status in ("finished", "stopped", "failed")]
+    return f"{pluralize(len(ledger.ended), 'trial')}: {', '.join(f'{count} {status}' for count, status in counts)}"
+
+
+def _print_best(
+    spec: SweepSpec, ledger: Ledger, teacher: Teacher, best: TrialRecord, print_plain: Callable[[str], None]
+) -> None:
     config = ledger.config(best.trial_id)
     timeline = Timeline.of(config.method, len(teacher.data.train))
     scores = [t.best_score for t in ledger.seeds_of(best.configuration) if t.best_score is not None]
     spread = f" +- {stdev(scores):.4f}" if len(scores) > 1 else ""
-    console.print(
+    print_plain(
         f"best feasible trial: {best.trial_id} (configuration {best.configuration}, "
-        f"mean over {len(scores)} seeds {mean(scores):.4f}{spread})"
+        f"mean over {pluralize(len(scores), 'seed')} {mean(scores):.4f}{spread})"
     )
     values = config.method.model_dump()
     shown = dict.fromkeys(("p0", "stage1_lr", "stage23_lr", "pruning_end", "target_sparsity", *spec.search))
-    console.print(
+    print_plain(
         "  " + ", ".join(f"{name} {values[name]:.4g}" for name in shown if isinstance(values.get(name), int | float))
     )
     stages = f"t1 {timeline.t1}, t2 {timeline.t2}, t3 {timeline.t3} steps"
-    console.print(f"  {stages}; pruning ends at {timeline.pruning_end_step}")
-    console.print(_scores_table(best, teacher, verified[best.trial_id]))
-    console.print(f"best sparse checkpoint: {storage.shown(storage.folder / str(best.checkpoint))}", soft_wrap=True)
-    console.print(f"browse the runs with:   {tracker.store.ui_command()}", soft_wrap=True)
-    console.print(f"figures and tables:     python -m analysis --sweep {storage.place}", soft_wrap=True)
+    print_plain(f"  {stages}; pruning ends at {timeline.pruning_end_step}")
+
+
+def _sparsity_lines(storage: SweepStorage) -> list[str]:
+    """The best student at each sparsity, where there are several."""
+    boards = leaderboard.compute(read_sweep(storage.folder)).boards
+    lines = []
+    for board in boards if len(boards) > 1 else ():
+        student, row = board.best, board.rows[0]
+        spread = "" if row.deviation is None else f" +- {row.deviation:.4f}"
+        kept = "not kept" if student.checkpoint is None else storage.shown(storage.folder / student.checkpoint)
+        lines.append(
+            f"best at sparsity {board.sparsity:g}: {student.trial.trial_id} with {student.score:.4f}, "
+            f"mean over {pluralize(len(row.students), 'seed')} {row.mean:.4f}{spread}, {kept}"
+        )
+    return lines
+
+
+def _commands(spec: SweepSpec, storage: SweepStorage, best: TrialRecord, tracker: Tracker) -> dict[str, str]:
+    """What to do next, by what it is for."""
+    place = storage.place
+    out = ["--out", f"report-{spec.name}"] if storage.is_remote else []  # a report is not written to an object store
+    commands = {
+        "leaderboard": own_command("spd_ray.show", place),
+        "figures and tables": own_command("analysis", "--sweep", place, *out),
+    }
+    if not storage.is_remote:
+        checkpoint = storage.shown(storage.folder / str(best.checkpoint))
+        commands["small, fast copy"] = own_command("spd_ray.deploy", checkpoint, "--out", f"{best.trial_id}-packed")
+    return {
+        **commands,
+        "in MLflow": f"models:/{_model_name(spec)}@best",
+        "browse the runs": tracker.store.ui_command(),
+    }
+
+
+def _model_name(spec: SweepSpec) -> str:
+    """Under which the best student is registered in MLflow."""
+    return spec.tracking.registered_model or f"spd_ray-{spec.name}"
 
 
 def _scores_table(best: TrialRecord, teacher: Teacher, verification: Verification) -> Table:

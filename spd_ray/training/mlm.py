@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import BertConfig, BertModel, BertTokenizer
 
-from spd_ray.base.progress import progress_bar
+from spd_ray.base.progress import progress_bar, quiet_transformers
 from spd_ray.data.corpus import Rows
 
 PAD = 0
@@ -191,5 +191,6 @@ def _losses(
 
 def save(model: PretrainingModel, tokenizer: BertTokenizer, folder: Path) -> None:
     """Write a plain transformers directory: the BERT with its pooler, without the heads, and the tokenizer."""
-    model.bert.save_pretrained(folder)
+    with quiet_transformers():
+        model.bert.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

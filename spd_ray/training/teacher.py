@@ -17,11 +17,10 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
-from transformers.utils import logging as transformers_logging
 
 from spd_ray.base import cache
 from spd_ray.base.errors import UserError
-from spd_ray.base.progress import Advance, progress_bar
+from spd_ray.base.progress import Advance, progress_bar, quiet_transformers
 from spd_ray.config.trial import ModelConfig, TaskConfig, TeacherConfig
 from spd_ray.data.batches import EncodedSplit, EncodedTask, collate, encode_task, epoch_batches, eval_batches
 from spd_ray.data.tasks import Task, load_task, majority_score, score
@@ -313,18 +312,3 @@ def explain_errors(folder: Path) -> Iterator[None]:
         yield
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise UserError(f"model.path: {folder} cannot be loaded ({type(error).__name__}: {error})") from error
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """No progress bars and no loading report from transformers meanwhile."""
-    verbosity = transformers_logging.get_verbosity()
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()

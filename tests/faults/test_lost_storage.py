@@ -8,6 +8,7 @@ from contextlib import suppress
 import pytest
 
 from spd_ray.base.errors import UserError
+from spd_ray.base.installation import own_command
 from spd_ray.sweep import main
 from tests.sweeps import wait_for, wait_for_saves
 
@@ -49,7 +50,7 @@ def assert_told(driver, refusal):
     assert "Traceback" not in out + errors
     last = errors.strip().splitlines()[-1]
     assert last.startswith("error: ")
-    assert f"{refusal}; mend that and go on with: python -m spd_ray.sweep" in last
+    assert f"{refusal}; mend that and go on with: {own_command('spd_ray.sweep')}" in last
     assert last.endswith("--resume")
 
 

@@ -1,5 +1,6 @@
 """The sweep as a user runs it: real processes, real Ray, Optuna, DeepSpeed, MLflow and Parquet."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import pytest
 from spd_ray.records.trials import read_trials
 from spd_ray.tracking.missed_points import read_evaluations
 from tests.sweeps import SPACE, Sweeps, curves, mlflow_runs, scores, steps_of, study_states
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +34,25 @@ def test_a_sweep_ends_with_the_best_trial_its_scores_and_where_things_are(finish
     done, folder = finished
     best = min(read_trials(folder), key=lambda trial: (-trial.best_score, trial.trial_id))
     assert f"best feasible trial: {best.trial_id}" in done.stdout
-    for words in ("dense teacher", "sparse student", "best sparse checkpoint", "mlflow", "python -m analysis"):
+    for words in (
+        "dense teacher",
+        "sparse student",
+        "best sparse checkpoint",
+        "mlflow",
+        "models:/spd_ray-finished@best",
+    ):
         assert words in done.stdout
+    assert "4 trials: 4 finished, 0 stopped, 0 failed" in done.stdout
+    assert re.search(r"^wall time .*\d s in this run, device time \d+ s inside", done.stdout, re.MULTILINE)
+    assert "Writing model shards" not in done.stderr
+
+
+def test_the_leaderboards_command_can_be_pasted_and_finds_the_best_checkpoint(finished):
+    done, _ = finished
+    (command,) = re.findall(r"^leaderboard: +(.*)$", done.stdout, re.MULTILINE)
+    path = subprocess.run(f"{command} --path", shell=True, capture_output=True, text=True, cwd=ROOT).stdout.strip()
+    assert f"best sparse checkpoint: {path}" in done.stdout.splitlines()
+    assert (Path(path) / "model.safetensors").is_file()
 
 
 def test_every_trial_is_once_in_parquet_the_study_and_mlflow(finished):
