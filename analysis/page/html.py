@@ -22,6 +22,7 @@ from analysis.page.result_tables import (
     paper_table,
     printed_table,
 )
+from analysis.page.student_tables import STUDENTS_NOTE, students_table
 from analysis.page.sweep_tables import MOST_TRIALS, checkpoint_cell, leaderboard_table, sweeps_table, trials_table
 from analysis.page.table import Cell, Link, Table
 from analysis.paper.claims import NO_DATA
@@ -122,6 +123,8 @@ class Page(NamedTuple):
     sections: Sequence[FigureSection] = ()
     paper: PaperView = PaperView()
     paper_first: bool = False
+    students: Sequence[tuple[str, Table]] = ()
+    students_note: str = STUDENTS_NOTE
     methods: Sequence[tuple[str, Table]] = ()
     methods_note: str = METHODS_NOTE
     sweeps: Table = Table((), ())
@@ -158,6 +161,7 @@ def lay_out(contents: Contents) -> Page:
         sections=[_section(contents, section) for section in sections],
         paper=paper,
         paper_first=paper.is_open and len(contents.sweeps) > 1,
+        students=[(sweep, students_table(rows)) for sweep, rows in contents.students],
         methods=[(sweep, methods_table(rows)) for sweep, rows in contents.methods],
         sweeps=sweeps_table(contents.sweeps),
         trials=[_trials(sweep, contents) for sweep in contents.sweeps],
