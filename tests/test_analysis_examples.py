@@ -118,6 +118,8 @@ def test_they_stand_in_the_tables_and_a_broken_file_is_one_line(answered: Path, 
     text = (tmp_path / "out" / "tables.md").read_text()
     assert "## Retained students of sweep over dev examples" in text
     assert "| 1-s0 | spd | 0.900 | 0.880 |" in text
+    page = (tmp_path / "out" / "index.html").read_text().partition('<section id="students">')[2]
+    assert '<tr><th scope="row">1-s0</th><td>spd</td><td>0.900</td><td>0.880</td>' in page.partition("</section>")[0]
     layout.predictions(answered, "0-s0").write_bytes(b"PAR1")
     (problem,) = main(["--sweep", str(answered), "--out", str(tmp_path / "out")])
     assert "predictions/0-s0.parquet: cannot be read" in problem
