@@ -125,7 +125,7 @@ class SweepPage:
 
     def _link(self, trial: TrialRecord) -> str:
         run = self.tracker.run_id_of(trial.mlflow_run_id or "")
-        page = f"#/experiments/{self.tracker.store.experiment.experiment_id}/runs/{run}"
+        page = f"#/experiments/{self.tracker.store.experiment.experiment_id}/runs/{run}?workflowType=machine_learning"
         return f"[{trial.trial_id}]({page})" if run else trial.trial_id
 
     def _view(self, level: float) -> View:
