@@ -6,10 +6,15 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 from analysis.figures import fig04
+from analysis.page.contents import Contents
+from analysis.page.figure_list import list_figures
+from analysis.page.report import write_report
 from analysis.reading.sweeps import read_sweep
 from spd_ray.base.cache import write_sums
 from spd_ray.base.files import whole_folder
@@ -168,6 +173,8 @@ def publish(
         run_id = str(student.trial.mlflow_run_id)
         tracker.register(run_id, student.artifact_path, name, aliases, _version_tags(student, teacher))
     tracker.upload(tracker.store.parent_run_id, layout.sweep_yaml(storage.folder))
+    if spec.tracking.report:
+        _upload_report(ledger, tracker, storage)
     page.finish(models)
     return models
 
@@ -250,6 +257,23 @@ def _upload(
             tracker.upload(run_id, picture)
             read_back = (f"{trial.selection}_score_read_back", student.verification.score, student.step, None)
             tracker.log_points(run_id, [read_back])
+
+
+def _upload_report(ledger: Ledger, tracker: Tracker, storage: SweepStorage) -> None:
+    """Draw the report, as `python -m analysis` does, and upload its page; a failure is told and ends nothing."""
+    ledger.fold()  # the analysis reads the table
+    if storage.is_remote:
+        storage.send_files()
+    with tempfile.TemporaryDirectory() as temporary:
+        out = Path(temporary)
+        try:
+            with redirect_stdout(StringIO()):
+                contents = Contents(f"Sweep {ledger.spec.name}", out, [read_sweep(storage.place)], None, [])
+                write_report(contents, list_figures(None))
+        except Exception as error:  # whatever a figure raises: the students are what the sweep was for
+            _log.warning("no report in MLflow: %s: %s", type(error).__name__, error)
+            return
+        tracker.upload(tracker.store.parent_run_id, out / "index.html", "report")
 
 
 def _version_tags(student: Student, teacher: Teacher) -> dict[str, object]:

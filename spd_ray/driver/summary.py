@@ -131,8 +131,7 @@ def _commands(
         commands["small, fast copy"] = own_command("spd_ray.deploy", checkpoint, "--out", f"{best.trial_id}-packed")
     return {
         **commands,
-        "in MLflow": f"models:/{model_name(spec)}@{ALIAS}"
-        + ("; " + ", ".join(models.values()) if len(models) > 1 else ""),
+        "in MLflow": ", ".join([f"models:/{model_name(spec)}@{ALIAS}", *(models.values() if len(models) > 1 else ())]),
         "browse the runs": tracker.store.ui_command(),
     }
 

@@ -6,8 +6,6 @@ MLflow raises: waiting for a server that is away is the business of `spd_ray.tra
 
 import logging
 import os
-import shlex
-import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +19,7 @@ from filelock import FileLock
 
 from spd_ray.base.errors import UserError
 from spd_ray.base.files import write_whole
+from spd_ray.base.installation import own_command
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.records import layout
 from spd_ray.tracking.view import View, view_of
@@ -157,8 +156,8 @@ class MlflowStore:
         page, uri = self.view.page(self.experiment.experiment_id), self.client.tracking_uri
         if urlsplit(uri).scheme in ("http", "https"):
             return f"{uri}/{page}"
-        words = shlex.join([sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri])
-        return f"{words}  (then http://127.0.0.1:5000/{page})"
+        command = own_command("mlflow", "ui", "--backend-store-uri", uri)
+        return f"{command}  (then http://127.0.0.1:5000/{page})"
 
     def _find_trial(self, trial_id: str) -> str | None:
         query = f"tags.`{_PARENT_TAG}` = '{self.parent_run_id}' AND tags.`{TRIAL_TAG}` = '{trial_id}'"

@@ -3,13 +3,13 @@
 import re
 import shutil
 import subprocess
-import sys
 import time
 import urllib.request
 from pathlib import Path
 
 import pytest
 
+from spd_ray.base.installation import own_command
 from spd_ray.base.network import free_port
 from spd_ray.config.load import load_spec
 from spd_ray.config.sweep import SweepSpec
@@ -48,7 +48,7 @@ def test_the_printed_link_opens_on_the_feasible_trials_best_first(tmp_path: Path
     folder.mkdir(parents=True)
     tracker = fill_store(load_spec(tmp_path / "space.yaml"), folder)
     command, _, page = tracker.store.ui_command().partition("  (then http://127.0.0.1:5000/")
-    assert command.startswith(f"{sys.executable} -m mlflow ui --backend-store-uri 'sqlite://")
+    assert command.startswith(own_command("mlflow", "ui", "--backend-store-uri") + " 'sqlite://")
     port = free_port()
     words = ["sh", "-c", f"exec {command} --host 127.0.0.1 --port {port} --workers 1"]
     with (tmp_path / "log").open("wb") as log:

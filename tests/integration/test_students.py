@@ -176,6 +176,8 @@ def test_the_parent_run_says_what_is_best_by_sparsity_and_where_it_comes_from(pu
     assert f"runs/{published.students[0].trial.mlflow_run_id}" in first
     assert note.count("| finished |") == 2
     assert "those at 0.5" in note
+    report = client.download_artifacts(published.parent, "report/index.html")
+    assert "00001-s0" in Path(report).read_text()
 
 
 def test_a_student_that_is_not_what_its_trial_said_fails_its_run(published, client):
