@@ -48,6 +48,7 @@ from spd_ray.records.storage import SweepStorage
 from spd_ray.records.trials import TrialStore
 from spd_ray.study.ledger import Ledger
 from spd_ray.study.study import Draws, create_study
+from spd_ray.tracking.sweep_page import SweepPage
 from spd_ray.tracking.tracker import Tracker
 from spd_ray.trials.request import requested_trial
 from spd_ray.trials.standing import Standing, TrialFacts
@@ -70,6 +71,7 @@ DRIVER: dict[str, list[tuple[Any, str]]] = {
     "MLflow: begin": [(Tracker, "begin_trial")],
     "MLflow: scores": [(Tracker, "note_points"), (Tracker, "send_noted")],
     "MLflow: end": [(Tracker, "end_trial")],
+    "MLflow: the sweep's page": [(SweepPage, "trial_ended")],
     "display": [(SweepDisplay, "update"), (SweepDisplay, "end")],
     "compact steps": [(callbacks, "compact_steps")],
     "drop students": [(callbacks, "drop_students")],
@@ -188,7 +190,11 @@ class Simulation:
         self.tracker = Sampled.open(self.spec, folder)
         Sampled.measured = frozenset(n for size in sizes for n in range(size - MEASURED, size))
         self.display = SweepDisplay(self.ledger, Console(file=(folder / "screen").open("w")))
-        self.watcher = SweepWatcher(self.ledger, self.tracker, self.display, SweepStorage(str(folder), "driver"))
+        task = SimpleNamespace(name="mini_entailment", metric="accuracy")
+        scores = {"score": 0.92, "train_score": 0.98, "majority_score": 0.5}
+        teacher: Any = SimpleNamespace(data=SimpleNamespace(selection="dev", task=task), **scores)
+        page = SweepPage(self.spec, self.ledger, self.tracker, teacher, {"command": "-", "git_commit": None})
+        self.watcher = SweepWatcher(self.ledger, self.tracker, page, self.display, SweepStorage(str(folder), "driver"))
         self.scheduler = StageAwareAsha((0.75,), 2.0, folder / "rungs.jsonl", self.ledger.level)
         self.searcher = LedgerSearcher(self.ledger, lambda trial_id: {"request": {"trial_id": trial_id}})
         self.events: list[tuple[float, int, Any, Iterator[dict[str, Any]]]] = []

@@ -31,6 +31,7 @@ SPACE = {
     "study": {"sampler": "grid", "trials": 2, "seeds": [0, 1]},
     "resources": {"cpus_per_worker": 1, "concurrent": 2},
     "checkpoints": {"keep": 2},
+    "tracking": {"report": False},  # which takes seconds
 }  # fmt: skip
 WHAT_A_SCORE_IS = (
     "trial_id",

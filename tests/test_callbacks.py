@@ -54,7 +54,7 @@ def test_the_best_students_and_those_of_running_trials_stay(ledger: Ledger, tmp_
 
 def test_a_trial_that_tune_gives_up_with_retries_left_is_due_again(ledger: Ledger, tmp_path: Path) -> None:
     display = SweepDisplay(ledger, Console(file=StringIO()))
-    watcher = SweepWatcher(ledger, None, display, SweepStorage(str(tmp_path), "driver"))
+    watcher = SweepWatcher(ledger, None, None, display, SweepStorage(str(tmp_path), "driver"))
     searcher = LedgerSearcher(ledger, lambda trial_id: {"request": {"trial_id": trial_id}})
     assert searcher.suggest("-") is None  # all are given out, and run
     died = SimpleNamespace(num_failures=2)

@@ -96,11 +96,12 @@ class CheckpointsConfig(Section):
 
 
 class TrackingConfig(Section):
-    """MLflow; all null: sqlite and a folder beside the sweep, an experiment and a model named after it."""
+    """MLflow; what is null: sqlite and a folder beside the sweep, an experiment and a model named after it."""
 
     uri: str | None = None
     experiment: str | None = None
     registered_model: str | None = None
+    report: bool = Field(True, description="the report is drawn at the end, for the page of the sweep's run")
 
     @field_validator("uri")
     @classmethod

@@ -15,6 +15,7 @@ from spd_ray.records.schema import ENDED
 from spd_ray.records.steps import compact_steps
 from spd_ray.records.storage import SweepStorage
 from spd_ray.study.ledger import Ledger
+from spd_ray.tracking.sweep_page import SweepPage
 from spd_ray.tracking.tracker import Tracker
 from spd_ray.tracking.trial_runs import begin_run, end_run, points_of
 from spd_ray.trials.request import requested_trial
@@ -28,9 +29,12 @@ _REPORT_BROKE_OFF = "An unexpected internal error occurred"  # the end of a trac
 class SweepWatcher(Callback):
     """A Tune callback; Tune calls it in the driver's loop."""
 
-    def __init__(self, ledger: Ledger, tracker: Tracker, display: SweepDisplay, storage: SweepStorage) -> None:
+    def __init__(
+        self, ledger: Ledger, tracker: Tracker, page: SweepPage, display: SweepDisplay, storage: SweepStorage
+    ) -> None:
         self.ledger = ledger
         self.tracker = tracker
+        self.page = page
         self.display = display
         self.storage = storage
         self.run_ids: dict[str, str] = {}  # trial id -> the tracker's handle
@@ -113,6 +117,7 @@ class SweepWatcher(Callback):
             mlflow_run_id=self.tracker.run_id_of(run_id),
         )
         end_run(self.ledger.trials[trial_id], self.tracker, run_id, result.get("stage", 0))
+        self.page.trial_ended(self.ledger.trials[trial_id])
         self._ended.append(trial_id)
         self.drop_states()
         drop_students(self.ledger, self.storage)

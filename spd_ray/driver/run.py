@@ -15,30 +15,26 @@ from spd_ray.base.ray_cluster import capacity, gpu_names, join_ray, leave_ray
 from spd_ray.base.signals import pass_sigterm_on
 from spd_ray.config import auto
 from spd_ray.config.sweep import SweepSpec
-from spd_ray.config.timeline import Timeline
-from spd_ray.config.trial import TrialConfig
 from spd_ray.driver import summary as report
 from spd_ray.driver.callbacks import SweepWatcher
 from spd_ray.driver.display import SweepDisplay
 from spd_ray.driver.early_stopping import StageAwareAsha
 from spd_ray.driver.searcher import LedgerSearcher
 from spd_ray.driver.storage_guard import StorageGuard
+from spd_ray.driver.students import publish, read_students_back
 from spd_ray.records import layout
-from spd_ray.records.parquet import write_parquet
-from spd_ray.records.provenance import write_sweep_yaml
-from spd_ray.records.schema import PREDICTION_SCHEMA, PredictionRecord, TrialRecord
+from spd_ray.records.provenance import read_sweep_yaml, write_sweep_yaml
+from spd_ray.records.schema import TrialRecord
 from spd_ray.records.storage import SweepStorage
 from spd_ray.study.ledger import Ledger
 from spd_ray.study.study import create_study
 from spd_ray.tracking.missed_points import send_missed_points
+from spd_ray.tracking.sweep_page import SweepPage
 from spd_ray.tracking.tracker import Tracker
-from spd_ray.training.checkpoint import Verification, answer_dev, verify_checkpoint
 from spd_ray.training.teacher import Teacher, load_teacher
-from spd_ray.trials.on_gpu import fine_tune, read_back, run_on_gpu
+from spd_ray.trials.on_gpu import fine_tune, run_on_gpu
 from spd_ray.trials.ranks import SpdTrainable
 from spd_ray.trials.request import TrialRequest, requested_trial
-
-RESCORE_TOLERANCE = 0.02  # fp16 and bf16 students are read back in fp32
 
 
 def train_trials(
@@ -65,20 +61,21 @@ def train_on(
         try:
             storage.send_files()  # the parent run's id, before it has a child
             send_missed_points(ledger, tracker, storage, len(teacher.data.train))
+            page = SweepPage(spec, ledger, tracker, teacher, read_sweep_yaml(folder))
+            page.begin()
             with SweepDisplay(ledger, console) as display:
-                watcher = SweepWatcher(ledger, tracker, display, storage)
-                run_trials(spec, concurrent_trials(spec, have), ledger, storage, command, watcher)
+                watcher = SweepWatcher(ledger, tracker, page, display, storage)
+                run_trials(spec, concurrent_trials(spec, have), ledger, storage, watcher)
             ledger.fold()
             watcher.drop_states(at_once=True)
             if ledger.ended_count < ledger.total:
                 raise KeyboardInterrupt  # again, for Tune has taken the first
-            verified = verify_retained(spec, ledger, teacher, storage)
-            best = best_verified(ledger, verified)
-            report.publish(spec, ledger, tracker, storage, verified, best)
+            students = read_students_back(ledger, teacher, storage)
+            models = publish(spec, storage, teacher, students, page)
             tracker.finish("FINISHED")
             seconds = time.monotonic() - began
-            report.print_summary(spec, ledger, teacher, storage, verified, best, tracker, console, seconds)
-            return best
+            report.print_summary(spec, ledger, teacher, storage, students, models, tracker, console, seconds)
+            return students[0].trial if students else None
         finally:
             leave_ray()
             ledger.fold()  # last: a storage that is full refuses it
@@ -144,9 +141,7 @@ def concurrent_trials(spec: SweepSpec, have: Mapping[str, float]) -> int:
     return slots
 
 
-def run_trials(
-    spec: SweepSpec, concurrent: int, ledger: Ledger, storage: SweepStorage, command: str, watcher: SweepWatcher
-) -> None:
+def run_trials(spec: SweepSpec, concurrent: int, ledger: Ledger, storage: SweepStorage, watcher: SweepWatcher) -> None:
     """Let Tune run every trial that the ledger has due, until none is left or the user interrupts."""
     bundle = {"CPU": spec.resources.cpus_per_worker, "GPU": spec.resources.worker_gpus}
 
@@ -155,7 +150,6 @@ def run_trials(
             trial_id=trial_id,
             config=ledger.config(trial_id),
             place=storage.place,
-            command=command,
             state_every_evaluations=spec.checkpoints.state_every_evaluations,
         )
         return {"bundle": bundle, "workers": spec.resources.workers, "request": request.to_dict()}
@@ -186,53 +180,3 @@ def run_trials(
         ),
     )
     tuner.fit()
-
-
-def verify_retained(
-    spec: SweepSpec, ledger: Ledger, teacher: Teacher, storage: SweepStorage
-) -> dict[str, Verification]:
-    """Read every retained student back, count its zeros and score it again, before any is called best.
-
-    One that is not what its trial said is marked failed, with the reason. What the others and the teacher answer on
-    dev is kept.
-    """
-    verified = {}
-    write_predictions(storage, layout.TEACHER, answer_dev(teacher.model, teacher)[1])
-    for trial in ledger.best_of_levels(spec.checkpoints.keep):
-        try:
-            final, per_matrix = final_sparsity(ledger.config(trial.trial_id), teacher)
-            student = storage.folder / str(trial.checkpoint)
-            storage.fetch(student)
-            if spec.resources.worker_gpus:
-                about = storage.place, trial.checkpoint, final, per_matrix, spec.task, spec.model, spec.teacher
-                found = run_on_gpu(read_back, spec.resources.cpus_per_worker, *about)
-            else:
-                found = verify_checkpoint(student, final, per_matrix, teacher)
-            if abs(found.score - (trial.best_score or 0.0)) > RESCORE_TOLERANCE:
-                raise ValueError(
-                    f"{trial.checkpoint}: scores {found.score:.4f} after reading, {trial.best_score} before"
-                )
-            verified[trial.trial_id] = found
-            write_predictions(storage, trial.trial_id, found.predictions)
-            ledger.update(trial.trial_id, dev_score=found.dev_score)
-        except ValueError as error:
-            ledger.update(trial.trial_id, status="failed", error=str(error))
-    return verified
-
-
-def write_predictions(storage: SweepStorage, trial_id: str, predictions: list[PredictionRecord]) -> None:
-    """Keep what a student, or the teacher, answers on dev."""
-    file = layout.predictions(storage.folder, trial_id)
-    write_parquet(predictions, PREDICTION_SCHEMA, file)
-    storage.send(file)
-
-
-def best_verified(ledger: Ledger, verified: dict[str, Verification]) -> TrialRecord | None:
-    """The best trial whose student was read back and is what its trial said; None where no retained one is."""
-    return next((trial for trial in ledger.best_first() if trial.trial_id in verified), None)
-
-
-def final_sparsity(config: TrialConfig, teacher: Teacher) -> tuple[float, bool]:
-    """What the best student's zeros are counted against, and whether in each matrix or in all of them together."""
-    timeline = Timeline.of(config.method, len(teacher.data.train))
-    return timeline.final_sparsity, not config.method.prunes_globally

@@ -1,14 +1,11 @@
-"""The end of a sweep: the best students go to MLflow, the summary to the screen."""
+"""The summary at the end of a sweep: what came out best, and what to do next."""
 
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from statistics import mean, stdev
 
 from rich.console import Console
 from rich.table import Table
 
-from analysis.figures import fig04
 from analysis.numbers import leaderboard
 from analysis.reading.sweeps import read_sweep
 from analysis.wording.formatting import pluralize
@@ -16,10 +13,11 @@ from spd_ray.base.installation import own_command
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.config.timeline import Timeline
 from spd_ray.driver.display import format_duration
-from spd_ray.records import layout
+from spd_ray.driver.students import Student, model_name
 from spd_ray.records.schema import TrialRecord
 from spd_ray.records.storage import SweepStorage
 from spd_ray.study.ledger import Ledger
+from spd_ray.tracking.mlflow_store import ALIAS
 from spd_ray.tracking.tracker import Tracker
 from spd_ray.training.checkpoint import Verification
 from spd_ray.training.teacher import Teacher
@@ -34,48 +32,20 @@ def teacher_line(teacher: Teacher) -> str:
     )
 
 
-def publish(
-    spec: SweepSpec,
-    ledger: Ledger,
-    tracker: Tracker,
-    storage: SweepStorage,
-    verified: dict[str, Verification],
-    best: TrialRecord | None,
-) -> None:
-    """Upload the verified students and their schedules to their runs; register the best under the alias `best`."""
-    folder = storage.folder
-    tracker.upload(tracker.store.parent_run_id, layout.sweep_yaml(folder))
-    for trial_id, verification in verified.items():
-        trial = ledger.trials[trial_id]
-        run_id = str(trial.mlflow_run_id)
-        storage.fetch(layout.steps(folder, trial_id))
-        with tempfile.TemporaryDirectory() as drawings:
-            picture = Path(drawings) / "schedules.png"
-            fig04.figure(fig04.compute([read_sweep(folder)], trial_id)).savefig(picture, dpi=150)
-            tracker.upload(run_id, picture)
-        tracker.upload(run_id, folder / str(trial.checkpoint), "checkpoint")
-        tracker.log_points(
-            run_id, [(f"{trial.selection}_score_read_back", verification.score, trial.best_step or 0, None)]
-        )
-    if best is not None:
-        tags = {"trial_id": best.trial_id, "score": best.best_score, "sparsity": best.achieved_sparsity}
-        tracker.register_best(str(best.mlflow_run_id), "checkpoint", _model_name(spec), tags)
-
-
 def print_summary(
     spec: SweepSpec,
     ledger: Ledger,
     teacher: Teacher,
     storage: SweepStorage,
-    verified: dict[str, Verification],
-    best: TrialRecord | None,
+    students: list[Student],
+    models: dict[float, str],
     tracker: Tracker,
     console: Console,
     wall_seconds: float,
 ) -> None:
     """How the trials ended, the best ones, the scores side by side, and what to do next, as commands to be pasted.
 
-    `wall_seconds` are those since the sweep was begun, or begun again.
+    `models` are what `publish` returned, `wall_seconds` those since the sweep was begun, or begun again.
     """
     console.rule(f"sweep {spec.name}")
 
@@ -91,16 +61,17 @@ def print_summary(
     for trial in ledger.ended:
         if trial.status == "failed":
             print_plain(f"failed: {trial.trial_id}: {trial.error}")
-    if best is None:
+    if not students:
         print_plain("no feasible student: no trial was scored at its target sparsity and read back as it was")
         return
+    best = students[0].trial
     _print_best(spec, ledger, teacher, best, print_plain)
-    console.print(_scores_table(best, teacher, verified[best.trial_id]))
+    console.print(_scores_table(best, teacher, students[0].verification))
     ledger.fold()  # the leaderboard is read from the table
     for line in _sparsity_lines(storage):
         print_plain(line)
     print_plain(f"best sparse checkpoint: {storage.shown(storage.folder / str(best.checkpoint))}")
-    for label, command in _commands(spec, storage, best, tracker).items():
+    for label, command in _commands(spec, storage, best, models, tracker).items():
         print_plain(f"{label + ':':<24}{command}")
 
 
@@ -145,7 +116,9 @@ def _sparsity_lines(storage: SweepStorage) -> list[str]:
     return lines
 
 
-def _commands(spec: SweepSpec, storage: SweepStorage, best: TrialRecord, tracker: Tracker) -> dict[str, str]:
+def _commands(
+    spec: SweepSpec, storage: SweepStorage, best: TrialRecord, models: dict[float, str], tracker: Tracker
+) -> dict[str, str]:
     """What to do next, by what it is for."""
     place = storage.place
     out = ["--out", f"report-{spec.name}"] if storage.is_remote else []  # a report is not written to an object store
@@ -158,14 +131,9 @@ def _commands(spec: SweepSpec, storage: SweepStorage, best: TrialRecord, tracker
         commands["small, fast copy"] = own_command("spd_ray.deploy", checkpoint, "--out", f"{best.trial_id}-packed")
     return {
         **commands,
-        "in MLflow": f"models:/{_model_name(spec)}@best",
+        "in MLflow": ", ".join([f"models:/{model_name(spec)}@{ALIAS}", *(models.values() if len(models) > 1 else ())]),
         "browse the runs": tracker.store.ui_command(),
     }
-
-
-def _model_name(spec: SweepSpec) -> str:
-    """Under which the best student is registered in MLflow."""
-    return spec.tracking.registered_model or f"spd_ray-{spec.name}"
 
 
 def _scores_table(best: TrialRecord, teacher: Teacher, verification: Verification) -> Table:

@@ -13,12 +13,19 @@ def level_of(target: float, spec: SweepSpec) -> float:
 
     Where a space searches more than a few of them, or any within a range, it is the next lower multiple of 0.05.
     """
-    dimension = spec.dimensions().get("target_sparsity")
-    if dimension is None or (dimension.count() or FEW + 1) <= FEW:
-        return target
-    return round(math.floor(target / BAND + 1e-9) * BAND, 2)
+    return round(math.floor(target / BAND + 1e-9) * BAND, 2) if _in_bands(spec) else target
 
 
 def has_levels(spec: SweepSpec) -> bool:
     """Whether trials of the space may have different target sparsities."""
-    return "target_sparsity" in spec.search or len(spec.methods()) > 1
+    return not {"target_sparsity", "pruning", "method"}.isdisjoint(spec.search)
+
+
+def bounds_of(level: float, spec: SweepSpec) -> tuple[float, float]:
+    """The least and the greatest target sparsity of a level."""
+    return (level, level + BAND - 1e-6) if _in_bands(spec) else (level, level)
+
+
+def _in_bands(spec: SweepSpec) -> bool:
+    dimension = spec.dimensions().get("target_sparsity")
+    return dimension is not None and (dimension.count() or FEW + 1) > FEW

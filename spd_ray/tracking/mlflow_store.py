@@ -6,8 +6,6 @@ MLflow raises: waiting for a server that is away is the business of `spd_ray.tra
 
 import logging
 import os
-import shlex
-import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +19,7 @@ from filelock import FileLock
 
 from spd_ray.base.errors import UserError
 from spd_ray.base.files import write_whole
+from spd_ray.base.installation import own_command
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.records import layout
 from spd_ray.tracking.view import View, view_of
@@ -36,7 +35,7 @@ Point = tuple[str, float, int, int]  # key, value, applied steps, milliseconds s
 
 SWEEP_TAG = "spd_ray.sweep_id"
 TRIAL_TAG = "spd_ray.trial_id"
-ALIAS = "best"  # of the registered model's version that the last sweep found best
+ALIAS = "best"  # of the registered model's version that the last sweep found best; see `alias_of` for one sparsity
 _PARENT_TAG = "mlflow.parentRunId"
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on runs, not on traces
 _BATCH = {"metrics": 1000, "params": 100}  # MLflow's limits a call
@@ -51,13 +50,14 @@ class MlflowStore:
     """A parent run for the sweep, a child run for each trial."""
 
     def __init__(
-        self, client: MlflowClient, experiment: Experiment, parent_run_id: str, resumed: bool, view: View
+        self, client: MlflowClient, experiment: Experiment, sweep_id: str, parent_run_id: str, resumed: bool, view: View
     ) -> None:
         self.client = client
         self.experiment = experiment
+        self.sweep_id = sweep_id
         self.parent_run_id = parent_run_id
         self.resumed = resumed  # whether there may be runs of an earlier driver's trials
-        self.view = view  # that the sweep's link opens on
+        self.sweep_view = self.view = view  # all trials of the sweep; what its link opens on
         self._last_steps: dict[str, dict[str, int]] = {}  # run id -> key -> last step in the store
 
     @classmethod
@@ -77,7 +77,7 @@ class MlflowStore:
                 experiment = _find_or_create_experiment(client, spec.tracking.experiment or spec.name, artifacts)
                 sweep_id = _sweep_id(sweep_folder)
                 parent, resumed = _begin_parent_run(client, experiment, spec, sweep_id)
-                store = cls(client, experiment, parent, resumed, view_of(spec, sweep_id, parent))
+                store = cls(client, experiment, sweep_id, parent, resumed, view_of(spec, sweep_id, parent))
                 store.save_view(store.view)
         except UserError:
             raise
@@ -132,15 +132,18 @@ class MlflowStore:
         upload = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
         upload(run_id, str(path), artifact_path)
 
-    def register(self, run_id: str, artifact_path: str, model: str, tags: Mapping[str, Any]) -> str:
-        """Make the run's artifact folder a version of `model`, once, under the alias `best`; returns the version."""
+    def register(
+        self, run_id: str, artifact_path: str, model: str, aliases: Sequence[str], tags: Mapping[str, Any]
+    ) -> str:
+        """Make the run's artifact folder a version of `model`, once, under `aliases`; returns the version."""
         source = f"{self.client.get_run(run_id).info.artifact_uri}/{artifact_path}"
         self._ensure_model(model)
         versions = self.client.search_model_versions(f"run_id = '{run_id}'")
         made = next((one for one in versions if one.name == model and one.source == source), None)
         if made is None:
             made = self.client.create_model_version(model, source, run_id, _texts(tags), await_creation_for=0)
-        self.client.set_registered_model_alias(model, ALIAS, made.version)
+        for alias in aliases:
+            self.client.set_registered_model_alias(model, alias, made.version)
         return str(made.version)
 
     def save_view(self, view: View) -> None:
@@ -153,8 +156,8 @@ class MlflowStore:
         page, uri = self.view.page(self.experiment.experiment_id), self.client.tracking_uri
         if urlsplit(uri).scheme in ("http", "https"):
             return f"{uri}/{page}"
-        words = shlex.join([sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri])
-        return f"{words}  (then http://127.0.0.1:5000/{page})"
+        command = own_command("mlflow", "ui", "--backend-store-uri", uri)
+        return f"{command}  (then http://127.0.0.1:5000/{page})"
 
     def _find_trial(self, trial_id: str) -> str | None:
         query = f"tags.`{_PARENT_TAG}` = '{self.parent_run_id}' AND tags.`{TRIAL_TAG}` = '{trial_id}'"
@@ -197,6 +200,15 @@ def limit_requests(seconds: int = REQUEST_SECONDS) -> Iterator[None]:
     finally:
         for name in ours:
             del os.environ[name]
+
+
+def alias_of(level: float) -> str:
+    """The alias of the best version at a target sparsity, in percent: an alias has no point.
+
+    >>> alias_of(0.95), alias_of(0.9), alias_of(0.975)
+    ('best-95', 'best-90', 'best-97_5')
+    """
+    return f"{ALIAS}-{round(level * 100, 6):g}".replace(".", "_")
 
 
 def is_outage(error: Exception) -> bool:

@@ -23,6 +23,7 @@ from spd_ray.tracking.mlflow_store import (
     limit_requests,
 )
 from spd_ray.tracking.outbox import Outbox
+from spd_ray.tracking.view import View
 
 _NOTED_SHARE = 0.2  # of the driver's time, at most, goes into sending what note_points was given
 UntimedPoint = tuple[str, float, int, int | None]  # as Point; None: when it is logged
@@ -83,6 +84,15 @@ class Tracker:
         timed = _with_times(points)
         self._send(lambda: self.store.log_points(self.run_id_of(run_id), timed))
 
+    def set_tags(self, run_id: str, tags: Mapping[str, Any]) -> None:
+        """Set tags of a run: of the parent, or of a trial's."""
+        self._send(lambda: self.store.log_points(self.run_id_of(run_id), [], tags))
+
+    def save_view(self, view: View) -> None:
+        """Add a list of trials to the experiment's saved views; the sweep's link opens on the last one."""
+        self.store.view = view
+        self._send(lambda: self.store.save_view(view))
+
     def note_points(self, run_id: str, points: Sequence[UntimedPoint]) -> None:
         """As `log_points`, but soon: a call sends all that a run has, and calls take a fifth of the time at most."""
         self._noted.setdefault(run_id, []).extend(_with_times(points))
@@ -111,14 +121,19 @@ class Tracker:
         """Upload a file, or the content of a folder, to `artifact_path` among the run's artifacts."""
         self._send(lambda: self.store.upload(self.run_id_of(run_id), path, artifact_path), UPLOAD_SECONDS)
 
-    def register_best(self, run_id: str, artifact_path: str, model: str, tags: Mapping[str, Any]) -> str | None:
-        """Register the run's artifact folder as a version of `model` under the alias `best`; None while it waits.
+    def register(
+        self, run_id: str, artifact_path: str, model: str, aliases: Sequence[str], tags: Mapping[str, Any]
+    ) -> str | None:
+        """Register the run's artifact folder as a version of `model` under `aliases`; None while it waits.
 
-        The folder is a plain transformers directory: `models:/<model>@best` downloads it. A run has one
-        version of a model at most.
+        A folder of a run has one version of a model at most.
         """
         versions: list[str] = []
-        self._send(lambda: versions.append(self.store.register(self.run_id_of(run_id), artifact_path, model, tags)))
+
+        def send() -> None:
+            versions.append(self.store.register(self.run_id_of(run_id), artifact_path, model, aliases, tags))
+
+        self._send(send)
         return versions[0] if versions else None
 
     def finish(self, status: Status) -> None:

@@ -58,3 +58,8 @@ def end_run(trial: TrialRecord, tracker: Tracker, run_id: str, stage: int) -> No
     results = [(name, value, trial.best_step or 0, None) for name, value in found.items() if value is not None]
     tags = {"feasible": trial.feasible, "stage": stage, "status": trial.status, "error": trial.error or ""}
     tracker.end_trial(run_id, STATUS[trial.status], tags, results)
+
+
+def fail_run(trial: TrialRecord, tracker: Tracker) -> None:
+    """Mark the run of a trial as failed whose student was not what the trial had said."""
+    tracker.end_trial(str(trial.mlflow_run_id), "FAILED", {"status": "failed", "error": trial.error or ""})

@@ -1,6 +1,5 @@
 """Sparse students on disk: plain transformers directories, reloaded, counted and scored before they are believed."""
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +10,6 @@ from spd_ray.base.cache import check_sums, write_sums
 from spd_ray.base.errors import UserError
 from spd_ray.base.files import whole_folder
 from spd_ray.base.progress import quiet_transformers
-from spd_ray.config.methods import load_method
 from spd_ray.equations.masks import zeros_asked
 from spd_ray.model.surgery import encoder_layers, extract_student, student_config
 from spd_ray.records.schema import PredictionRecord
@@ -36,12 +34,14 @@ class Verification(NamedTuple):
     sparsity: float
     layers: list[LayerZeros]
     predictions: list[PredictionRecord]  # on dev
+    parameters: int  # of the whole model
+    zero_parameters: int
 
 
-def export_student(run: SpdRun, folder: Path, command: str) -> None:
-    """Write the run's student to `folder`: config, safetensors, tokenizer, `spd_ray.json`, model card, SHA256SUMS.
+def export_student(run: SpdRun, folder: Path) -> None:
+    """Write the run's student to `folder`: config, safetensors, tokenizer, `spd_ray.json`, SHA256SUMS.
 
-    `folder` appears, or replaces an earlier one, complete. `command` is what reproduces the student.
+    `folder` appears, or replaces an earlier one, complete. The driver adds a model card once it has read it back.
     """
     with whole_folder(folder) as building:
         with quiet_transformers():
@@ -51,7 +51,6 @@ def export_student(run: SpdRun, folder: Path, command: str) -> None:
             student.save_pretrained(building)
             run.teacher.tokenizer.save_pretrained(building)
         (building / "spd_ray.json").write_text(run.config.model_dump_json(indent=2))
-        (building / "README.md").write_text(_model_card(run, command))
         write_sums(building)
 
 
@@ -97,7 +96,9 @@ def verify_checkpoint(folder: Path, sparsity: float, per_matrix: bool, teacher: 
     model.to(engine.device())
     score = evaluate(model, data.chooser, data.task).score
     dev_score, predictions = answer_dev(model, teacher)
-    return Verification(score, dev_score, total.zeros / total.numel, layers, predictions)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    zero = parameters - sum(int(parameter.count_nonzero()) for parameter in model.parameters())
+    return Verification(score, dev_score, total.zeros / total.numel, layers, predictions, parameters, zero)
 
 
 def answer_dev(model: PreTrainedModel, teacher: Teacher) -> tuple[float, list[PredictionRecord]]:
@@ -111,30 +112,3 @@ def answer_dev(model: PreTrainedModel, teacher: Teacher) -> tuple[float, list[Pr
         for example, (label, prediction) in enumerate(pairs)
     ]
     return scores_of(logits, data.dev, data.task).score, records
-
-
-def _model_card(run: SpdRun, command: str) -> str:
-    config = run.config
-    task = run.teacher.data.task
-    synthetic = "\nThe task is synthetic: its scores are not GLUE's.\n" if task.synthetic else ""
-    return f"""---
-library_name: transformers
-pipeline_tag: text-classification
----
-# {config.task.name}, {run.timeline.pruning_rate(run.step):.0%} of the encoder weights are zero
-
-Made by the method `{config.method.name}` ({load_method(config.method.name).source}) with spd_ray.
-{synthetic}
-Dense teacher, {config.task.selection} {task.metric}: {run.teacher.score:.4f}.
-Student at step {run.step} of {run.timeline.t3}.
-
-Reproduce:
-
-    {command}
-
-with this trial's configuration:
-
-```json
-{json.dumps(config.model_dump(mode="json"), indent=2)}
-```
-"""

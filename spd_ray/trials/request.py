@@ -13,7 +13,6 @@ class TrialRequest:
     trial_id: str
     config: TrialConfig
     place: str  # the sweep's folder or URI
-    command: str  # what reproduces the sweep
     state_every_evaluations: int
 
     def to_dict(self) -> dict[str, Any]:

@@ -99,7 +99,7 @@ class TrialRunner:
             with engine_state.whole_parameters(self.run.engine):
                 if engine.rank() == 0:
                     folder = layout.checkpoint(self.storage.folder, request.trial_id, level)
-                    export_student(self.run, folder, request.command)
+                    export_student(self.run, folder)
                     self.storage.send(folder)
         if engine.rank() == 0:
             part = layout.step_part(self.storage.folder, request.trial_id, before.step, standing.step)

@@ -55,7 +55,7 @@ def test_a_method_trains_prunes_and_leaves_the_student_that_its_parts_say(run_of
 
     depth = max(1, round(method.student.depth * 2))
     assert len(run.layers) == depth
-    export_student(run, tmp_path / "student", "a command")
+    export_student(run, tmp_path / "student")
     student = load_checkpoint(tmp_path / "student")
     assert student.config.num_hidden_layers == depth
     zeros, numel = (sum(getattr(one, field) for one in count_zeros(student)) for field in ("zeros", "numel"))

@@ -153,7 +153,7 @@ def register(tracker: Tracker, tmp_path: Path, trial_id: str) -> str | None:
     (student / "config.json").write_text(json.dumps({"trial": trial_id}))
     run_id = tracker.begin_trial(trial_id, {}, {})
     tracker.upload(run_id, student, "checkpoint")
-    return tracker.register_best(run_id, "checkpoint", "tiny bert", {"score": 0.5})
+    return tracker.register(run_id, "checkpoint", "tiny bert", ["best", "best-90"], {"score": 0.5})
 
 
 def registered(tracker: Tracker, tmp_path: Path) -> str:
@@ -169,7 +169,8 @@ def test_the_alias_best_leads_to_the_files_and_a_run_has_one_version(tracker: Tr
     assert registered(tracker, tmp_path) == "00000-s0"
     assert register(tracker, tmp_path, "00001-s0") == "2"
     assert registered(tracker, tmp_path) == "00001-s0"
-    version = tracker.store.client.get_model_version_by_alias("tiny bert", "best")
+    version = tracker.store.client.get_model_version_by_alias("tiny bert", "best-90")
+    assert version.version == tracker.store.client.get_model_version_by_alias("tiny bert", "best").version
     assert version.tags == {"score": "0.5"}
 
 

@@ -176,7 +176,7 @@ def test_zeros_are_exact_and_a_resumed_trial_goes_on_bit_for_bit(run_of, tmp_pat
     ]
 
     with whole_parameters(second.engine):
-        export_student(second, tmp_path / "student", "a command")
+        export_student(second, tmp_path / "student")
     for layer in count_zeros(load_checkpoint(tmp_path / "student")):
         assert layer.zeros == zeros_asked(layer.numel, 0.5)
     verified = verify_checkpoint(tmp_path / "student", 0.5, True, second.teacher)

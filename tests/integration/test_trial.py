@@ -26,9 +26,7 @@ def runner_of(tiny_teacher, tmp_path, monkeypatch):
         method = MethodConfig(**{**SHORT, **changes})
         own = engine or EngineConfig()
         config = TrialConfig(task=task, model=model, teacher=settings, method=method, engine=own, seed=0)
-        request = TrialRequest(
-            trial_id="00000-s0", config=config, place=store.as_uri(), command="a command", state_every_evaluations=1
-        )
+        request = TrialRequest(trial_id="00000-s0", config=config, place=store.as_uri(), state_every_evaluations=1)
         return TrialRunner(request)
 
     make.store = store
@@ -101,7 +99,7 @@ def test_what_a_user_can_mend_ends_the_trial_at_once(tiny_teacher, tmp_path):
     trainable = object.__new__(SpdTrainable)
     trainable.others, trainable.runner = [], None
     trainable.request = TrialRequest(
-        trial_id="00000-s0", config=config, place=str(tmp_path), command="a command", state_every_evaluations=1
+        trial_id="00000-s0", config=config, place=str(tmp_path), state_every_evaluations=1
     ).to_dict()
     result = trainable.step()
     assert result["done"]
