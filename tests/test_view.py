@@ -25,7 +25,9 @@ def test_a_view_is_the_feasible_trials_of_one_sweep_best_first_with_what_was_sea
     assert state["searchFilter"] == (
         "tags.`mlflow.parentRunId` = 'theparent' AND tags.feasible = 'true' AND tags.status != 'failed'"
     )
-    assert {"metrics.`best_holdout_score`", "metrics.`sparsity`", "params.`method.p0`"} <= {*state["selectedColumns"]}
+    assert {"metrics.`best_holdout_score`", "metrics.`sparsity`", "metrics.`latency_ms`", "params.`method.p0`"} <= {
+        *state["selectedColumns"]
+    }
 
 
 def test_a_view_of_one_sparsity_has_a_key_and_a_name_of_its_own(tmp_path):

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from io import StringIO
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from spd_ray.config.trial import TrialConfig
 from spd_ray.data.tasks import load_task
 from spd_ray.records import layout
 from spd_ray.records.parquet import write_parquet
-from spd_ray.records.schema import PREDICTION_SCHEMA, PredictionRecord, TrialRecord
+from spd_ray.records.schema import COSTS, PREDICTION_SCHEMA, PredictionRecord, TrialRecord
 from spd_ray.records.storage import SweepStorage
 from spd_ray.study.ledger import Ledger
 from spd_ray.tracking.mlflow_model import TEXTS, write_mlflow_files
@@ -77,7 +77,7 @@ def read_students_back(ledger: Ledger, teacher: Teacher, storage: SweepStorage) 
             ledger.update(trial.trial_id, status="failed", error=str(error))
             continue
         write_predictions(storage, trial.trial_id, verification.predictions)
-        ledger.update(trial.trial_id, dev_score=verification.dev_score)
+        ledger.update(trial.trial_id, dev_score=verification.dev_score, **asdict(verification.footprint))
         found.append(
             Student(
                 trial=ledger.trials[trial.trial_id],
@@ -218,6 +218,7 @@ def _write_card(
         parameters=found.parameters,
         remaining=found.parameters - found.zero_parameters,
         file_bytes=(student.folder / "model.safetensors").stat().st_size,
+        footprint=found.footprint,
     )
     with whole_folder(student.folder) as building:
         for file in student.folder.iterdir():
@@ -255,8 +256,14 @@ def _upload(
             picture = Path(temporary) / "schedules.png"
             fig04.figure(fig04.compute([read_sweep(sweep)], trial.trial_id)).savefig(picture, dpi=150)
             tracker.upload(run_id, picture)
-            read_back = (f"{trial.selection}_score_read_back", student.verification.score, student.step, None)
-            tracker.log_points(run_id, [read_back])
+            found = {f"{trial.selection}_score_read_back": student.verification.score, **_costs(student)}
+            tracker.log_points(run_id, [(name, value, student.step, None) for name, value in found.items()])
+
+
+def _costs(student: Student) -> dict[str, float]:
+    """What is known of the student's size and latency, by MLflow's names of them: those of the record."""
+    found = asdict(student.verification.footprint)
+    return {name: found[name] for name in COSTS if found[name] is not None}
 
 
 def _upload_report(ledger: Ledger, tracker: Tracker, storage: SweepStorage) -> None:
@@ -285,5 +292,6 @@ def _version_tags(student: Student, teacher: Teacher) -> dict[str, object]:
         "train_score_at_best": student.train_score,
         "target_sparsity": student.asked,
         "sparsity": found.sparsity,
+        **_costs(student),
         f"teacher_{trial.selection}_score": teacher.score,
     }

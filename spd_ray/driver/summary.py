@@ -67,6 +67,8 @@ def print_summary(
     best = students[0].trial
     _print_best(spec, ledger, teacher, best, print_plain)
     console.print(_scores_table(best, teacher, students[0].verification))
+    if best.packed_bytes is not None:
+        print_plain(_cost_line(best, students[0].verification))
     ledger.fold()  # the leaderboard is read from the table
     for line in _sparsity_lines(storage):
         print_plain(line)
@@ -99,6 +101,15 @@ def _print_best(
     )
     stages = f"t1 {timeline.t1}, t2 {timeline.t2}, t3 {timeline.t3} steps"
     print_plain(f"  {stages}; pruning ends at {timeline.pruning_end_step}")
+
+
+def _cost_line(best: TrialRecord, verification: Verification) -> str:
+    """Size and latency of the packed student beside those of the dense one."""
+    text = f"packed: {(best.packed_bytes or 0) / 1e6:.2f} MB of {4 * verification.parameters / 1e6:.2f}"
+    if best.latency_ms is None or best.dense_latency_ms is None:
+        return text
+    faster = best.dense_latency_ms / best.latency_ms
+    return f"{text}; {best.latency_ms:.2f} ms, dense {best.dense_latency_ms:.2f} ({faster:.1f} times; {best.timed_on})"
 
 
 def _sparsity_lines(storage: SweepStorage) -> list[str]:

@@ -25,6 +25,7 @@ from spd_ray.equations.loss_terms import LOSS_TERMS, column
 
 SCHEMA_VERSION = "3"
 _METADATA = {"spd_ray.schema_version": SCHEMA_VERSION}
+COSTS = ("packed_bytes", "latency_ms", "dense_latency_ms")  # columns of trials, of a student that was read back
 ENDED = ("finished", "stopped", "failed")  # the status of a trial that runs no more
 
 
@@ -127,6 +128,10 @@ class TrialRecord:
     train_score: float | None = None  # at best_step
     final_score: float | None = None  # on the selection split, at the last evaluation
     dev_score: float | None = None  # of the retained student, read back from disk: with a holdout, dev's only use
+    packed_bytes: int | None = None  # of the retained student's weights, as `python -m spd_ray.deploy` packs it
+    latency_ms: float | None = None  # of the packed student, on `timed_on`
+    dense_latency_ms: float | None = None  # of the same student with its zeros, by torch
+    timed_on: str | None = None  # "1 x 128 tokens, 1 thread, <processor>"
     ladder: str | None = None  # JSON: one {"sparsity", "score", "train_score", "step", "checkpoint"} a level
     achieved_sparsity: float | None = None  # of the student at best_step
     teacher_score: float | None = None  # dev, of the dense teacher

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spd_ray.config.sweep import SweepSpec
+from spd_ray.records.schema import COSTS
 
 TAG_PREFIX = "mlflow.sharedViewState."
 
@@ -73,7 +74,7 @@ class View:
 def view_of(spec: SweepSpec, sweep_id: str, parent_run_id: str, bounds: tuple[float, float] | None = None) -> View:
     """The sweep's trials; with `bounds` those whose target sparsity is at least the first, and the second at most."""
     best = f"best_{spec.task.selection}_score"
-    numbers = (best, "target_sparsity", "sparsity", "train_score_at_best")
+    numbers = (best, "target_sparsity", "sparsity", *COSTS, "train_score_at_best")
     search = [f"tags.`mlflow.parentRunId` = '{parent_run_id}'", "tags.feasible = 'true'", "tags.status != 'failed'"]
     key, name = sweep_id[:12], spec.name
     if bounds is not None:

@@ -16,6 +16,8 @@ from spd_ray.base.cache import check_sums, write_sums
 from spd_ray.config.load import load_spec
 from spd_ray.driver.students import publish, read_students_back
 from spd_ray.equations.masks import zeros_asked
+from spd_ray.kernels.build import available, unavailable_because
+from spd_ray.kernels.packed import pack_model
 from spd_ray.model.surgery import encoder_layers
 from spd_ray.records import layout
 from spd_ray.records.storage import SweepStorage
@@ -24,6 +26,7 @@ from spd_ray.study.study import create_study
 from spd_ray.tracking.sweep_page import NOTE, SweepPage
 from spd_ray.tracking.tracker import Tracker
 from spd_ray.tracking.trial_runs import begin_run, end_run
+from spd_ray.training.checkpoint import load_checkpoint
 from spd_ray.training.teacher import evaluate
 from tests.hand_made_sweep import batch, evaluation, write_steps
 
@@ -149,6 +152,21 @@ def test_the_card_has_scores_exact_zeros_and_a_snippet_that_runs(published, caps
     header = yaml.safe_load(card.split("---\n")[1])
     assert header["pipeline_tag"] == "text-classification"
     assert header["model-index"][0]["results"][0]["metrics"][0]["value"] == round(best.verification.dev_score, 6)
+
+
+def test_size_and_latency_are_in_the_record_in_mlflow_and_on_the_card(published, client, tmp_path):
+    best = published.students[0]
+    packed = pack_model(load_checkpoint(best.folder), None, tmp_path / "packed").packed
+    assert best.trial.packed_bytes == packed == (tmp_path / "packed" / "packed.safetensors").stat().st_size
+    run = client.get_run(best.trial.mlflow_run_id).data
+    assert run.metrics["packed_bytes"] == packed
+    assert f"packed it has {packed / 1e6:.1f} MB." in (best.folder / "README.md").read_text()
+    if not available():
+        pytest.skip(str(unavailable_because()))
+    assert best.trial.timed_on.startswith("1 x 32 tokens, 1 thread, ")  # the tiny model reads no more
+    assert 0 < best.trial.latency_ms == run.metrics["latency_ms"]
+    assert 0 < best.trial.dense_latency_ms == run.metrics["dense_latency_ms"]
+    assert f"Packed it answers in {best.trial.latency_ms:.2f} ms" in (best.folder / "README.md").read_text()
 
 
 def test_the_space_beside_the_weights_is_that_one_trial(published):

@@ -40,6 +40,7 @@ def test_a_sweep_ends_with_the_best_trial_its_scores_and_where_things_are(finish
         "best sparse checkpoint",
         "mlflow",
         "models:/spd_ray-finished@best",
+        "packed: ",
     ):
         assert words in done.stdout
     assert "4 trials: 4 finished, 0 stopped, 0 failed" in done.stdout
