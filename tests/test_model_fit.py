@@ -27,6 +27,7 @@ from spd_ray.checks.untrained import load_untrained
 from spd_ray.config.load import load_spec
 from tests.conftest import SPECIAL, WORDS
 
+HAVE = {"CPU": 2.0, "GPU": 0.0}
 VOCABULARY = {token: index for index, token in enumerate([*SPECIAL, *WORDS])}
 SIZES = dict(vocab_size=15, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
 SHAPE = SIZES | dict(max_position_embeddings=40, pad_token_id=0)
@@ -178,16 +179,16 @@ def test_room_is_what_weights_moments_and_masks_take(pairs, tmp_path):
     lengths = untrained.sample.train.lengths
     tokens, of_pairs = int(lengths.sum()), int((lengths**2).sum())
     assert found.recorded == 4 * (tokens * 16 * 3 + of_pairs * 2 * 2)  # embeddings and hidden states; maps of 2 heads
-    assert room.check_room(spec, untrained, str(tmp_path)).level == OK
+    assert room.check_room(spec, untrained, str(tmp_path), HAVE).level == OK
 
 
 def test_a_storage_without_room_is_refused_and_little_memory_is_a_warning(pairs, tmp_path, monkeypatch):
     spec = spec_of(save(tmp_path / "bert", BertConfig(**SHAPE)), pairs)
     untrained = load_untrained(spec)
     monkeypatch.setattr(room, "machine_memory", lambda: 2**20)
-    found = room.check_room(spec, untrained, str(tmp_path))
+    found = room.check_room(spec, untrained, str(tmp_path), HAVE)
     assert (found.level, "--set resources.concurrent=1" in found.mend) == (WARNING, True)
     monkeypatch.setattr(room, "free_at", lambda place: 1000)
-    found = room.check_room(spec, untrained, str(tmp_path))
+    found = room.check_room(spec, untrained, str(tmp_path), HAVE)
     assert found.level == "failed"
     assert f"{tmp_path}: 0 MiB free, where this sweep takes up to" in found.text

@@ -19,7 +19,7 @@ study: {sampler: grid, trials: 3}
 """
 
 
-def nothing():
+def nothing(spec):
     """A preflight that finds nothing."""
 
 
@@ -63,7 +63,7 @@ def test_the_sweep_of_an_earlier_version_does_not_go_on(begun):
     )
 
 
-def refuse():
+def refuse(spec):
     raise UserError("the preflight's")
 
 

@@ -1,6 +1,5 @@
 """The one list of checks: the doctor says all of them, a sweep's preflight stops at the first that has failed."""
 
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,8 +31,9 @@ def examine(
     if other:
         yield other
         return
-    if spec:
-        yield from examine_space(spec, place)
+    space = ExaminedSpace(spec, place) if spec else None
+    if space:
+        yield run_check("model", space.check_model)
     try:
         with (
             nodes.silent_stderr(),
@@ -47,8 +47,8 @@ def examine(
             yield run_check("gloo", lambda: nodes.check_all_reduce("gloo", reports))
             if any(report.gpus for report in reports):
                 yield run_check("nccl", lambda: nodes.check_all_reduce("nccl", [r for r in reports if r.gpus]))
-            if spec:
-                yield examine_resources(spec)
+            if space:
+                yield from space.examine_with(address)
     except Exception as error:
         yield ray_failed(address, error)
 
@@ -58,10 +58,14 @@ def preflight(spec: "SweepSpec", place: str, address: str | None, join: Callable
 
     Raises UserError, one line, for the first that has failed: nothing is trained then, and nothing left behind.
     """
-    found = itertools.chain(
-        examine_places(place, spec.tracking.uri), examine_space(spec, place), examine_joined(spec, place, address, join)
-    )
-    for finding in found:
+    space = ExaminedSpace(spec, place)
+
+    def examined() -> Iterator[Finding]:
+        yield from examine_places(place, spec.tracking.uri)
+        yield run_check("model", space.check_model)
+        yield from examine_joined(space, address, join)
+
+    for finding in examined():
         if finding.level == FAILED:
             raise UserError(finding.text + (f"; {finding.mend}" if finding.mend else ""))
         yield finding
@@ -74,24 +78,36 @@ def examine_places(place: str, mlflow: str | None) -> Iterator[Finding]:
     yield run_check("cache", environment.check_cache)
 
 
-def examine_space(spec: "SweepSpec", place: str) -> Iterator[Finding]:
-    """The model fits the task and the method, and there is room for what the sweep writes."""
-    from spd_ray.checks import model_fit, room  # here: they import torch
-    from spd_ray.checks.untrained import load_untrained
+class ExaminedSpace:
+    """A space under examination: the model is tried first, room and resources are counted once Ray is joined."""
 
-    made: list[Any] = []
+    def __init__(self, spec: "SweepSpec", place: str) -> None:
+        self.spec, self.place = spec, place
+        self._untrained: Any = None  # None: not to be had
 
-    def check_model() -> Finding:
-        made.append(load_untrained(spec))
-        return model_fit.check_model(spec, made[0])
+    def check_model(self) -> Finding:
+        """The model fits the task and the method."""
+        from spd_ray.checks.model_fit import check_model  # here: it imports torch
+        from spd_ray.checks.untrained import load_untrained
 
-    found = run_check("model", check_model)
-    yield found
-    if found.level != FAILED:
-        yield run_check("room", lambda: room.check_room(spec, made[0], place))
+        self._untrained = load_untrained(self.spec)
+        return check_model(self.spec, self._untrained)
+
+    def examine_with(self, address: str | None) -> Iterator[Finding]:
+        """What a trial asks for is there, or will be, and there is room for what it takes."""
+        from spd_ray.base.ray_cluster import capacity
+        from spd_ray.checks.room import check_room
+        from spd_ray.config.auto import resolve
+
+        have = capacity(address)
+        spec = resolve(self.spec, have)
+        found = run_check("resources", lambda: nodes.check_resources(spec.resources, have))
+        yield found
+        if self._untrained and found.level != FAILED:
+            yield run_check("room", lambda: check_room(spec, self._untrained, self.place, have))
 
 
-def examine_joined(spec: "SweepSpec", place: str, address: str | None, join: Callable[[], None]) -> Iterator[Finding]:
+def examine_joined(space: ExaminedSpace, address: str | None, join: Callable[[], None]) -> Iterator[Finding]:
     """Join Ray; on a cluster the nodes are asked, on this machine alone only where several ranks need a compiler."""
     try:
         join()
@@ -100,14 +116,15 @@ def examine_joined(spec: "SweepSpec", place: str, address: str | None, join: Cal
     except Exception as error:
         yield ray_failed(address, error)
         return
-    yield examine_resources(spec)
-    if address is None and spec.resources.workers == 1:
+    yield from space.examine_with(address)
+    ranks = space.spec.resources.workers
+    if address is None and ranks == 1:
         return
-    with nodes.shared_place(place) as shared:
+    with nodes.shared_place(environment.nearest_existing(space.place)) as shared:
         reports = nodes.ask_nodes(shared)
         if address is not None:
-            yield from examine_nodes(reports, shared, place)
-        if spec.resources.workers > 1:
+            yield from examine_nodes(reports, shared, space.place)
+        if ranks > 1:
             yield run_check("compiler", lambda: nodes.check_compiler(reports))
 
 
@@ -116,13 +133,6 @@ def examine_nodes(reports: Sequence[NodeReport], shared: str, place: str) -> Ite
     yield run_check("nodes", lambda: nodes.check_nodes(reports))
     yield run_check("shared", lambda: nodes.check_shared(reports, shared, place))
     yield run_check("devices", lambda: nodes.check_devices(reports))
-
-
-def examine_resources(spec: "SweepSpec") -> Finding:
-    """What a trial asks for is there."""
-    import ray
-
-    return run_check("resources", lambda: nodes.check_resources(spec.resources, ray.cluster_resources()))
 
 
 def ray_failed(address: str | None, error: Exception) -> Finding:

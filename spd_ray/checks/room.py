@@ -7,6 +7,7 @@ activations. What is not: what allocators and libraries keep beside that, but fo
 import math
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from spd_ray.config.trial import TrialConfig
 from spd_ray.model.objective import Needs
 from spd_ray.model.surgery import blocks_of, encoder_layers
 from spd_ray.training.teacher_outputs import MEMORY_LIMIT_BYTES, SHARE_OF_FREE_DISK, bytes_needed
+from spd_ray.trials.footprint import bytes_a_parameter, state_bytes
 
 GIB = 2**30
 BASE = 0.8 * GIB  # of a worker that has imported all and trains nothing yet
@@ -49,8 +51,8 @@ class Room(NamedTuple):
         return self.student + (0 if self.in_memory else self.recorded)
 
 
-def room_of(config: TrialConfig, untrained: Untrained, steps: int) -> Room:
-    """What a trial of `config` takes. Its numbers on a GPU lie in its memory, all but the data."""
+def room_of(config: TrialConfig, untrained: Untrained, steps: int, ranks: int) -> Room:
+    """What a trial of `config` takes on so many ranks; its memory is that of one of them."""
     model, method = untrained.model, config.method
     layers = encoder_layers(model)
     blocks = len(blocks_of(len(layers), method.student.depth))
@@ -60,12 +62,10 @@ def room_of(config: TrialConfig, untrained: Untrained, steps: int) -> Room:
     student = whole - of_layer * (len(layers) - blocks)
     trained = student if method.trained == "all" else of_layer * blocks
     recorded = _recorded_bytes(config, untrained, blocks)
-    copies = whole + (student if method.trained == "all" else of_layer * blocks)
-    fixed = 4 * (copies + 3 * trained) + prunable  # weights, gradients and two moments; masks
-    batch = _activations(config, untrained, blocks)
     in_memory = recorded if recorded <= MEMORY_LIMIT_BYTES else 0
-    state = 12 * trained + prunable
-    return Room(int(BASE + fixed + batch + in_memory), 4 * student, state, recorded, ROW * steps)
+    memory = BASE + 4 * whole + trained * bytes_a_parameter(trained, config.engine, ranks) + in_memory
+    memory += _activations(config, untrained, blocks, ranks)
+    return Room(int(memory), 4 * student, state_bytes(trained, prunable), recorded, ROW * steps)
 
 
 def _recorded_bytes(config: TrialConfig, untrained: Untrained, blocks: int) -> int:
@@ -78,23 +78,23 @@ def _recorded_bytes(config: TrialConfig, untrained: Untrained, blocks: int) -> i
     return int(of_sample * untrained.train_examples / len(sample))
 
 
-def _activations(config: TrialConfig, untrained: Untrained, blocks: int) -> int:
+def _activations(config: TrialConfig, untrained: Untrained, blocks: int, ranks: int) -> int:
     """Of the longest batch of one rank's part: 34 hidden states and 5 maps a layer (Korthikanti et al. 2022), fp32."""
     shape, method = untrained.model.config, config.method
     length = int(untrained.extremes.lengths.max())
-    rows = -(-method.batch_size // config.engine.gradient_accumulation_steps)
+    rows = math.ceil(method.batch_size / ranks / config.engine.gradient_accumulation_steps)
     states = 34 * length * shape.hidden_size / 2
     maps = 5 * shape.num_attention_heads * length**2 / 2
     return int(4 * rows * blocks * (states + maps))
 
 
-def check_room(spec: SweepSpec, untrained: Untrained, place: str) -> Finding:
-    """Storage, cache and memory have room for what the sweep takes.
+def check_room(spec: SweepSpec, untrained: Untrained, place: str, have: Mapping[str, float]) -> Finding:
+    """Storage, cache and this machine's memory have room for the trials that the resources `have` hold at once.
 
     The memory is a calculation, and less than enough no more than a warning.
     """
     room = first_room(spec, untrained)
-    at_once = spec.resources.concurrent or max(1, spec.resources.slots({"CPU": os.cpu_count() or 1, "GPU": 10**6}))
+    at_once = spec.resources.concurrent or spec.resources.slots(have)
     levels, keep = 1 + len(spec.method.ladder), spec.checkpoints.keep
     trials = spec.total_configurations() * len(spec.study.seeds)
     wanted = (
@@ -115,7 +115,7 @@ def check_room(spec: SweepSpec, untrained: Untrained, place: str) -> Finding:
     text = f"up to {in_words(wanted)} in the storage, {in_words(room.cached)} in the cache, "
     memory, there = at_once * spec.resources.workers * room.memory, machine_memory()
     text += f"about {in_words(memory)} of memory for {at_once} trials at once, of {in_words(there)}"
-    if memory > there and spec.resources.gpus_per_worker == 0:
+    if memory > there and not spec.resources.worker_gpus:
         return Finding(WARNING, "room", text, f"--set resources.concurrent={max(1, int(there / room.memory))}")
     return Finding(OK, "room", text)
 
@@ -124,7 +124,7 @@ def first_room(spec: SweepSpec, untrained: Untrained) -> Room:
     """What the first possible point of the space takes."""
     method = methods_of(spec)[0]
     config = spec.trial_config({}, spec.study.seeds[0]).model_copy(update={"method": method})
-    return room_of(config, untrained, Timeline.of(method, untrained.train_examples).t3)
+    return room_of(config, untrained, Timeline.of(method, untrained.train_examples).t3, spec.resources.workers)
 
 
 def machine_memory() -> int:

@@ -62,7 +62,7 @@ def open_sweep(
 
 
 def remove_empty(folders: Sequence[Path], lock: Path) -> None:
-    """Remove those of the new `folders`, the innermost first, that hold nothing; the `lock` with the folder it is in."""
+    """Remove those of the new `folders`, the innermost first, that hold nothing; `lock` goes with its own."""
     with suppress(OSError):
         for folder in folders:
             if folder == lock.parent:
