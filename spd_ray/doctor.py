@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 
 from spd_ray.base.errors import UserError, run_main
 from spd_ray.base.installation import add_version, name_missing_package
-from spd_ray.checks.environment import SECRETS, examine
-from spd_ray.checks.nodes import FAILED, OK, Finding
+from spd_ray.checks.environment import SECRETS
+from spd_ray.checks.examination import examine
+from spd_ray.checks.finding import FAILED, OK, Finding
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
@@ -20,6 +21,10 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--address", metavar="HOST:PORT", help="a running Ray cluster (default: this machine alone)")
     parser.add_argument("--storage", default="runs", help="where sweeps are kept: a folder or a URI (default: runs)")
     parser.add_argument("--mlflow", metavar="URI", help="the MLflow server or store (default: DIR/mlflow.db)")
+    parser.add_argument("--space", metavar="FILE", help="a search space: does its model fit, is there room for it")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="override a key of the space"
+    )
     options = parser.parse_args(arguments)
     host, _, port = (options.address or "auto:1").rpartition(":")
     if options.address not in (None, "auto") and not (host and port.isdigit() and "/" not in host):
@@ -33,8 +38,12 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run every check. Returns 1 if one failed, else 0."""
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
-    levels = []
-    for finding in examine(options.address, options.storage, options.mlflow):
+    levels, spec = [], None
+    if options.space:
+        from spd_ray.config.load import load_spec
+
+        spec = load_spec(options.space, options.overrides)
+    for finding in examine(options.address, options.storage, options.mlflow, spec):
         print_finding(finding, [urlsplit(options.mlflow or "").password or ""])
         levels.append(finding.level)
     return int(FAILED in levels)

@@ -14,7 +14,9 @@ from spd_ray import doctor
 from spd_ray.base import network
 from spd_ray.base.errors import run_main
 from spd_ray.checks import environment, nodes
-from spd_ray.checks.nodes import FAILED, OK, WARNING, Finding, NodeReport
+from spd_ray.checks.finding import FAILED, OK, WARNING, Finding, run_check
+from spd_ray.checks.nodes import NodeReport
+from spd_ray.config.execution import ResourcesConfig
 
 
 def test_an_object_store_takes_and_gives_or_is_said_to_refuse(tmp_path):
@@ -185,6 +187,23 @@ def test_gpus_are_counted_by_name_and_need_no_compiler():
     assert nodes.check_devices([node(1, nvidia=True)]).level == FAILED
 
 
+def test_what_a_trial_asks_for_is_there_or_named():
+    asked = ResourcesConfig(workers=2, cpus_per_worker=2, gpus_per_worker=1)
+    assert nodes.check_resources(asked, {"CPU": 9, "GPU": 4}).text.endswith("there are 9 and 4: 2 trials at once")
+    found = nodes.check_resources(asked, {"CPU": 9, "GPU": 1})
+    assert (found.level, found.text) == (FAILED, "resources: a trial wants 4 CPUs and 2 GPUs, but there are 9 and 1")
+
+
+def test_a_cache_that_cannot_be_written_has_failed(monkeypatch, tmp_path):
+    monkeypatch.setenv("SPD_RAY_CACHE", str(tmp_path / "cache"))
+    assert environment.check_cache().level == OK
+    monkeypatch.setenv("SPD_RAY_CACHE", "/proc/nowhere")
+    found = environment.check_cache()
+    assert (found.level, found.mend) == (FAILED, "set SPD_RAY_CACHE to another folder")
+    assert found.text.startswith("/proc/nowhere: cannot be written (")
+    assert not (tmp_path / "cache").exists()
+
+
 def test_the_interface_of_an_address():
     assert network.interface_of("127.0.0.1") == "lo"
     with pytest.raises(ValueError, match="no network interface"):
@@ -198,7 +217,7 @@ def test_secrets_are_struck_out_of_any_line(monkeypatch, capsys):
 
 
 def test_an_unexpected_error_is_a_finding():
-    found = environment.run_check("thing", lambda: [][0])
+    found = run_check("thing", lambda: [][0])
     assert found == Finding(FAILED, "thing", "IndexError: list index out of range", "see the error")
 
 

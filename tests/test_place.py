@@ -5,7 +5,7 @@ import yaml
 
 from spd_ray.base.errors import UserError
 from spd_ray.config.load import load_spec
-from spd_ray.driver.place import begin_or_continue
+from spd_ray.driver.place import begin_or_continue, open_sweep
 from spd_ray.records import layout
 from spd_ray.records.provenance import write_sweep_yaml
 from spd_ray.records.storage import SweepStorage
@@ -17,6 +17,10 @@ task: {name: rte}
 search: {p0: {choices: [0.2, 0.5, 0.8]}}
 study: {sampler: grid, trials: 3}
 """
+
+
+def nothing(spec):
+    """A preflight that finds nothing."""
 
 
 @pytest.fixture
@@ -33,14 +37,14 @@ def begun(tmp_path):
 
 def test_the_same_space_goes_on(begun):
     spec, storage = begun
-    begin_or_continue(storage, spec, resume=True, replace=False)
+    begin_or_continue(storage, spec, resume=True, replace=False, check_first=nothing)
 
 
 def test_another_space_does_not_go_on(begun, tmp_path):
     _, storage = begun
     other = load_spec(tmp_path / "space.yaml", ["method.clip_norm=2"])
     with pytest.raises(UserError, match=r"--resume: .* was swept with another space or other --set"):
-        begin_or_continue(storage, other, resume=True, replace=False)
+        begin_or_continue(storage, other, resume=True, replace=False, check_first=nothing)
 
 
 def test_the_sweep_of_an_earlier_version_does_not_go_on(begun):
@@ -52,8 +56,28 @@ def test_the_sweep_of_an_earlier_version_does_not_go_on(begun):
     del content["schema_version"]
     file.write_text(yaml.safe_dump(content))
     with pytest.raises(UserError) as caught:
-        begin_or_continue(storage, spec, resume=True, replace=False)
+        begin_or_continue(storage, spec, resume=True, replace=False, check_first=nothing)
     assert str(caught.value) == (
         f"--resume: {storage.place} was begun by an earlier version (its records' schema is 2 or older, now 3): "
         "`python -m analysis` still draws it, but it cannot go on; give another --name"
     )
+
+
+def refuse(spec):
+    raise UserError("the preflight's")
+
+
+def test_what_the_preflight_refuses_leaves_nothing(begun, tmp_path):
+    spec, _ = begun
+    new = SweepStorage(str(tmp_path / "new/runs/space"), "driver")
+    with pytest.raises(UserError, match="the preflight's"), open_sweep(new, spec, False, False, refuse):
+        pass
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_the_preflight_refuses_moves_nothing_aside(begun):
+    spec, storage = begun
+    before = sorted(storage.folder.parent.rglob("*"))
+    with pytest.raises(UserError, match="the preflight's"):
+        begin_or_continue(storage, spec, resume=False, replace=True, check_first=refuse)
+    assert sorted(storage.folder.parent.rglob("*")) == before

@@ -153,12 +153,12 @@ def add_check(copy: Path) -> None:
         '    return Finding(OK if sum(cores) else FAILED, "cores", "there is one")\n\n\n',
     )
     line = '    yield run_check("cores", lambda: nodes.check_cores([1.0]))\n'
-    insert(place / "environment.py", "    place = storage if is_uri(storage)", line)
+    insert(place / "examination.py", "    place = storage if is_uri(storage)", line)
 
 
 CHECK = """
 import itertools
-from spd_ray.checks.environment import examine
+from spd_ray.checks.examination import examine
 print([finding.check for finding in itertools.islice(examine(None, "runs", None), 4)])
 """
 

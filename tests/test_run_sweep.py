@@ -35,7 +35,9 @@ def started(monkeypatch, tmp_path):
         write_trials(storage.folder, [TRIAL])
         return TRIAL
 
-    monkeypatch.setitem(sys.modules, "spd_ray.driver.run", SimpleNamespace(train_trials=train_trials))
+    monkeypatch.setitem(
+        sys.modules, "spd_ray.driver.run", SimpleNamespace(train_trials=train_trials, check_first=lambda *words: None)
+    )
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({key: SPACE[key] for key in ("task", "search")}))
     return calls

@@ -1,6 +1,6 @@
-"""Is this machine, or this cluster, fit for a sweep? Each check is one finding: a level, what was seen, how to mend it.
+"""Is this machine, or cluster, fit for this sweep? Each check is one finding: level, what was seen, how to mend it.
 
-May import records and base, and the rooms below trials where a check runs a model. Hands out the checks of this
-machine (`environment`) and of every node of a Ray cluster (`nodes`). Nothing heavy is imported before versions are
-checked.
+May import the rooms below trials. Hands out the doctor's list and a sweep's preflight (`examination`): of this machine
+(`environment`), of every node of a cluster (`nodes`), of the model and the task (`untrained`, `model_fit`, `room`).
+Nothing heavy is imported before versions are checked.
 """

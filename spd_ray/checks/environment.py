@@ -1,6 +1,6 @@
-"""The checks of this machine: versions, token, storage, MLflow; then those of every node, in the doctor's order.
+"""The checks of this machine: versions, token, Ray's name, storage, MLflow, cache.
 
-Nothing heavy is imported before the versions are checked, so that a broken installation is a finding and no traceback.
+Nothing heavy is imported, so that a broken installation is a finding and no traceback.
 """
 
 import importlib.util
@@ -12,7 +12,6 @@ import tempfile
 import urllib.error
 import urllib.request
 from base64 import b64encode
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,56 +19,13 @@ from spd_ray.base.errors import StorageError
 from spd_ray.base.installation import install_command, package_name, requirements
 from spd_ray.base.network import is_uri
 from spd_ray.checks import nodes
-from spd_ray.checks.nodes import FAILED, OK, WARNING, Finding, describe_error, version_of
+from spd_ray.checks.finding import FAILED, OK, WARNING, Finding
+from spd_ray.checks.nodes import version_of
 from spd_ray.records import layout
 
 CONSTRAINTS = Path(__file__).parents[2] / "constraints.txt"
 SECRETS = ("RAY_AUTH_TOKEN", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "AWS_SECRET_ACCESS_KEY")
 LITTLE_SPACE = 5 * 2**30  # bytes
-
-
-def examine(address: str | None, storage: str, mlflow: str | None) -> Iterator[Finding]:
-    """The findings, as they are found. What needs Ray is left out where Ray does not start."""
-    yield run_check("versions", check_versions)
-    yield run_check("token file", check_token_file)
-    place = storage if is_uri(storage) else str(Path(storage).resolve())
-    yield run_check("storage", lambda: check_storage(place))
-    yield run_check("mlflow", lambda: check_mlflow(mlflow or default_mlflow(place)))
-    other = find_other_ray()
-    if other:
-        yield other
-        return
-    try:
-        with (
-            nodes.silent_stderr(),
-            nodes.ray_connection(address),
-            nodes.shared_place(nearest_existing(place)) as shared,
-        ):
-            reports = nodes.ask_nodes(shared)
-            yield run_check("nodes", lambda: nodes.check_nodes(reports))
-            yield run_check("shared", lambda: nodes.check_shared(reports, shared, place))
-            yield run_check("token", lambda: nodes.check_token(reports, address))
-            yield run_check("devices", lambda: nodes.check_devices(reports))
-            yield run_check("compiler", lambda: nodes.check_compiler(reports))
-            yield run_check("gloo", lambda: nodes.check_all_reduce("gloo", reports))
-            if any(report.gpus for report in reports):
-                yield run_check("nccl", lambda: nodes.check_all_reduce("nccl", [r for r in reports if r.gpus]))
-    except Exception as error:
-        yield Finding(FAILED, "ray", f"{address or 'a cluster of this machine'}: {describe_error(error)}", RAY_MEND)
-
-
-RAY_MEND = (
-    "is it up (ray status)? does it want a token (export RAY_AUTH_MODE=token, the head's ~/.ray/auth_token here)? "
-    "same Ray and Python version?"
-)
-
-
-def run_check(name: str, check: Callable[[], Finding]) -> Finding:
-    """`check`, or a failed finding for whatever it raises."""
-    try:
-        return check()
-    except Exception as error:
-        return Finding(FAILED, name, describe_error(error), "see the error")
 
 
 def check_versions() -> Finding:
@@ -166,6 +122,20 @@ def check_storage(place: str) -> Finding:
     free = shutil.disk_usage(here).free
     text = f"{storage}: writable, renames are whole, {free / 2**30:.1f} GiB free"
     return Finding(WARNING if free < LITTLE_SPACE else OK, "storage", text, "free some space")
+
+
+def check_cache() -> Finding:
+    """The cache of teachers can be written."""
+    from spd_ray.base.cache import cache_root
+
+    here = nearest_existing(str(cache_root()))
+    try:
+        with tempfile.TemporaryFile(dir=here):
+            pass
+    except OSError as error:
+        text = f"{cache_root()}: cannot be written ({error.strerror})"
+        return Finding(FAILED, "cache", text, "set SPD_RAY_CACHE to another folder")
+    return Finding(OK, "cache", f"{cache_root()}: writable, {shutil.disk_usage(here).free / 2**30:.1f} GiB free")
 
 
 def check_object_store(place: str) -> Finding:

@@ -8,28 +8,22 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spd_ray.base import network
 from spd_ray.base.network import join_place
+from spd_ray.checks.finding import FAILED, OK, WARNING, Finding, describe_error
 
-OK, WARNING, FAILED = "ok", "warning", "failed"
+if TYPE_CHECKING:  # its package may be missing, which the doctor is to say
+    from spd_ray.config.execution import ResourcesConfig
+
 PACKAGES = ("spd_ray", "ray", "torch", "deepspeed", "transformers", "datasets", "pyarrow", "numpy")
 ANSWER_SECONDS = 120.0  # how long nodes may take: a cold import of a CUDA build of torch takes a minute
 ELEMENTS = 2**20  # of the tensor that is summed over the nodes: 4 MiB
-
-
-class Finding(NamedTuple):
-    """What a check found, and how to fix it."""
-
-    level: str
-    check: str
-    text: str
-    mend: str = ""
 
 
 class NodeReport(NamedTuple):
@@ -54,12 +48,6 @@ def version_of(package: str) -> str | None:
         return None
 
 
-def describe_error(error: BaseException) -> str:
-    """An error's type and first line."""
-    lines = str(getattr(error, "cause", None) or error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]
-
-
 @contextmanager
 def silent_stderr() -> Iterator[None]:
     """Discard what native libraries of Ray and torch write past Python's logging: the findings say what matters."""
@@ -80,7 +68,6 @@ def ray_connection(address: str | None) -> Iterator[None]:
     if address not in (None, "auto"):
         host, _, port = str(address).rpartition(":")
         socket.create_connection((host, int(port)), timeout=5).close()
-
     from spd_ray.base.ray_cluster import join_ray, leave_ray
 
     join_ray(address, "CRITICAL")
@@ -215,13 +202,25 @@ def check_devices(reports: Sequence[NodeReport]) -> Finding:
     return Finding(OK, "devices", f"{cpus:g} CPUs, {gpus}")
 
 
+def check_resources(asked: "ResourcesConfig", have: Mapping[str, float]) -> Finding:
+    """The CPUs and GPUs that Ray counts hold at least one trial."""
+    trial, slots = asked.per_trial(), asked.slots(have)
+    there = f"{have.get('CPU', 0):g} and {have.get('GPU', 0):g}"
+    text = f"resources: a trial wants {trial['CPU']:g} CPUs and {trial['GPU']:g} GPUs, "
+    if slots < 1:
+        mend = "lower resources.workers, resources.cpus_per_worker or resources.gpus_per_worker"
+        return Finding(FAILED, "resources", f"{text}but there are {there}", mend)
+    at_once = min(slots, asked.concurrent or slots)
+    return Finding(OK, "resources", f"{text}there are {there}: {at_once} trials at once")
+
+
 def check_compiler(reports: Sequence[NodeReport]) -> Finding:
-    """DeepSpeed compiles an operator when several ranks share a machine's CPUs for the first time."""
+    """DeepSpeed compiles an operator when several ranks share a machine's CPUs for the first time; one needs none."""
     without = [node for node in reports if not node.builds]
     if not without:
         return Finding(OK, "compiler", "ninja and a C++ compiler on every node")
     text = f"{', '.join(node.address for node in without)}: no ninja or no C++ compiler on the PATH"
-    mend = "apt-get install g++, pip install ninja, and put the environment's bin on the PATH"
+    mend = "trials of several ranks on CPUs need both: apt-get install g++, pip install ninja, and both on the PATH"
     return Finding(WARNING if all(node.gpus for node in without) else FAILED, "compiler", text, mend)
 
 

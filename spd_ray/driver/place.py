@@ -2,8 +2,8 @@
 
 import shlex
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,16 @@ def place_of(storage: str, spec: SweepSpec) -> SweepStorage:
 
 
 @contextmanager
-def open_sweep(storage: SweepStorage, spec: SweepSpec, resume: bool, replace: bool) -> Iterator[SweepSpec]:
+def open_sweep(
+    storage: SweepStorage, spec: SweepSpec, resume: bool, replace: bool, check_first: Callable[[SweepSpec], None]
+) -> Iterator[SweepSpec]:
     """Create or find the sweep's folder, and lock it against a second driver of this machine for the block.
 
-    In the block stands `spec` as it is to be run: where the sweep goes on, `auto` is what it was before.
+    In the block stands `spec` as it is to be run: where the sweep goes on, `auto` is what it was before. `check_first`
+    is called with it before anything is changed; a new folder that holds nothing at the end is removed again.
     """
     folder = storage.folder
+    new = [one for one in (folder, *folder.parents) if not one.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -51,13 +55,25 @@ def open_sweep(storage: SweepStorage, spec: SweepSpec, resume: bool, replace: bo
     try:
         storage.clear_copy()
         storage.fetch_files()
-        yield begin_or_continue(storage, spec, resume, replace)
+        yield begin_or_continue(storage, spec, resume, replace, check_first)
     finally:
+        remove_empty(new, Path(lock.lock_file))
         lock.release()
 
 
-def begin_or_continue(storage: SweepStorage, spec: SweepSpec, resume: bool, replace: bool) -> SweepSpec:
-    """Check that the folder fits a new sweep, or `--resume`, and move an earlier sweep aside for `--replace`.
+def remove_empty(folders: Sequence[Path], lock: Path) -> None:
+    """Remove those of the new `folders`, the innermost first, that hold nothing; `lock` goes with its own."""
+    with suppress(OSError):
+        for folder in folders:
+            if folder == lock.parent:
+                lock.unlink()
+            folder.rmdir()
+
+
+def begin_or_continue(
+    storage: SweepStorage, spec: SweepSpec, resume: bool, replace: bool, check_first: Callable[[SweepSpec], None]
+) -> SweepSpec:
+    """Check that the folder fits a new sweep, or `--resume`, then all else; for `--replace` move a sweep aside last.
 
     Returns `spec`, for `--resume` with what `auto` was resolved to when the sweep was begun.
     """
@@ -66,17 +82,18 @@ def begin_or_continue(storage: SweepStorage, spec: SweepSpec, resume: bool, repl
     trials = read_trials(folder)
     if trials and replace and storage.is_remote:
         raise UserError(f"--replace: {place} cannot be moved aside in an object store; give another --name")
+    if trials and not (resume or replace):
+        raise UserError(f"{place} holds a sweep of {len(trials)} trials: add --resume, --replace or another --name")
+    if resume and not trials:
+        raise UserError(f"--resume: {place} holds no sweep yet; leave --resume out")
+    if resume and not replace:
+        spec = continued(place, read_sweep_yaml(folder), spec)
+    check_first(spec)
     if trials and replace:
         aside = layout.place_aside(folder)
         folder.rename(aside)
         folder.mkdir()
         print(f"the earlier sweep of {len(trials)} trials is now {aside}")
-    elif trials and not resume:
-        raise UserError(f"{place} holds a sweep of {len(trials)} trials: add --resume, --replace or another --name")
-    elif resume and not trials:
-        raise UserError(f"--resume: {place} holds no sweep yet; leave --resume out")
-    elif resume:
-        return continued(place, read_sweep_yaml(folder), spec)
     return spec
 
 

@@ -10,9 +10,10 @@ from typing import Any
 from ray import tune
 from rich.console import Console
 
-from spd_ray.base.errors import UserError
 from spd_ray.base.ray_cluster import capacity, gpu_names, join_ray, leave_ray
 from spd_ray.base.signals import pass_sigterm_on
+from spd_ray.checks.examination import preflight
+from spd_ray.checks.finding import WARNING
 from spd_ray.config import auto
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.driver import summary as report
@@ -46,6 +47,23 @@ def train_trials(
         console.print(devices_line(spec, have), soft_wrap=True)
         write_sweep_yaml(spec, storage.folder, command, gpu_names())
         return train_on(have, spec, storage, command, console)
+
+
+def check_first(spec: SweepSpec, storage: str, address: str | None, console: Console) -> None:
+    """The preflight: prints what is not as it should be and joins the cluster, which `train_trials` leaves.
+
+    Raises UserError for what has failed.
+    """
+    began, count = time.monotonic(), 0
+    try:
+        for finding in preflight(spec, storage, address, lambda: start_ray(address)):
+            count += 1
+            if finding.level == WARNING:
+                console.print(f"{finding.check}: {finding.text}; {finding.mend}", soft_wrap=True, markup=False)
+    except BaseException:
+        leave_ray()
+        raise
+    console.print(f"preflight: {count} checks passed in {time.monotonic() - began:.0f} s")
 
 
 def train_on(
@@ -131,14 +149,7 @@ def concurrent_trials(spec: SweepSpec, have: Mapping[str, float]) -> int:
     """As many trials at once as the file says, or as the resources `have` of the cluster hold."""
     if spec.resources.concurrent is not None:
         return spec.resources.concurrent
-    slots = spec.resources.slots(have)
-    if slots < 1:
-        asked = spec.resources.per_trial()
-        raise UserError(
-            f"resources: a trial wants {asked['CPU']:g} CPUs and {asked['GPU']:g} GPUs, "
-            f"but there are {have.get('CPU', 0):g} and {have.get('GPU', 0):g}"
-        )
-    return slots
+    return spec.resources.slots(have)
 
 
 def run_trials(spec: SweepSpec, concurrent: int, ledger: Ledger, storage: SweepStorage, watcher: SweepWatcher) -> None:

@@ -4,9 +4,10 @@ import gc
 import shlex
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -60,12 +61,17 @@ def start_sweep(
     written = None if command else space_yaml(storage.folder)
     command = command or shell_command(space=storage.shown(space_yaml(storage.folder)), storage=place)
     best, interrupted = None, False
+
+    def check_first(spec: SweepSpec) -> None:
+        where = place if storage.is_remote else str(Path(place).resolve())
+        import_driver().check_first(spec, where, address, console)
+
     try:
-        with sigterm_as_interrupt(), gpus_hidden(), open_sweep(storage, spec, resume, replace) as spec:
+        with sigterm_as_interrupt(), gpus_hidden(), open_sweep(storage, spec, resume, replace, check_first) as spec:
             console.print(f"sweep {spec.name}: {spec.describe_size()}, in {storage.place}", soft_wrap=True)
             if written:
                 write_whole(written, spec.to_yaml())
-            best = import_driver()(spec, storage, command, address, console)
+            best = import_driver().train_trials(spec, storage, command, address, console)
     except UserError:
         raise
     except KeyboardInterrupt:
@@ -81,15 +87,15 @@ def start_sweep(
     return collect_result(storage, best, interrupted)
 
 
-def import_driver() -> Callable[[SweepSpec, SweepStorage, str, str | None, Console], TrialRecord | None]:
-    """`train_trials`: what it imports takes seconds, which an error in the space need not wait for."""
+def import_driver() -> ModuleType:
+    """`spd_ray.driver.run`: what it imports takes seconds, which an error in the space need not wait for."""
     gc.disable()  # modules are no garbage: the import takes a quarter less time without looking for it
     try:
-        from spd_ray.driver.run import train_trials
+        from spd_ray.driver import run
     finally:
         gc.freeze()
         gc.enable()
-    return train_trials
+    return run
 
 
 def collect_result(storage: SweepStorage, best: TrialRecord | None, interrupted: bool) -> SweepResult:

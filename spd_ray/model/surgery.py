@@ -160,7 +160,7 @@ def _attention_type(layers: Sequence[nn.Module]) -> str | None:
     kinds = {getattr(layer, "attention_type", None) for layer in layers}
     if len(kinds) > 1:
         raise UserError(
-            f"trial.student.depth: this encoder alternates {' and '.join(sorted(map(str, kinds)))}, and no layer can "
+            f"method.student.depth: this encoder alternates {' and '.join(sorted(map(str, kinds)))}, and no layer can "
             f"stand for layers of both; depth must be 1"
         )
     return kinds.pop()

@@ -11,6 +11,7 @@ from spd_ray.base import cache
 from spd_ray.data.miniature import corpus, lexicon
 from spd_ray.training import mlm
 
+KIND = "pretrained"  # of the cache
 VERSION = 2  # count it up when the language, the corpus or the loop changes: the cache cannot see code
 STEPS = 7_500
 MAX_TOKENS = 24
@@ -45,10 +46,26 @@ def pretrained_miniature(name: str = "miniature", seed: int = 0) -> Path:
 
     It is built once and cached.
     """
+    model, plan, key = _recipe(name, seed)
+    return cache.build_once(KIND, key, lambda folder: _build(folder, model, plan))
+
+
+def is_pretrained(name: str, seed: int) -> bool:
+    """Whether nothing need be pretrained for the model `name`: it is no miniature, or one that the cache has."""
+    return name not in MINIATURES or cache.folder_of(KIND, _recipe(name, seed)[-1]).is_dir()
+
+
+def save_untrained(name: str, folder: Path) -> None:
+    """Write the miniature `name` with random weights into `folder`: the shape of `pretrained_miniature`."""
+    model, plan, _ = _recipe(name, seed=0)
+    mlm.save(mlm.new_model(BertConfig(**model), plan.seed, EMBEDDING_STD), tokenizer(), folder)
+
+
+def _recipe(name: str, seed: int) -> tuple[dict[str, Any], mlm.Plan, str]:
+    """The model's shape, its training, and the key of both in the cache."""
     model, plan = {**MODEL, "num_hidden_layers": MINIATURES[name]}, replace(PLAN, seed=seed)
     recipe = {"model": model, "plan": asdict(plan), "masking": MASKING, "embedding_std": EMBEDDING_STD}
-    key = cache.content_key({"version": VERSION, **recipe})
-    return cache.build_once("pretrained", key, lambda folder: _build(folder, model, plan))
+    return model, plan, cache.content_key({"version": VERSION, **recipe})
 
 
 def masking() -> mlm.Masking:

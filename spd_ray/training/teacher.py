@@ -171,7 +171,8 @@ def load_tokenizer(folder: Path, max_length: int) -> Any:
             f"model.path: {folder}: the tokenizer has {len(tokenizer)} tokens, the model's vocabulary "
             f"{config.vocab_size}; they belong to different models"
         )
-    longest = min(tokenizer.model_max_length, config.max_position_embeddings)
+    limits = (tokenizer.model_max_length, getattr(config, "max_position_embeddings", None))
+    longest = min((limit for limit in limits if limit and limit > 0), default=max_length)  # XLNet says -1: no limit
     if max_length > longest:
         raise UserError(f"task.max_length: {max_length} tokens, but the model reads at most {longest}")
     return tokenizer

@@ -29,7 +29,7 @@ def footprint(run: SpdRun, ranks: int) -> Footprint:
     return Footprint(
         engine=int(trained * bytes_a_parameter(trained, run.config.engine, ranks)),
         outputs=outputs.nbytes if isinstance(outputs, RecordedTeacher) else 0,
-        state=trained * (4 + 8) + masked,
+        state=state_bytes(trained, masked),
         student=4 * sum(parameter.numel() for parameter in run.teacher.model.parameters()),
     )
 
@@ -56,6 +56,11 @@ def bytes_a_parameter(trained: int, engine: EngineConfig, ranks: int) -> float:
     backward = width * (1 + bucket) if stage >= 1 else width * (ranks > 1)
     step = 0.0 if plain else 4 * part
     return stays + max(backward, step)
+
+
+def state_bytes(trained: int, masked: int) -> int:
+    """What a trial continues from: weights and two moments in fp32, masks of a byte a weight."""
+    return 12 * trained + masked
 
 
 def _numel(parameter: object) -> int:

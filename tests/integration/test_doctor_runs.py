@@ -70,8 +70,20 @@ def test_this_installation_is_fit_for_a_sweep(environment, tmp_path):
     path = path_without_ninja(tmp_path / "bin")  # this Python's own is found
     code, lines, errors = doctor(environment | {"PATH": path}, "--storage", tmp_path / "runs")
     assert code == 0, (lines, errors)
-    checks = ["versions", "token file", "storage", "mlflow", "nodes", "shared", "token", "devices", "compiler", "gloo"]
-    assert list(lines)[:10] == checks
+    checks = [
+        "versions",
+        "token file",
+        "storage",
+        "mlflow",
+        "cache",
+        "nodes",
+        "shared",
+        "devices",
+        "token",
+        "compiler",
+        "gloo",
+    ]
+    assert list(lines)[:11] == checks
     assert "2 processes on 1 node: right" in lines["gloo"]
     assert errors == ""
     assert not (tmp_path / "runs").exists()

@@ -1,0 +1,140 @@
+"""The one list of checks: the doctor says all of them, a sweep's preflight stops at the first that has failed."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spd_ray.base.errors import UserError
+from spd_ray.base.network import is_uri
+from spd_ray.checks import environment, nodes
+from spd_ray.checks.finding import FAILED, Finding, describe_error, run_check
+from spd_ray.checks.nodes import NodeReport
+
+if TYPE_CHECKING:  # what it imports may be missing, which the doctor is to say
+    from spd_ray.config.sweep import SweepSpec
+
+RAY_MEND = (
+    "is it up (ray status)? does it want a token (export RAY_AUTH_MODE=token, the head's ~/.ray/auth_token here)? "
+    "same Ray and Python version?"
+)
+
+
+def examine(
+    address: str | None, storage: str, mlflow: str | None, spec: "SweepSpec | None" = None
+) -> Iterator[Finding]:
+    """The doctor's findings, as they are found, with a space also those of it. Nothing of it is left behind."""
+    yield run_check("versions", environment.check_versions)
+    yield run_check("token file", environment.check_token_file)
+    place = storage if is_uri(storage) else str(Path(storage).resolve())
+    yield from examine_places(place, mlflow or (spec.tracking.uri if spec else None))
+    other = environment.find_other_ray()
+    if other:
+        yield other
+        return
+    space = ExaminedSpace(spec, place) if spec else None
+    if space:
+        yield run_check("model", space.check_model)
+    try:
+        with (
+            nodes.silent_stderr(),
+            nodes.ray_connection(address),
+            nodes.shared_place(environment.nearest_existing(place)) as shared,
+        ):
+            reports = nodes.ask_nodes(shared)
+            yield from examine_nodes(reports, shared, place)
+            yield run_check("token", lambda: nodes.check_token(reports, address))
+            yield run_check("compiler", lambda: nodes.check_compiler(reports))
+            yield run_check("gloo", lambda: nodes.check_all_reduce("gloo", reports))
+            if any(report.gpus for report in reports):
+                yield run_check("nccl", lambda: nodes.check_all_reduce("nccl", [r for r in reports if r.gpus]))
+            if space:
+                yield from space.examine_with(address)
+    except Exception as error:
+        yield ray_failed(address, error)
+
+
+def preflight(spec: "SweepSpec", place: str, address: str | None, join: Callable[[], None]) -> Iterator[Finding]:
+    """What a sweep in the storage `place` is checked for; `join` joins its Ray, last.
+
+    Raises UserError, one line, for the first that has failed: nothing is trained then, and nothing left behind.
+    """
+    space = ExaminedSpace(spec, place)
+
+    def examined() -> Iterator[Finding]:
+        yield from examine_places(place, spec.tracking.uri)
+        yield run_check("model", space.check_model)
+        yield from examine_joined(space, address, join)
+
+    for finding in examined():
+        if finding.level == FAILED:
+            raise UserError(finding.text + (f"; {finding.mend}" if finding.mend else ""))
+        yield finding
+
+
+def examine_places(place: str, mlflow: str | None) -> Iterator[Finding]:
+    """What is written to: storage, MLflow, cache."""
+    yield run_check("storage", lambda: environment.check_storage(place))
+    yield run_check("mlflow", lambda: environment.check_mlflow(mlflow or environment.default_mlflow(place)))
+    yield run_check("cache", environment.check_cache)
+
+
+class ExaminedSpace:
+    """A space under examination: the model is tried first, room and resources are counted once Ray is joined."""
+
+    def __init__(self, spec: "SweepSpec", place: str) -> None:
+        self.spec, self.place = spec, place
+        self._untrained: Any = None  # None: not to be had
+
+    def check_model(self) -> Finding:
+        """The model fits the task and the method."""
+        from spd_ray.checks.model_fit import check_model  # here: it imports torch
+        from spd_ray.checks.untrained import load_untrained
+
+        self._untrained = load_untrained(self.spec)
+        return check_model(self.spec, self._untrained)
+
+    def examine_with(self, address: str | None) -> Iterator[Finding]:
+        """What a trial asks for is there, or will be, and there is room for what it takes."""
+        from spd_ray.base.ray_cluster import capacity
+        from spd_ray.checks.room import check_room
+        from spd_ray.config.auto import resolve
+
+        have = capacity(address)
+        spec = resolve(self.spec, have)
+        found = run_check("resources", lambda: nodes.check_resources(spec.resources, have))
+        yield found
+        if self._untrained and found.level != FAILED:
+            yield run_check("room", lambda: check_room(spec, self._untrained, self.place, have))
+
+
+def examine_joined(space: ExaminedSpace, address: str | None, join: Callable[[], None]) -> Iterator[Finding]:
+    """Join Ray; on a cluster the nodes are asked, on this machine alone only where several ranks need a compiler."""
+    try:
+        join()
+    except UserError:
+        raise
+    except Exception as error:
+        yield ray_failed(address, error)
+        return
+    yield from space.examine_with(address)
+    ranks = space.spec.resources.workers
+    if address is None and ranks == 1:
+        return
+    with nodes.shared_place(environment.nearest_existing(space.place)) as shared:
+        reports = nodes.ask_nodes(shared)
+        if address is not None:
+            yield from examine_nodes(reports, shared, space.place)
+        if ranks > 1:
+            yield run_check("compiler", lambda: nodes.check_compiler(reports))
+
+
+def examine_nodes(reports: Sequence[NodeReport], shared: str, place: str) -> Iterator[Finding]:
+    """Every node has the driver's versions, its devices, and sees the storage."""
+    yield run_check("nodes", lambda: nodes.check_nodes(reports))
+    yield run_check("shared", lambda: nodes.check_shared(reports, shared, place))
+    yield run_check("devices", lambda: nodes.check_devices(reports))
+
+
+def ray_failed(address: str | None, error: Exception) -> Finding:
+    text = f"{address or 'a cluster of this machine'}: {describe_error(error)}"
+    return Finding(FAILED, "ray", text, RAY_MEND)

@@ -1,0 +1,148 @@
+"""How much memory and disk a sweep takes, calculated from its space, its model and a sample of its task.
+
+Numbers are bytes. What is calculated: weights, gradients, AdamW's moments, masks, recorded outputs, a batch's
+activations. What is not: what allocators and libraries keep beside that, but for BASE.
+"""
+
+import math
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import nn
+
+from spd_ray.base.cache import cache_root
+from spd_ray.base.network import is_uri
+from spd_ray.checks.finding import FAILED, OK, WARNING, Finding
+from spd_ray.checks.model_fit import methods_of
+from spd_ray.checks.untrained import Untrained
+from spd_ray.config.sweep import SweepSpec
+from spd_ray.config.timeline import Timeline
+from spd_ray.config.trial import TrialConfig
+from spd_ray.model.objective import Needs
+from spd_ray.model.surgery import blocks_of, encoder_layers
+from spd_ray.training.teacher_outputs import MEMORY_LIMIT_BYTES, SHARE_OF_FREE_DISK, bytes_needed
+from spd_ray.trials.footprint import bytes_a_parameter, state_bytes
+
+GIB = 2**30
+BASE = 0.8 * GIB  # of a worker that has imported all and trains nothing yet
+ROW = 80  # of a step's record on disk
+
+
+class Room(NamedTuple):
+    """What one trial takes, in bytes; its student, and what it continues from, on disk."""
+
+    memory: int
+    student: int
+    state: int
+    recorded: int  # the teacher's outputs; 0: nothing is recorded
+    records: int  # its rows
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the recorded outputs lie in each worker's memory, and not in files of the cache."""
+        return self.recorded <= MEMORY_LIMIT_BYTES
+
+    @property
+    def cached(self) -> int:
+        """In the cache of a machine: the teacher, and its outputs where they are files."""
+        return self.student + (0 if self.in_memory else self.recorded)
+
+
+def room_of(config: TrialConfig, untrained: Untrained, steps: int, ranks: int) -> Room:
+    """What a trial of `config` takes on so many ranks; its memory is that of one of them."""
+    model, method = untrained.model, config.method
+    layers = encoder_layers(model)
+    blocks = len(blocks_of(len(layers), method.student.depth))
+    whole = model.num_parameters()
+    of_layer = sum(p.numel() for p in layers[0].parameters())
+    prunable = blocks * sum(m.weight.numel() for m in layers[0].modules() if isinstance(m, nn.Linear))
+    student = whole - of_layer * (len(layers) - blocks)
+    trained = student if method.trained == "all" else of_layer * blocks
+    recorded = _recorded_bytes(config, untrained, blocks)
+    in_memory = recorded if recorded <= MEMORY_LIMIT_BYTES else 0
+    memory = BASE + 4 * whole + trained * bytes_a_parameter(trained, config.engine, ranks) + in_memory
+    memory += _activations(config, untrained, blocks, ranks)
+    return Room(int(memory), 4 * student, state_bytes(trained, prunable), recorded, ROW * steps)
+
+
+def _recorded_bytes(config: TrialConfig, untrained: Untrained, blocks: int) -> int:
+    """The teacher's outputs for the training set, from the sample's lengths."""
+    method, sample = config.method, untrained.sample.train
+    reads = method.grafts or any(one.distils for one in method.objectives)
+    if not reads or config.task.padding == "max_length":
+        return 0
+    of_sample = bytes_needed(untrained.model, sample, Needs.of(method, blocks))
+    return int(of_sample * untrained.train_examples / len(sample))
+
+
+def _activations(config: TrialConfig, untrained: Untrained, blocks: int, ranks: int) -> int:
+    """Of the longest batch of one rank's part: 34 hidden states and 5 maps a layer (Korthikanti et al. 2022), fp32."""
+    shape, method = untrained.model.config, config.method
+    length = int(untrained.extremes.lengths.max())
+    rows = math.ceil(method.batch_size / ranks / config.engine.gradient_accumulation_steps)
+    states = 34 * length * shape.hidden_size / 2
+    maps = 5 * shape.num_attention_heads * length**2 / 2
+    return int(4 * rows * blocks * (states + maps))
+
+
+def check_room(spec: SweepSpec, untrained: Untrained, place: str, have: Mapping[str, float]) -> Finding:
+    """Storage, cache and this machine's memory have room for the trials that the resources `have` hold at once.
+
+    The memory is a calculation, and less than enough no more than a warning.
+    """
+    room = first_room(spec, untrained)
+    at_once = spec.resources.concurrent or spec.resources.slots(have)
+    levels, keep = 1 + len(spec.method.ladder), spec.checkpoints.keep
+    trials = spec.total_configurations() * len(spec.study.seeds)
+    wanted = (
+        at_once * (2 * room.state + levels * room.student) + 2 * keep * levels * room.student + trials * room.records
+    )
+    checks = [
+        (free_at(place), wanted, place, "this sweep takes up to", "give another --storage, lower checkpoints.keep"),
+        (free_at(cache_root()), room.student, cache_root(), "the teacher takes", "set SPD_RAY_CACHE to another folder"),
+    ]
+    for free, takes, where, what, mend in checks:
+        if free < takes:
+            text = f"{where}: {in_words(free)} free, where {what} {in_words(takes)}"
+            return Finding(FAILED, "room", text, f"{mend}, or free some space")
+    if not room.in_memory and room.recorded > SHARE_OF_FREE_DISK * free_at(cache_root()):
+        text = f"the teacher's outputs take {in_words(room.recorded)}, more than half of what is free in {cache_root()}"
+        mend = "they are computed again in every step; free some space, or set SPD_RAY_CACHE to another folder"
+        return Finding(WARNING, "room", text, mend)
+    text = f"up to {in_words(wanted)} in the storage, {in_words(room.cached)} in the cache, "
+    memory, there = at_once * spec.resources.workers * room.memory, machine_memory()
+    text += f"about {in_words(memory)} of memory for {at_once} trials at once, of {in_words(there)}"
+    if memory > there and not spec.resources.worker_gpus:
+        return Finding(WARNING, "room", text, f"--set resources.concurrent={max(1, int(there / room.memory))}")
+    return Finding(OK, "room", text)
+
+
+def first_room(spec: SweepSpec, untrained: Untrained) -> Room:
+    """What the first possible point of the space takes."""
+    method = methods_of(spec)[0]
+    config = spec.trial_config({}, spec.study.seeds[0]).model_copy(update={"method": method})
+    return room_of(config, untrained, Timeline.of(method, untrained.train_examples).t3, spec.resources.workers)
+
+
+def machine_memory() -> int:
+    """Bytes of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def free_at(place: str | Path) -> float:
+    """Bytes free where `place` is or would be made; an object store has no end."""
+    if is_uri(str(place)):
+        return math.inf
+    folder = Path(place)
+    return shutil.disk_usage(next(one for one in [folder, *folder.parents] if one.exists())).free
+
+
+def in_words(size: float) -> str:
+    """
+    >>> in_words(5.7 * 2**30), in_words(3 * 2**20)
+    ('5.7 GiB', '3 MiB')
+    """
+    return f"{size / GIB:.1f} GiB" if size >= GIB / 10 else f"{size / 2**20:.0f} MiB"
