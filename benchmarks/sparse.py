@@ -8,7 +8,6 @@ import argparse
 import importlib.util
 import json
 import logging
-import platform
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +19,7 @@ from spd_ray.kernels.bert import is_matrix
 from spd_ray.kernels.build import unavailable_because
 from spd_ray.kernels.encoder import packed_of, sparse_classifier
 from spd_ray.kernels.onnx_files import export_onnx, onnx_session, quantize_onnx
-from spd_ray.kernels.timing import Candidate, inputs_of, least
+from spd_ray.kernels.timing import Candidate, cpu_name, inputs_of, least
 
 SHAPES = {
     "minilm": {
@@ -106,15 +105,6 @@ def main() -> None:
     if options.json:
         report = {"shape": options.shape, "machine": machine, "encoder": table}
         options.json.write_text(json.dumps(report, indent=2) + "\n")
-
-
-def cpu_name() -> str:
-    """The processor's name, where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 if __name__ == "__main__":

@@ -256,7 +256,5 @@ def test_the_generated_content_is_what_the_cache_was_built_from() -> None:
 
 
 def test_more_examples_than_a_task_generates_are_refused_at_once():
-    with pytest.raises(
-        UserError, match="99999999 asked for, but mini_entailment generates at most 100000"
-    ):
+    with pytest.raises(UserError, match="99999999 asked for, but mini_entailment generates at most 100000"):
         load_mini_task("mini_entailment", 99_999_999)

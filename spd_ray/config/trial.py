@@ -62,6 +62,11 @@ class EngineConfig(Section):
 
     precision: Precision = "fp32"
     zero_stage: Literal[0, 1, 2, 3] = 0
+    sparse_kernels: Literal["auto", "off"] = Field(
+        "auto",
+        description="CPU, fp32, ZeRO 0 to 2: auto computes pruned matrices by sparse kernels where these win "
+        "(other last bits)",
+    )
     gradient_accumulation_steps: PositiveInt = Field(1, description="parts of a batch, one after the other on a rank")
     initial_scale_power: int = Field(16, ge=0, le=32, description="fp16: the loss scale starts at 2 to this power")
     loss_scale_window: PositiveInt = Field(1000, description="fp16: steps without overflow before the scale doubles")

@@ -29,6 +29,7 @@ from spd_ray.study.study import create_study
 from spd_ray.tracking.missed_points import send_missed_points
 from spd_ray.tracking.tracker import Tracker
 from spd_ray.training.checkpoint import Verification, verify_checkpoint
+from spd_ray.training.sparse import make_kernels_ready
 from spd_ray.training.teacher import Teacher, load_teacher
 from spd_ray.trials.ranks import SpdTrainable
 from spd_ray.trials.request import TrialRequest, requested_trial
@@ -44,6 +45,9 @@ def train_trials(
     write_sweep_yaml(spec, folder, command)
     teacher = load_teacher(spec.task, spec.model, spec.teacher)
     console.print(report.teacher_line(teacher))
+    without_kernels = make_kernels_ready(spec.engine, teacher.model, spec.resources.cpus_per_worker)
+    if without_kernels:
+        console.print(without_kernels)
     study = create_study(spec, layout.study_journal(folder))
     ledger = Ledger(spec, study, folder)
     with Tracker.open(spec, folder) as tracker:
