@@ -1,26 +1,28 @@
-"""Sparse encoders against dense ones: `python -m benchmarks.sparse [--shape minilm|bert-base] [--json FILE]`.
+"""Sparse against dense: `python -m benchmarks.sparse [--part encoder|step] [--shape minilm|bert-base] [--json FILE]`.
 
-Milliseconds of a whole classifier, random weights and masks, all candidates alternately in one process, the least of
-many rounds: torch fp32, ONNX Runtime fp32 and dynamic INT8 (if onnxruntime is installed), and the packed student.
+`step`: training with kernels over training without (`benchmarks.sparse_steps`). `encoder`: milliseconds of a whole
+classifier, random weights and masks, all candidates alternately in one process, the least of many rounds: torch fp32,
+ONNX Runtime fp32 and dynamic INT8 (if onnxruntime is installed), and the packed student.
 """
 
 import argparse
 import importlib.util
 import json
 import logging
-import platform
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
+from benchmarks.sparse_steps import step_ratios
 from spd_ray.kernels.bert import is_matrix
 from spd_ray.kernels.build import unavailable_because
 from spd_ray.kernels.encoder import packed_of, sparse_classifier
 from spd_ray.kernels.onnx_files import export_onnx, onnx_session, quantize_onnx
-from spd_ray.kernels.timing import Candidate, inputs_of, least
+from spd_ray.kernels.timing import Candidate, cpu_name, inputs_of, least
 
 SHAPES = {
     "minilm": {
@@ -91,9 +93,11 @@ def print_row(sparsity: float, name: str, row: Mapping[str, float]) -> None:
 def main() -> None:
     """Print the table, and write it as JSON if asked to."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sparse", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--shape", choices=SHAPES, default="minilm")
+    parser.add_argument("--part", choices=("encoder", "step"), nargs="+", default=["encoder", "step"])
+    parser.add_argument("--shape", choices=SHAPES, default="minilm", help="of the encoder")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=20.0, help="for each of the six inputs (default: 20)")
+    parser.add_argument("--epochs", type=int, default=3, help="of the trials, 16 steps each (default: 3)")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -102,19 +106,15 @@ def main() -> None:
     kernels = torch.ops.spd_ray.instruction_set() if reason is None else f"none: {reason}"
     machine = {"cpu": cpu_name(), "threads": options.threads, "torch": torch.__version__, "kernels": kernels}
     print(f"{options.shape}, milliseconds; {', '.join(f'{key} {value}' for key, value in machine.items())}")
-    table = measure(options.shape, options.seconds)
+    report: dict[str, Any] = {"shape": options.shape, "machine": machine}
+    if "step" in options.part:
+        of_lengths = {name: step_ratios("small", name, SPARSITIES, options.epochs) for name in ("rte", "cola")}
+        report["step"] = of_lengths
+        report["step_minilm"] = {"rte": step_ratios("minilm", "rte", SPARSITIES, 1)}
+    if "encoder" in options.part:
+        report["encoder"] = measure(options.shape, options.seconds)
     if options.json:
-        report = {"shape": options.shape, "machine": machine, "encoder": table}
         options.json.write_text(json.dumps(report, indent=2) + "\n")
-
-
-def cpu_name() -> str:
-    """The processor's name, where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 if __name__ == "__main__":

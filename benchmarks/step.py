@@ -167,17 +167,24 @@ def plain_steps(
 
 def our_run(teacher: Teacher, method: MethodConfig, precision: str, seed: int, **task: Any) -> SpdRun:
     """A trial made ready, half of its student pruned."""
+    run = unpruned_run(teacher, method, precision, seed, **task)
+    surgery.prune(run.model, SPARSITY)
+    return run
+
+
+def unpruned_run(
+    teacher: Teacher, method: MethodConfig, precision: str, seed: int, sparse_kernels: str = "auto", **task: Any
+) -> SpdRun:
+    """A trial made ready."""
     config = TrialConfig(
         task=TaskConfig(name="rte", **task),
         model=ModelConfig(),
         teacher=TeacherConfig(),
         method=method,
-        engine=EngineConfig.model_validate({"precision": precision}),
+        engine=EngineConfig.model_validate({"precision": precision, "sparse_kernels": sparse_kernels}),
         seed=seed,
     )
-    run = prepare(config, teacher)
-    surgery.prune(run.model, SPARSITY)
-    return run
+    return prepare(config, teacher)
 
 
 def steps_of(run: SpdRun) -> Iterator[float]:

@@ -21,8 +21,8 @@ from spd_ray.base.cache import write_sums
 from spd_ray.base.errors import UserError
 from spd_ray.data.miniature import corpus
 from spd_ray.kernels import bert, build, encoder, packed, positions
+from spd_ray.kernels.cost import StudentCost, measure_cost
 from spd_ray.kernels.encoder import load_sparse, packed_of, sparse_classifier
-from spd_ray.kernels.footprint import Footprint, measure_footprint
 from spd_ray.kernels.packed import pack_model, read_packed
 
 compiled = pytest.mark.skipif(not build.available(), reason=str(build.unavailable_because()))
@@ -377,4 +377,4 @@ def test_deploy_from_the_registry(tmp_path: Path) -> None:
 
 def test_a_student_that_cannot_be_packed_has_no_footprint():
     config = DistilBertConfig(vocab_size=50, dim=32, n_layers=1, n_heads=2, hidden_dim=64)
-    assert measure_footprint(DistilBert(config)) == Footprint()
+    assert measure_cost(DistilBert(config)) == StudentCost()

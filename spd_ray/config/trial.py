@@ -67,6 +67,11 @@ class EngineRequest(Section):
     precision: Literal[Precision, "auto"] = Field("fp32", description="auto: fp16 on GPUs, else fp32")
     zero_stage: Literal[ZeroStage, "auto"] = Field(0, description="auto: 1 on GPUs, else 0")
     tf32: bool = Field(False, description="on a GPU, products of fp32 numbers in TF32, evaluations' too")
+    sparse_kernels: Literal["auto", "off"] = Field(
+        "auto",
+        description="CPU, fp32, ZeRO 0 to 2: auto computes pruned matrices by sparse kernels where these win "
+        "(other last bits)",
+    )
     gradient_accumulation_steps: PositiveInt = Field(1, description="parts of a batch, one after the other on a rank")
     initial_scale_power: int = Field(16, ge=0, le=32, description="fp16: the loss scale starts at 2 to this power")
     loss_scale_window: PositiveInt = Field(1000, description="fp16: steps without overflow before the scale doubles")

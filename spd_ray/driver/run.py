@@ -32,6 +32,7 @@ from spd_ray.study.study import create_study
 from spd_ray.tracking.missed_points import send_missed_points
 from spd_ray.tracking.sweep_page import SweepPage
 from spd_ray.tracking.tracker import Tracker
+from spd_ray.training.sparse import make_kernels_ready
 from spd_ray.training.teacher import Teacher, load_teacher
 from spd_ray.trials.on_gpu import fine_tune, run_on_gpu
 from spd_ray.trials.ranks import SpdTrainable
@@ -73,6 +74,9 @@ def train_on(
     began, folder = time.monotonic(), storage.folder
     teacher = find_teacher(spec, console)
     console.print(report.teacher_line(teacher))
+    without_kernels = make_kernels_ready(spec.engine, teacher.model, spec.resources.cpus_per_worker)
+    if without_kernels:
+        console.print(without_kernels)
     study = create_study(spec, layout.study_journal(folder))
     ledger = Ledger(spec, study, folder)
     with Tracker.open(spec, folder) as tracker:

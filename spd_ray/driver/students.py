@@ -77,7 +77,7 @@ def read_students_back(ledger: Ledger, teacher: Teacher, storage: SweepStorage) 
             ledger.update(trial.trial_id, status="failed", error=str(error))
             continue
         write_predictions(storage, trial.trial_id, verification.predictions)
-        ledger.update(trial.trial_id, dev_score=verification.dev_score, **asdict(verification.footprint))
+        ledger.update(trial.trial_id, dev_score=verification.dev_score, **asdict(verification.cost))
         found.append(
             Student(
                 trial=ledger.trials[trial.trial_id],
@@ -218,7 +218,7 @@ def _write_card(
         parameters=found.parameters,
         remaining=found.parameters - found.zero_parameters,
         file_bytes=(student.folder / "model.safetensors").stat().st_size,
-        footprint=found.footprint,
+        cost=found.cost,
     )
     with whole_folder(student.folder) as building:
         for file in student.folder.iterdir():
@@ -262,7 +262,7 @@ def _upload(
 
 def _costs(student: Student) -> dict[str, float]:
     """What is known of the student's size and latency, by MLflow's names of them: those of the record."""
-    found = asdict(student.verification.footprint)
+    found = asdict(student.verification.cost)
     return {name: found[name] for name in COSTS if found[name] is not None}
 
 

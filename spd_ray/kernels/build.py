@@ -10,30 +10,43 @@ from pathlib import Path
 
 import torch
 
-from spd_ray.base.cache import build_once, content_key, files_key
+from spd_ray.base.cache import build_once, content_key, files_key, folder_of
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent / "cpp"
 SOURCES = ["ops.cpp", "encoder.cpp", "portable.cpp", "avx2.cpp", "avx512.cpp"]
 FLAGS = ["-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-Wno-psabi"]
 MORE_FLAGS = "SPD_RAY_KERNELS_FLAGS"  # for sanitizers
 SWITCH = "SPD_RAY_KERNELS"  # "off": plain torch everywhere
 LIBRARY = "spd_ray_kernels.so"
+FAILURE = "failure.txt"  # in the place of the library
 
 
 @functools.cache
 def unavailable_because() -> str | None:
-    """Why there are no kernels here, in one line; None where they are built and loaded. Builds at the first call."""
+    """Why there are no kernels here, in one line; None where they are built and loaded. Builds at the first call.
+
+    That they cannot be built is kept beside what would have been built, so that no other process tries again:
+    `forget_failure` lets the next one.
+    """
     if os.environ.get(SWITCH) == "off":
         return f"{SWITCH} is off"
-    compiler = os.environ.get("CXX") or "c++"
-    if shutil.which(compiler) is None:
-        return f"no C++ compiler ({compiler}) is installed"
+    if shutil.which(_compiler()) is None:
+        return f"no C++ compiler ({_compiler()}) is installed"
     try:
-        folder = build_once("kernels", _key(compiler), _build)
+        folder = build_once("kernels", library_key(), _build)
+        if (folder / FAILURE).is_file():
+            return f"the kernels cannot be built: {(folder / FAILURE).read_text()}"
         torch.ops.load_library(folder / LIBRARY)
     except Exception as error:
-        return f"the kernels cannot be built: {_reason(error)}"
+        return f"the kernels cannot be loaded: {_reason(str(error))}"
     return None
+
+
+def forget_failure() -> None:
+    """Let the kernels be built once more where that has failed: what stood in the way may be mended."""
+    if shutil.which(_compiler()) and (folder_of("kernels", library_key()) / FAILURE).is_file():
+        shutil.rmtree(folder_of("kernels", library_key()), ignore_errors=True)
+        unavailable_because.cache_clear()
 
 
 def available() -> bool:
@@ -41,9 +54,14 @@ def available() -> bool:
     return unavailable_because() is None
 
 
-def _key(compiler: str) -> str:
-    """What the library depends on: its sources and flags, torch, the compiler and the machine's family."""
-    run = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False)
+def _compiler() -> str:
+    return os.environ.get("CXX") or "c++"
+
+
+@functools.cache
+def library_key() -> str:
+    """Of what the library depends on: its sources and flags, torch, the compiler and the machine's family."""
+    run = subprocess.run([_compiler(), "--version"], capture_output=True, text=True, check=False)
     version = run.stdout.partition("\n")[0]
     sources = files_key(file for file in HERE.iterdir() if file.suffix in (".cpp", ".h"))
     return content_key(
@@ -72,12 +90,13 @@ def _build(folder: Path) -> None:
     environment = {**os.environ, "PATH": path}
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
     if run.returncode:
-        raise RuntimeError(run.stdout + run.stderr)
-    shutil.copy(built / "spd_ray_kernels_build.so", folder / LIBRARY)
+        (folder / FAILURE).write_text(_reason(run.stdout + run.stderr))
+    else:
+        shutil.copy(built / "spd_ray_kernels_build.so", folder / LIBRARY)
     shutil.rmtree(built)
 
 
-def _reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    errors = [line for line in lines if "rror:" in line]
-    return (errors or lines or [type(error).__name__])[0][:300]
+def _reason(output: str) -> str:
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    errors = [line for line in lines if " error: " in line] or [line for line in lines if "rror:" in line]
+    return (errors or lines or ["no output"])[0][:300]

@@ -109,7 +109,7 @@ class _SparseLinear(torch.autograd.Function):
         x = x.contiguous()
         ctx.save_for_backward(x, values)
         ctx.pattern = pattern
-        return torch.ops.spd_ray.product(values.contiguous(), pattern.columns, pattern.rows, x, bias, False)
+        return torch.ops.spd_ray.product(values.contiguous(), pattern.columns, pattern.rows, x, bias, None)
 
     @staticmethod
     @once_differentiable
@@ -121,13 +121,12 @@ class _SparseLinear(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             transposed = values[pattern.order]
             dx = torch.ops.spd_ray.product(
-                transposed, pattern.transposed_columns, pattern.transposed_rows, dy, None, False
+                transposed, pattern.transposed_columns, pattern.transposed_rows, dy, None, None
             )
-        if ctx.needs_input_grad[1]:
-            dvalues = torch.ops.spd_ray.dots(pattern.columns, pattern.rows, dy, x).to(values.dtype)
-        if ctx.needs_input_grad[2]:
-            dbias = dy.sum((0, 2))
-        return dx, dvalues, dbias, None
+        if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
+            dvalues, dbias = torch.ops.spd_ray.dots(pattern.columns, pattern.rows, dy, x)
+            dvalues = dvalues.to(values.dtype)
+        return dx, dvalues, dbias if ctx.needs_input_grad[2] else None, None
 
 
 class _Tile(torch.autograd.Function):

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -22,27 +21,10 @@ from spd_ray.config.method import StudentConfig
 from spd_ray.equations.masks import global_magnitude_masks, magnitude_mask
 from spd_ray.model.attention import ATTENTION_MAPS, LayerOutputs, ModelOutputs
 from spd_ray.model.dropout import Dropout
+from spd_ray.model.linear import MaskedLinear, join_feed_forward
 
 Draw = tuple[bool, ...]  # r_1 ... r_K of Eq. (1): True where the student layer is grafted
 DROPOUT_ATTRIBUTES = ("attention_dropout",)  # where a module keeps its dropout as a number (ModernBERT)
-
-
-class MaskedLinear(nn.Linear):
-    """F.linear(x, weight * mask): pruned weights get no gradient and cannot come back through the optimizer."""
-
-    mask: Tensor
-
-    @classmethod
-    def of(cls, linear: nn.Linear) -> "MaskedLinear":
-        """A masked layer over the same parameters, nothing pruned yet."""
-        masked = cls(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
-        masked.weight, masked.bias = linear.weight, linear.bias
-        masked.register_buffer("mask", torch.ones_like(linear.weight, dtype=torch.bool))
-        return masked
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(..., in_features) -> (..., out_features)."""
-        return F.linear(input, self.weight * self.mask, self.bias)
 
 
 class GraftedLayer(nn.Module):
@@ -145,6 +127,7 @@ def graft(
         for name, linear in list(copied.named_modules()):
             if isinstance(linear, nn.Linear):
                 copied.set_submodule(name, MaskedLinear.of(linear))
+        join_feed_forward(copied)
         kept = [layers[index] for index in block] if source is None else []
         for layer in kept:
             _set_dropout(layer, teacher_dropout)
@@ -257,6 +240,7 @@ def prune(model: nn.Module, sparsity: float, globally: bool = False) -> None:
         masks = [magnitude_mask(linear.weight, linear.mask, sparsity) for linear in linears]
     for linear, mask in zip(linears, masks, strict=True):
         linear.mask.copy_(mask)
+        linear.index_kept()
 
 
 def sparsity(model: nn.Module) -> float:

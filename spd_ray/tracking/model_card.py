@@ -10,7 +10,7 @@ from spd_ray.config.execution import TrackingConfig
 from spd_ray.config.methods import load_method
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.config.trial import TrialConfig
-from spd_ray.kernels.footprint import Footprint
+from spd_ray.kernels.cost import StudentCost
 from spd_ray.records.schema import TrialRecord
 
 REPRODUCE = "space.yaml"  # in the checkpoint's folder
@@ -34,7 +34,7 @@ class StudentFacts(NamedTuple):
     parameters: int
     remaining: int  # parameters that are not zero
     file_bytes: int  # of model.safetensors
-    footprint: Footprint
+    cost: StudentCost
 
 
 class DataFacts(NamedTuple):
@@ -85,7 +85,7 @@ A student of {origin}, pruned by the method `{config.method.name}` ({load_method
 - {student.zeros:,} of the {student.prunable:,} weights in the encoder's linear layers are exactly 0
   (a share of {share:.7f}, asked for {student.asked:g}); of the whole model's {student.parameters:,} parameters
   {student.remaining:,} are not 0.
-- `model.safetensors` has {student.file_bytes / 1e6:.1f} MB, for it holds the zeros too{_packed(student.footprint)}
+- `model.safetensors` has {student.file_bytes / 1e6:.1f} MB, for it holds the zeros too{_packed(student.cost)}
   `python -m spd_ray.deploy FOLDER --out PACKED --bench` packs it and measures size and latency on your machine.
 
 ## Data
@@ -114,16 +114,16 @@ All settings are in `spd_ray.json`. To run this one trial again, in this folder:
 """
 
 
-def _packed(footprint: Footprint) -> str:
+def _packed(cost: StudentCost) -> str:
     """How a sentence about the dense file ends."""
-    if footprint.packed_bytes is None:
+    if cost.packed_bytes is None:
         return "."
-    size = f"; packed it has {footprint.packed_bytes / 1e6:.1f} MB."
-    if footprint.latency_ms is None:
+    size = f"; packed it has {cost.packed_bytes / 1e6:.1f} MB."
+    if cost.latency_ms is None:
         return size
     return (
-        f"{size}\n- Packed it answers in {footprint.latency_ms:.2f} ms, by stock torch in "
-        f"{footprint.dense_latency_ms:.2f} ms ({footprint.timed_on})."
+        f"{size}\n- Packed it answers in {cost.latency_ms:.2f} ms, by stock torch in "
+        f"{cost.dense_latency_ms:.2f} ms ({cost.timed_on})."
     )
 
 

@@ -11,7 +11,7 @@ from spd_ray.base.errors import UserError
 from spd_ray.base.files import whole_folder
 from spd_ray.base.progress import quiet_transformers
 from spd_ray.equations.masks import zeros_asked
-from spd_ray.kernels.footprint import Footprint, measure_footprint
+from spd_ray.kernels.cost import StudentCost, measure_cost
 from spd_ray.model.surgery import encoder_layers, extract_student, student_config
 from spd_ray.records.schema import PredictionRecord
 from spd_ray.training import engine
@@ -37,7 +37,7 @@ class Verification(NamedTuple):
     predictions: list[PredictionRecord]  # on dev
     parameters: int  # of the whole model
     zero_parameters: int
-    footprint: Footprint
+    cost: StudentCost
 
 
 def export_student(run: SpdRun, folder: Path) -> None:
@@ -100,8 +100,8 @@ def verify_checkpoint(folder: Path, sparsity: float, per_matrix: bool, teacher: 
     dev_score, predictions = answer_dev(model, teacher)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     zero = parameters - sum(int(parameter.count_nonzero()) for parameter in model.parameters())
-    footprint = measure_footprint(model)
-    return Verification(score, dev_score, total.zeros / total.numel, layers, predictions, parameters, zero, footprint)
+    cost = measure_cost(model)
+    return Verification(score, dev_score, total.zeros / total.numel, layers, predictions, parameters, zero, cost)
 
 
 def answer_dev(model: PreTrainedModel, teacher: Teacher) -> tuple[float, list[PredictionRecord]]:

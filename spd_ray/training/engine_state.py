@@ -73,7 +73,8 @@ def save_state(engine: DeepSpeedEngine, folder: Path | None) -> None:
     if folder is None:
         return
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, folder / TENSORS)
-    numbers = {name: getattr(engine, name) for name in COUNTERS}
+    numbers: dict[str, Any] = {name: getattr(engine, name) for name in COUNTERS}
+    numbers["sparse_from"] = {name: linear.sparse_from for name, linear in masked_linears(engine.module)}
     scaler = {name: getattr(_scaler(engine), name) for name in SCALER if hasattr(_scaler(engine), name)}
     optimizer_steps = float(next(iter(state.values()))["step"])
     (folder / NUMBERS).write_text(json.dumps({**numbers, "scaler": scaler, "optimizer_steps": optimizer_steps}))
@@ -86,6 +87,8 @@ def load_state(engine: DeepSpeedEngine, folder: Path) -> None:
     tensors, numbers = load_file(folder / TENSORS), json.loads((folder / NUMBERS).read_text())
     for name, linear in masked_linears(engine.module):
         linear.mask.copy_(tensors[f"mask.{name}"])
+        linear.sparse_from = numbers["sparse_from"][name]
+        linear.index_kept()
     state = _base(engine).state
     _make_moments(engine, numbers["optimizer_steps"])
     _link_moments(engine)

@@ -27,6 +27,7 @@ from spd_ray.records.schema import StepRecord
 from spd_ray.training import engine as engines
 from spd_ray.training import engine_state
 from spd_ray.training.reweighted_norm import ReweightedNorm
+from spd_ray.training.sparse import choose_kernels
 from spd_ray.training.teacher import EVAL_BATCH_SIZE, Scores, Teacher, predict, pretrained_classifier, scores_of
 from spd_ray.training.teacher_outputs import LiveTeacher, RecordedTeacher, recorded_teacher
 
@@ -93,6 +94,7 @@ def prepare(config: TrialConfig, teacher: Teacher) -> SpdRun:
         clip_norm=method.clip_norm,
         weight_decay=method.weight_decay,
     )
+    choose_kernels(model, config.engine)
     sample_size = min(method.eval_train_examples, len(train))
     return SpdRun(
         config=config,

@@ -15,6 +15,8 @@ from spd_ray.training.engine_state import load_state, save_state, whole_paramete
 from spd_ray.training.teacher import load_teacher
 from spd_ray.training.trainer import SpdRun, prepare, train_spd
 
+BY_KERNELS = (("fp32", 0), ("fp32", 2))  # sparse kernels compute what is pruned
+
 
 def run_of(settings: dict[str, Any], precision: str, zero_stage: int) -> SpdRun:
     parts = [cls.model_validate(settings[name]) for name, cls in (
@@ -24,7 +26,11 @@ def run_of(settings: dict[str, Any], precision: str, zero_stage: int) -> SpdRun:
         task=parts[0], model=parts[1], teacher=parts[2], method=MethodConfig.model_validate(settings["method"]),
         engine=EngineConfig.model_validate({"precision": precision, "zero_stage": zero_stage}), seed=3,
     )  # fmt: skip
-    return prepare(config, load_teacher(*parts))
+    run = prepare(config, load_teacher(*parts))
+    by_kernels = (precision, zero_stage) in BY_KERNELS
+    for _, linear in masked_linears(run.model):
+        linear.sparse_from = 0.1 if by_kernels else None  # what was measured is another machine's tomorrow
+    return run
 
 
 def curve(run: SpdRun, until: int | None = None) -> list[list[Any]]:

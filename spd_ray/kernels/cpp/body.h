@@ -1,70 +1,10 @@
 // The kernels, written once over vectors of LANES floats and compiled once per instruction set: includes come before.
 // A row of the output stays in registers while the row's kept weights stream by: one broadcast, V multiply-adds each.
 
+#include "vectors.h"
+
 namespace spd_ray {
 namespace {
-
-typedef float vec __attribute__((vector_size(LANES * 4)));
-typedef int32_t ivec __attribute__((vector_size(LANES * 4)));
-typedef float loose __attribute__((vector_size(LANES * 4), aligned(4), may_alias));  // at any address
-typedef float four __attribute__((vector_size(16)));
-typedef float loose4 __attribute__((vector_size(16), aligned(4), may_alias));
-
-#define INLINE static inline __attribute__((always_inline))
-
-INLINE vec load(const float* p) { return *(const loose*)p; }
-INLINE void store(float* p, vec v) { *(loose*)p = v; }
-INLINE vec all(float x) { return x - (vec){}; }
-INLINE vec max(vec a, vec b) { return a > b ? a : b; }
-INLINE vec min(vec a, vec b) { return a < b ? a : b; }
-
-INLINE float weight(const float* values, int64_t j) { return values[j]; }
-INLINE float weight(const uint16_t* values, int64_t j) {  // bfloat16 is float's upper half
-    uint32_t bits = (uint32_t)values[j] << 16;
-    float x;
-    memcpy(&x, &bits, 4);
-    return x;
-}
-
-// exp to 2 units in the last place, for x <= 88; what lies below -87 becomes exp(-87).
-INLINE vec exponential(vec x) {
-    const vec magic = all(12582912.f);  // 1.5 * 2^23: adding it rounds to a whole number, kept in the low bits
-    x = max(x, all(-87.f));
-    vec shifted = x * 1.44269504f + magic;
-    vec n = shifted - magic;
-    vec r = x - n * 0.693359375f;
-    r = r - n * -2.12194440e-4f;
-    vec p = all(1.9875691500e-4f);
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * (r * r) + (r + 1.f);
-    return (vec)((ivec)p + ((ivec)shifted << 23));
-}
-
-// x * Phi(x). Phi(x) - 0.5 is x times a polynomial in x^2 up to 5.3 (least squares at Chebyshev's points, |error of
-// the product| < 1e-6), beyond which Phi is 0 or 1 to 1e-7.
-INLINE vec gelu_of(vec x) {
-    const float c = 5.3f;
-    static const float p[14] = {1.333925639e-01f,  -6.651823936e-02f, 4.926376224e-02f,  -3.959848338e-02f,
-                                3.209135381e-02f,  -2.520310399e-02f, 1.881617209e-02f,  -1.358325994e-02f,
-                                9.269517979e-03f,  -5.055892731e-03f, 2.274116172e-03f,  -1.844762737e-03f,
-                                1.532106968e-03f,  -4.962449907e-04f};
-    vec z = min(max(x, all(-c)), all(c));
-    vec u = z * z * (2.f / (c * c)) - 1.f;
-    vec u2 = u * u;
-    vec even = all(p[12]), odd = all(p[13]);
-#pragma GCC unroll 6
-    for (int i = 10; i >= 0; i -= 2) {
-        even = even * u2 + p[i];
-        odd = odd * u2 + p[i + 1];
-    }
-    vec phi = z * (odd * u + even) + 0.5f;
-    vec kept = x < -c ? all(0.f) : x;
-    return kept * phi;
-}
 
 // The rows first .. last of one tile of V vectors; U kept weights at a time have accumulators of their own.
 template <int V, int U, bool GELU, class Value>
@@ -136,34 +76,20 @@ void product(const Csr& csr, int64_t first, int64_t last, const float* x, float*
              : product_of<false, float>(csr, first, last, x, y, bias, residual, width);
 }
 
-#if LANES == 4
-INLINE four fold(vec a) { return a; }
-#elif LANES == 8
-INLINE four fold(vec a) {
-    return __builtin_shufflevector(a, a, 0, 1, 2, 3) + __builtin_shufflevector(a, a, 4, 5, 6, 7);
-}
-#else
-INLINE four fold(vec a) {
-    return (__builtin_shufflevector(a, a, 0, 1, 2, 3) + __builtin_shufflevector(a, a, 4, 5, 6, 7)) +
-           (__builtin_shufflevector(a, a, 8, 9, 10, 11) + __builtin_shufflevector(a, a, 12, 13, 14, 15));
-}
-#endif
-
-// The sums of four vectors, side by side.
-INLINE four sums(vec a, vec b, vec c, vec d) {
-    four e = fold(a), f = fold(b), g = fold(c), h = fold(d);
-    four ef = __builtin_shufflevector(e, f, 0, 4, 1, 5) + __builtin_shufflevector(e, f, 2, 6, 3, 7);
-    four gh = __builtin_shufflevector(g, h, 0, 4, 1, 5) + __builtin_shufflevector(g, h, 2, 6, 3, 7);
-    return __builtin_shufflevector(ef, gh, 0, 1, 4, 5) + __builtin_shufflevector(ef, gh, 2, 3, 6, 7);
-}
-
 template <int V>
-void dots_width(const Csr& csr, int64_t first, int64_t last, const float* dy, const float* x, float* grad) {
+void dots_width(const Csr& csr, int64_t first, int64_t last, const float* dy, const float* x, float* grad,
+                float* sums_of_dy) {
     const int64_t width = V * LANES;
     for (int64_t o = first; o < last; o++) {
         vec d[V];
 #pragma GCC unroll 16
         for (int v = 0; v < V; v++) d[v] = load(dy + o * width + v * LANES);
+        if (sums_of_dy) {
+            vec s = d[0];
+#pragma GCC unroll 16
+            for (int v = 1; v < V; v++) s += d[v];
+            sums_of_dy[o] += sums(s, s, s, s)[0];
+        }
         int64_t j = csr.rows[o];
         const int64_t end = csr.rows[o + 1];
         for (; j + 4 <= end; j += 4) {
@@ -187,13 +113,14 @@ void dots_width(const Csr& csr, int64_t first, int64_t last, const float* dy, co
     }
 }
 
-void dots(const Csr& csr, int64_t first, int64_t last, const float* dy, const float* x, float* grad, int64_t width) {
+void dots(const Csr& csr, int64_t first, int64_t last, const float* dy, const float* x, float* grad, float* sums_of_dy,
+          int64_t width) {
     if (width == 64)
-        dots_width<64 / LANES>(csr, first, last, dy, x, grad);
+        dots_width<64 / LANES>(csr, first, last, dy, x, grad, sums_of_dy);
     else if (width == 32)
-        dots_width<32 / LANES>(csr, first, last, dy, x, grad);
+        dots_width<32 / LANES>(csr, first, last, dy, x, grad, sums_of_dy);
     else
-        dots_width<16 / LANES>(csr, first, last, dy, x, grad);
+        dots_width<16 / LANES>(csr, first, last, dy, x, grad, sums_of_dy);
 }
 
 // Tokens are lanes, so the sums over features are vertical: mean, then centred squares, then the result.
@@ -301,38 +228,46 @@ void scale(float* x, int64_t count, float factor) {
     for (int64_t i = 0; i < count; i++) x[i] *= factor;
 }
 
-void gelu(float* x, int64_t count) {
-    int64_t i = 0;
-    for (; i + LANES <= count; i += LANES) store(x + i, gelu_of(load(x + i)));
-    if (i < count) {
-        float rest[LANES] = {};
-        memcpy(rest, x + i, (count - i) * sizeof(float));
-        store(rest, gelu_of(load(rest)));
-        memcpy(x + i, rest, (count - i) * sizeof(float));
-    }
+void gelu(const float* x, float* y, int64_t count) {
+    for_vectors(x, y, count, [](vec a, vec) __attribute__((always_inline)) { return gelu_of(a); });
 }
 
-// Sixteen features at a time: a cache line of every token is read once, sixteen lines are written.
+void gelu_gradient(const float* x, float* grad, int64_t count) {
+    for_vectors(x, grad, count, [](vec a, vec g) __attribute__((always_inline)) {
+        const vec density = exponential(a * a * -0.5f) * 0.3989422804f;
+        return g * (phi_of(a) + a * density);
+    });
+}
+
+// What is left beside whole squares goes one by one.
+INLINE void transpose_all(const float* from, int64_t rows, int64_t columns, int64_t from_pitch, float* to,
+                          int64_t to_pitch) {
+    int64_t r = 0;
+    for (; r + LANES <= rows; r += LANES) {
+        int64_t c = 0;
+        for (; c + LANES <= columns; c += LANES)
+            transpose_square(from + r * from_pitch + c, from_pitch, to + c * to_pitch + r, to_pitch);
+        for (; c < columns; c++)
+            for (int64_t i = r; i < r + LANES; i++) to[c * to_pitch + i] = from[i * from_pitch + c];
+    }
+    for (; r < rows; r++)
+        for (int64_t c = 0; c < columns; c++) to[c * to_pitch + r] = from[r * from_pitch + c];
+}
+
 void tile(const float* x, int64_t pitch, int64_t tokens, int64_t features, float* y, int64_t width) {
-    for (int64_t f0 = 0; f0 < features; f0 += 16) {
-        const int64_t f1 = f0 + 16 < features ? f0 + 16 : features;
-        for (int64_t t = 0; t < tokens; t++)
-            for (int64_t f = f0; f < f1; f++) y[f * width + t] = x[t * pitch + f];
-        for (int64_t f = f0; f < f1; f++)
-            for (int64_t t = tokens; t < width; t++) y[f * width + t] = 0.f;
-    }
+    transpose_all(x, tokens, features, pitch, y, width);
+    for (int64_t f = 0; f < features; f++)
+        for (int64_t t = tokens; t < width; t++) y[f * width + t] = 0.f;
 }
 
+// By blocks of tokens, so that what is written of a token comes one line after the other.
 void untile(const float* x, int64_t tokens, int64_t features, float* y, int64_t pitch, int64_t width) {
-    for (int64_t f0 = 0; f0 < features; f0 += 16) {
-        const int64_t f1 = f0 + 16 < features ? f0 + 16 : features;
-        for (int64_t t = 0; t < tokens; t++)
-            for (int64_t f = f0; f < f1; f++) y[t * pitch + f] = x[f * width + t];
-    }
+    for (int64_t t = 0; t < tokens; t += LANES)
+        transpose_all(x + t, features, tokens - t < LANES ? tokens - t : LANES, width, y + t * pitch, pitch);
 }
 
 }  // namespace
 
-extern const Isa ISA = {ISA_NAME, LANES, product, dots, norm, attention, scale, gelu, tile, untile};
+extern const Isa ISA = {ISA_NAME, LANES, product, dots, norm, attention, scale, gelu, gelu_gradient, tile, untile};
 
 }  // namespace spd_ray

@@ -19,7 +19,7 @@ SECONDS = 1.0  # of timing, both models together
 
 
 @dataclass(frozen=True, kw_only=True)
-class Footprint:
+class StudentCost:
     """The fields are the trial record's; all None for a student that cannot be packed."""
 
     packed_bytes: int | None = None  # of its weights, packed as `python -m spd_ray.deploy` does by default
@@ -28,7 +28,7 @@ class Footprint:
     timed_on: str | None = None  # shape, threads and processor of both latencies
 
 
-def measure_footprint(model: Any) -> Footprint:
+def measure_cost(model: Any) -> StudentCost:
     """Pack `model`, a student on any device, and time it packed and dense on this machine's CPU in fp32."""
     dense = copy.deepcopy(model).to("cpu", torch.float32).eval()
     with tempfile.TemporaryDirectory() as scratch:
@@ -36,15 +36,15 @@ def measure_footprint(model: Any) -> Footprint:
         try:
             packed_bytes = pack_model(dense, None, folder).packed
         except UserError:  # another architecture than BERT's
-            return Footprint()
+            return StudentCost()
         if not available():
-            return Footprint(packed_bytes=packed_bytes)
+            return StudentCost(packed_bytes=packed_bytes)
         sparse = load_sparse(folder)
     length = min(LENGTH, dense.config.max_position_embeddings)
     functions = {name: lambda inputs, one=one: one(**inputs) for name, one in (("dense", dense), ("sparse", sparse))}
     with threads(1):
         best = least(functions, inputs_of(1, length, dense.config.vocab_size), SECONDS)
-    return Footprint(
+    return StudentCost(
         packed_bytes=packed_bytes,
         latency_ms=best["sparse"],
         dense_latency_ms=best["dense"],

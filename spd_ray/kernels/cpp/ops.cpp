@@ -24,40 +24,68 @@ const Isa* isa = chosen();
 namespace {
 
 Tensor product(const Tensor& values, const Tensor& columns, const Tensor& rows, const Tensor& x,
-               const std::optional<Tensor>& bias, bool gelu) {
+               const std::optional<Tensor>& bias, const std::optional<Tensor>& residual) {
     const Csr csr = csr_of(values, columns, rows);
     TORCH_CHECK(x.dim() == 3, "x: (tiles, in, width)");
     const int64_t tiles = x.size(0), in = x.size(1), width = x.size(2);
     check_width(width);
     Tensor y = at::empty({tiles, csr.out, width}, x.options());
     const float *from = floats(x), *added = bias.has_value() ? floats(*bias, csr.out) : nullptr;
+    const float* also = residual.has_value() ? floats(*residual, y.numel()) : nullptr;
     float* to = y.data_ptr<float>();
     const int64_t parts = tiles >= at::get_num_threads() ? 1 : at::get_num_threads();  // few tiles: rows are shared out
     at::parallel_for(0, tiles * parts, 1, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; i++) {
             const int64_t t = i / parts, p = i % parts;
             isa->product(csr, csr.out * p / parts, csr.out * (p + 1) / parts, from + t * in * width,
-                         to + t * csr.out * width, added, nullptr, gelu, width);
+                         to + t * csr.out * width, added, also ? also + t * csr.out * width : nullptr, false, width);
         }
     });
     return y;
 }
 
-Tensor dots(const Tensor& columns, const Tensor& rows, const Tensor& dy, const Tensor& x) {
+std::tuple<Tensor, Tensor> dots(const Tensor& columns, const Tensor& rows, const Tensor& dy, const Tensor& x) {
     Tensor grad = at::zeros({columns.numel()}, x.options());
     const Csr csr = csr_of(grad, columns, rows);
+    Tensor sums = at::zeros({csr.out}, x.options());
     TORCH_CHECK(x.dim() == 3 && dy.dim() == 3 && x.size(0) == dy.size(0) && x.size(2) == dy.size(2) &&
                     dy.size(1) == csr.out,
                 "dy: (tiles, out, width), x: (tiles, in, width)");
     const int64_t tiles = x.size(0), in = x.size(1), width = x.size(2);
     check_width(width);
     const float *of_y = floats(dy), *of_x = floats(x);
-    float* to = grad.data_ptr<float>();
+    float *to = grad.data_ptr<float>(), *sums_to = sums.data_ptr<float>();
     at::parallel_for(0, csr.out, 16, [&](int64_t begin, int64_t end) {  // a row's order of sums is the same for any threads
         for (int64_t t = 0; t < tiles; t++)
-            isa->dots(csr, begin, end, of_y + t * csr.out * width, of_x + t * in * width, to, width);
+            isa->dots(csr, begin, end, of_y + t * csr.out * width, of_x + t * in * width, to, sums_to, width);
     });
-    return grad;
+    return {grad, sums};
+}
+
+// The kept weights of a dense (out, in) matrix; a column beyond it was never in its pattern, so `in` is checked alone.
+Tensor gather(const Tensor& weight, const Tensor& columns, const Tensor& rows, int64_t in) {
+    Tensor values = at::empty({columns.numel()}, weight.options());
+    const Csr csr = csr_of(values, columns, rows);
+    const float* from = floats(weight, csr.out * in);
+    float* to = values.data_ptr<float>();
+    at::parallel_for(0, csr.out, 64, [&](int64_t begin, int64_t end) {
+        for (int64_t o = begin; o < end; o++)
+            for (int64_t j = csr.rows[o]; j < csr.rows[o + 1]; j++) to[j] = from[o * in + csr.columns[j]];
+    });
+    return values;
+}
+
+// A dense (out, in) matrix of zeros but for `values`.
+Tensor scatter(const Tensor& values, const Tensor& columns, const Tensor& rows, int64_t in) {
+    const Csr csr = csr_of(values, columns, rows);
+    Tensor weight = at::zeros({csr.out, in}, values.options());
+    const float* from = floats(values);
+    float* to = weight.data_ptr<float>();
+    at::parallel_for(0, csr.out, 64, [&](int64_t begin, int64_t end) {
+        for (int64_t o = begin; o < end; o++)
+            for (int64_t j = csr.rows[o]; j < csr.rows[o + 1]; j++) to[o * in + csr.columns[j]] = from[j];
+    });
+    return weight;
 }
 
 Tensor tile(const Tensor& x, int64_t width) {
@@ -91,11 +119,21 @@ Tensor untile(const Tensor& x, int64_t tokens) {
 }
 
 Tensor gelu(const Tensor& x) {
-    floats(x);
-    Tensor y = x.clone();
+    Tensor y = at::empty(x.sizes(), x.options());
+    const float* from = floats(x);
     float* to = y.data_ptr<float>();
-    at::parallel_for(0, y.numel(), 1 << 14, [&](int64_t begin, int64_t end) { isa->gelu(to + begin, end - begin); });
+    at::parallel_for(0, y.numel(), 1 << 14,
+                     [&](int64_t begin, int64_t end) { isa->gelu(from + begin, to + begin, end - begin); });
     return y;
+}
+
+// The gradient `dy` becomes that of GELU's argument x, in place.
+void gelu_gradient_(const Tensor& x, Tensor& dy) {
+    const float* from = floats(x, dy.numel());
+    floats(dy);
+    float* to = dy.data_ptr<float>();
+    at::parallel_for(0, dy.numel(), 1 << 14,
+                     [&](int64_t begin, int64_t end) { isa->gelu_gradient(from + begin, to + begin, end - begin); });
 }
 
 std::string instruction_set() { return isa->name; }
@@ -112,11 +150,14 @@ std::string use_instruction_set(const std::string& name) {
 }  // namespace spd_ray
 
 TORCH_LIBRARY(spd_ray, m) {
-    m.def("product(Tensor values, Tensor columns, Tensor rows, Tensor x, Tensor? bias, bool gelu) -> Tensor");
-    m.def("dots(Tensor columns, Tensor rows, Tensor dy, Tensor x) -> Tensor");
+    m.def("product(Tensor values, Tensor columns, Tensor rows, Tensor x, Tensor? bias, Tensor? residual) -> Tensor");
+    m.def("dots(Tensor columns, Tensor rows, Tensor dy, Tensor x) -> (Tensor, Tensor)");
+    m.def("gather(Tensor weight, Tensor columns, Tensor rows, int inputs) -> Tensor");
+    m.def("scatter(Tensor values, Tensor columns, Tensor rows, int inputs) -> Tensor");
     m.def("tile(Tensor x, int width) -> Tensor");
     m.def("untile(Tensor x, int tokens) -> Tensor");
     m.def("gelu(Tensor x) -> Tensor");
+    m.def("gelu_gradient_(Tensor x, Tensor(a!) dy) -> ()");
     m.def("instruction_set() -> str", spd_ray::instruction_set);
     m.def("use_instruction_set(str name) -> str", spd_ray::use_instruction_set);
 }
@@ -124,7 +165,10 @@ TORCH_LIBRARY(spd_ray, m) {
 TORCH_LIBRARY_IMPL(spd_ray, CPU, m) {
     m.impl("product", spd_ray::product);
     m.impl("dots", spd_ray::dots);
+    m.impl("gather", spd_ray::gather);
+    m.impl("scatter", spd_ray::scatter);
     m.impl("tile", spd_ray::tile);
     m.impl("untile", spd_ray::untile);
     m.impl("gelu", spd_ray::gelu);
+    m.impl("gelu_gradient_", spd_ray::gelu_gradient_);
 }

@@ -1,0 +1,76 @@
+"""The student's masked linears: dense with zeros, or computed from the kept weights alone where that is faster."""
+
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.activations import GELUActivation
+
+from spd_ray.kernels.build import available
+from spd_ray.kernels.masked import KeptLinear, masked_feed_forward, masked_linear
+from spd_ray.kernels.products import MOST_COLUMNS, Pattern
+
+
+class MaskedLinear(nn.Linear):
+    """F.linear(x, weight * mask): pruned weights get no gradient and cannot come back through the optimizer.
+
+    From the sparsity `sparse_from` on it is computed by sparse kernels: after a change of the mask call `index_kept`.
+    """
+
+    mask: Tensor
+    sparse_from: float | None = None  # None: never
+    _pattern: Pattern | None = None
+
+    @classmethod
+    def of(cls, linear: nn.Linear) -> "MaskedLinear":
+        """A masked layer over the same parameters, nothing pruned yet."""
+        masked = cls(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
+        masked.weight, masked.bias = linear.weight, linear.bias
+        masked.register_buffer("mask", torch.ones_like(linear.weight, dtype=torch.bool))
+        return masked
+
+    def index_kept(self) -> None:
+        """Look at the mask anew: above `sparse_from`, in fp32 on a CPU that has the kernels, its index is built."""
+        self._pattern = Pattern.of(self.mask) if self._wants_kernels() else None
+
+    def _wants_kernels(self) -> bool:
+        if self.sparse_from is None or (self.weight.device.type, self.weight.dtype) != ("cpu", torch.float32):
+            return False
+        sparsity = 1.0 - int(self.mask.sum()) / self.mask.numel()
+        return sparsity >= self.sparse_from and max(self.mask.shape) <= MOST_COLUMNS and available()
+
+    @property
+    def kept(self) -> KeptLinear | None:
+        """What the sparse kernels compute with; None where the dense product is computed."""
+        return None if self._pattern is None else KeptLinear(self.weight, self.bias, self._pattern)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(..., in_features) -> (..., out_features)."""
+        kept = self.kept
+        if kept is not None:
+            return masked_linear(input, kept)
+        return F.linear(input, self.weight * self.mask, self.bias)
+
+
+def join_feed_forward(layer: Any) -> None:
+    """Let a BERT layer's two feed-forward linears compute together, GELU between them, where both are sparse.
+
+    Layers of another structure stay as they are.
+    """
+    intermediate, output = getattr(layer, "intermediate", None), getattr(layer, "output", None)
+    linears = (getattr(intermediate, "dense", None), getattr(output, "dense", None))
+    activation = getattr(intermediate, "intermediate_act_fn", None)
+    is_gelu = isinstance(activation, GELUActivation) and activation.act is F.gelu
+    if is_gelu and all(isinstance(linear, MaskedLinear) for linear in linears) and hasattr(output, "LayerNorm"):
+        layer.feed_forward_chunk = partial(_feed_forward, layer)
+
+
+def _feed_forward(layer: Any, hidden: Tensor) -> Tensor:
+    """`feed_forward_chunk` of transformers' BertLayer: (B, L, H) -> (B, L, H)."""
+    first, second = layer.intermediate.dense.kept, layer.output.dense.kept
+    if first is None or second is None:
+        return layer.output(layer.intermediate(hidden), hidden)
+    inner = masked_feed_forward(hidden, first, second)
+    return layer.output.LayerNorm(layer.output.dropout(inner) + hidden)
