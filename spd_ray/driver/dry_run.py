@@ -51,19 +51,19 @@ def dry_run(spec: SweepSpec, console: Console) -> None:
 
 
 def describe_footprint(one: Footprint, spec: SweepSpec) -> str:
-    """Memory of a rank and space on disk, in GiB, and the largest memory of this process over the two steps."""
+    """Memory of a rank and space on disk, and the largest memory of this process over the two steps."""
     levels = 1 + len(spec.method.ladder)
     running = 2 * one.state + levels * one.student  # a state is written before the older one goes
     return (
-        f"memory of a rank: {_gib(one.engine)} for weights, gradients and optimizer, {_gib(one.outputs)} for the "
-        f"teacher's outputs; with two steps this process took {_gib(engine.peak_memory_bytes())} at its largest\n"
-        f"disk: {_gib(running)} for each trial at once (two states, its best student), "
-        f"{_gib(spec.checkpoints.keep * levels * one.student)} for the {spec.checkpoints.keep} students that are kept"
+        f"memory of a rank: {_size(one.engine)} for weights, gradients and optimizer, {_size(one.outputs)} for the "
+        f"teacher's outputs; with two steps this process took {_size(engine.peak_memory_bytes())} at its largest\n"
+        f"disk: {_size(running)} for each trial at once (two states, its best student), "
+        f"{_size(spec.checkpoints.keep * levels * one.student)} for the {spec.checkpoints.keep} students that are kept"
     )
 
 
-def _gib(number: int) -> str:
-    return f"{number / 2**30:.2f} GiB"
+def _size(number: int) -> str:
+    return f"{number / 2**30:.1f} GiB" if number >= 2**30 else f"{number / 2**20:.0f} MiB"
 
 
 def explain_method(name: str, console: Console) -> None:

@@ -32,15 +32,20 @@ def two_gpus(monkeypatch):
     monkeypatch.delenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", raising=False)
 
 
-class Worker:
-    def visible(self):
-        return os.environ.get("CUDA_VISIBLE_DEVICES")
+def worker_class():
+    """Made in a function, for Ray to send it whole: a worker cannot import the tests."""
 
-    def accelerator(self):
-        """What DeepSpeed takes for the device, whatever the driver's variable says."""
-        from spd_ray.training import engine
+    class Worker:
+        def visible(self):
+            return os.environ.get("CUDA_VISIBLE_DEVICES")
 
-        return os.environ["DS_ACCELERATOR"], engine.get_accelerator().device_name()
+        def accelerator(self):
+            """What DeepSpeed takes for the device, whatever the driver's variable says."""
+            from spd_ray.training import engine
+
+            return os.environ["DS_ACCELERATOR"], engine.get_accelerator().device_name()
+
+    return ray.remote(Worker)
 
 
 def test_a_worker_sees_what_it_got_and_the_driver_sees_none(two_gpus):
@@ -51,7 +56,7 @@ def test_a_worker_sees_what_it_got_and_the_driver_sees_none(two_gpus):
             assert capacity(None) == {"CPU": 2, "GPU": 2}
             assert gpu_names() == ["GPU", "GPU"]
             for asked, seen in {(0, 0): ["", ""], (1, 1): ["0", "1"], (0.5, 0.5, 1): ["0", "0", "1"]}.items():
-                actors = [ray.remote(Worker).options(num_cpus=0, num_gpus=gpus).remote() for gpus in asked]
+                actors = [worker_class().options(num_cpus=0, num_gpus=gpus).remote() for gpus in asked]
                 assert sorted(ray.get([actor.visible.remote() for actor in actors])) == seen
                 if asked == (0, 0):
                     assert not torch.cuda.is_available(), "written for a machine without a GPU"
