@@ -29,8 +29,9 @@ lint: install
 docs: install
 	$(PYTHON) docs/generate.py
 
+# Two processes: a file's tests stay together, so do all faults, which compare with one undisturbed sweep.
 test: lint
-	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PYTHON) -m pytest
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PYTHON) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 # Every fault in full number: 20 kills, 10 dead drivers, a minute without MLflow. Ends with a table of what it cost.
 faults: install

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from hypothesis import settings
 from transformers import BertConfig, BertModel, BertTokenizer
 
 from spd_ray.config.trial import ModelConfig, TaskConfig, TeacherConfig
@@ -14,6 +15,18 @@ from spd_ray.training.teacher import Teacher, load_teacher
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = ["red", "green", "blue", "cat", "dog", "bird", "runs", "sleeps", "well", "very"]
+
+
+# A slow machine, or one that does something else too, breaks nothing that these tests are about.
+settings.register_profile("spd_ray", deadline=None)
+settings.load_profile("spd_ray")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What `make test` gives to one process together: all faults, else a file, which share what they have built."""
+    for item in items:
+        faults = item.path.parent.name == "faults"
+        item.add_marker(pytest.mark.xdist_group("faults" if faults else item.path.name))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
