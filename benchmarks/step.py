@@ -89,6 +89,7 @@ def random_teacher(shape: tuple[int, int, int], data: EncodedTask) -> Teacher:
         learning_rate=0.0,
         other_scores={},
         folder=Path("-".join(map(str, shape))),
+        content={},
     )
 
 

@@ -37,7 +37,11 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         metavar="DIR",
         help="where sweeps are kept: a folder, or a URI such as s3://bucket/runs (default: runs)",
     )
-    parser.add_argument("--resume", action="store_true", help="continue the sweep of this name")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue the sweep of this --name, as it was begun: --space and --set may be left out",
+    )
     parser.add_argument("--replace", action="store_true", help="move an earlier sweep of this name aside")
     parser.add_argument("--dry-run", action="store_true", help="print space, schedules and cost, and run two steps")
     parser.add_argument("--allow-code", action="store_true", help="run metrics of your own, module:function")
@@ -52,16 +56,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(arguments)
     from spd_ray.driver.start import COMMAND, check_address, new_console, read_space, start_sweep
 
-    if options.space is None:
+    space = options.space
+    if space is None and options.resume and options.name:
+        from spd_ray.driver.place import begun_space
+
+        space = begun_space(options.storage, options.name)
+    elif space is None:
         if options.method is None or not options.dry_run:
-            raise UserError("--space FILE is missing, such as --space search_spaces/demo.yaml")
+            raise UserError(
+                "--space FILE is missing, such as --space search_spaces/demo.yaml; "
+                "--name NAME --resume goes on with a sweep that was begun"
+            )
         from spd_ray.driver.dry_run import explain_method
 
         explain_method(options.method, new_console())
         return 0
     if options.allow_code:
         allow_code()
-    spec = read_space(options.space, options.overrides, options.trials, options.name, options.method, options.profile)
+    spec = read_space(space, options.overrides, options.trials, options.name, options.method, options.profile)
     if options.dry_run:
         from spd_ray.driver.dry_run import dry_run
         from spd_ray.driver.run import resolve_here

@@ -70,13 +70,13 @@ def begun(tmp_path):
     folder = tmp_path / "runs" / "x"
     folder.mkdir(parents=True)
     Ledger(resolved, create_study(resolved, layout.study_journal(folder)), folder).next_due()
-    write_sweep_yaml(resolved, folder, "a command", ["H100"])
+    write_sweep_yaml(resolved, folder, "a command", ["H100"], {})
     return spec, SweepStorage(str(folder), "driver")
 
 
 def test_a_sweep_goes_on_as_it_was_begun_whatever_there_is_now(begun, tmp_path):
     spec, storage = begun
-    again = begin_or_continue(storage, spec, resume=True, replace=False)
+    again = begin_or_continue(storage, spec, resume=True, replace=False, check_first=lambda spec: None)
     assert found(auto.resolve(again, {"CPU": 8})) == (1, "fp16", 1)
     content = yaml.safe_load(layout.sweep_yaml(storage.folder).read_text())
     assert content["spec"]["engine"]["precision"] == "fp16"
@@ -86,8 +86,8 @@ def test_a_sweep_goes_on_as_it_was_begun_whatever_there_is_now(begun, tmp_path):
 def test_a_sweep_does_not_go_on_in_another_precision(begun, tmp_path):
     _, storage = begun
     other = load_spec(tmp_path / "x.yaml", ["engine.precision=fp32"])
-    with pytest.raises(UserError, match="was swept with another space or other --set"):
-        begin_or_continue(storage, other, resume=True, replace=False)
+    with pytest.raises(UserError, match=r'was begun with engine\.precision = "fp16", and now it is "fp32"'):
+        begin_or_continue(storage, other, resume=True, replace=False, check_first=lambda spec: None)
 
 
 @pytest.mark.parametrize("task", ["cola", "mrpc", "qnli", "rte", "sst2", "stsb"])

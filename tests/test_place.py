@@ -5,7 +5,7 @@ import yaml
 
 from spd_ray.base.errors import UserError
 from spd_ray.config.load import load_spec
-from spd_ray.driver.place import begin_or_continue, open_sweep
+from spd_ray.driver.place import begin_or_continue, begun_space, check_content, open_sweep
 from spd_ray.records import layout
 from spd_ray.records.provenance import write_sweep_yaml
 from spd_ray.records.storage import SweepStorage
@@ -23,6 +23,9 @@ def nothing(spec):
     """A preflight that finds nothing."""
 
 
+CONTENT = {"data": "d0", "model": "m0", "teacher": "t0"}
+
+
 @pytest.fixture
 def begun(tmp_path):
     """The specification and the storage of a sweep with one trial."""
@@ -31,7 +34,7 @@ def begun(tmp_path):
     folder = tmp_path / "runs" / "space"
     folder.mkdir(parents=True)
     Ledger(spec, create_study(spec, layout.study_journal(folder)), folder).next_due()
-    write_sweep_yaml(spec, folder, "a command", [])
+    write_sweep_yaml(spec, folder, "a command", [], CONTENT)
     return spec, SweepStorage(str(folder), "driver")
 
 
@@ -43,8 +46,30 @@ def test_the_same_space_goes_on(begun):
 def test_another_space_does_not_go_on(begun, tmp_path):
     _, storage = begun
     other = load_spec(tmp_path / "space.yaml", ["method.clip_norm=2"])
-    with pytest.raises(UserError, match=r"--resume: .* was swept with another space or other --set"):
+    words = r"was begun with method\.clip_norm = 1(\.0)?, and now it is 2(\.0)?; leave --space and --set out to go on"
+    with pytest.raises(UserError, match=words):
         begin_or_continue(storage, other, resume=True, replace=False, check_first=nothing)
+
+
+@pytest.mark.parametrize(
+    ("changed", "name"), [("data", "the task's examples"), ("model", "the pretrained model's files")]
+)
+def test_other_content_under_the_same_names_is_refused(begun, changed, name):
+    _, storage = begun
+    check_content(storage, CONTENT)
+    with pytest.raises(UserError) as caught:
+        check_content(storage, {**CONTENT, changed: "x9", "teacher": "t9"})
+    assert str(caught.value) == (
+        f"--resume: {storage.place} was begun with {name} of other content ({CONTENT[changed]}, now x9): "
+        "put back what was there, or give another --name"
+    )
+
+
+def test_a_sweep_goes_on_by_its_name_alone(begun, tmp_path):
+    spec, _ = begun
+    assert load_spec(begun_space(str(tmp_path / "runs"), "space")).identity() == spec.identity()
+    with pytest.raises(UserError, match=r"runs/other holds no sweep yet; --space FILE begins one"):
+        begun_space(str(tmp_path / "runs"), "other")
 
 
 def test_the_sweep_of_an_earlier_version_does_not_go_on(begun):

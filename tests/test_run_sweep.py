@@ -31,7 +31,7 @@ def started(monkeypatch, tmp_path):
     def train_trials(spec, storage, command, address, console):
         gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
         calls.append(SimpleNamespace(spec=spec, storage=storage, command=command, address=address, gpus=gpus))
-        write_sweep_yaml(spec, storage.folder, command, [])
+        write_sweep_yaml(spec, storage.folder, command, [], {})
         write_trials(storage.folder, [TRIAL])
         return TRIAL
 
@@ -97,6 +97,14 @@ def test_what_cannot_be_is_a_user_error(started, space, keywords, line):
     with pytest.raises(UserError, match=line):
         run_sweep(space, **keywords)
     assert started == []
+
+
+def test_the_command_goes_on_by_name_alone_with_what_was_set(started):
+    run_sweep("mine.yaml", set={"method.p0": 0.6}, trials=3)
+    assert sweep.main(["--name", "mine", "--resume"]) == 0
+    first, again = (call.spec for call in started)
+    assert again.identity() == first.identity()
+    assert again.study.trials == 3
 
 
 def test_a_second_sweep_of_a_name_wants_to_be_told_which(started):

@@ -153,11 +153,15 @@ class SweepSpec(Section):
 
     def space_hash(self) -> str:
         """Of all that decides results: the same hash, the same study."""
+        return content_key(self.identity())[:8]
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides results, by section; `method` by the names of the methods."""
         names = {"task", "model", "teacher", "engine", "search", "warm_start", "study", "early_stopping"}
         parts = self.model_dump(mode="json", include=names)
         del parts["study"]["trials"]
         parts["method"] = {name: self._method({"method": name}).model_dump(mode="json") for name in self.methods()}
-        return content_key(parts)[:8]
+        return parts
 
     def methods(self) -> list[str]:
         """The methods of the sweep: one, or those that are searched."""

@@ -2,11 +2,12 @@
 
 import shlex
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import yaml
 from filelock import FileLock, Timeout
 
 from spd_ray.base.errors import UserError
@@ -14,7 +15,9 @@ from spd_ray.base.files import remove_unfinished
 from spd_ray.base.installation import own_command
 from spd_ray.base.network import is_uri, join_place
 from spd_ray.config import auto
+from spd_ray.config.load import load_spec
 from spd_ray.config.sweep import SweepSpec
+from spd_ray.config.yaml_file import yaml_text
 from spd_ray.records import layout
 from spd_ray.records.provenance import read_sweep_yaml
 from spd_ray.records.schema import SCHEMA_VERSION
@@ -102,16 +105,79 @@ def continued(place: str, begun: dict[str, Any], spec: SweepSpec) -> SweepSpec:
 
     Raises UserError where the two are not the same sweep.
     """
+    check_version(place, begun)
+    spec = auto.as_begun(spec, begun["spec"])
+    if begun["space_hash"] != spec.space_hash():
+        raise UserError(f"--resume: {place} {describe_change(load_spec(begun['spec']), spec)}")
+    return spec
+
+
+def check_content(storage: SweepStorage, content: Mapping[str, str]) -> None:
+    """Raises UserError where the sweep in `storage` has trials that were trained from another content than this."""
+    if not read_trials(storage.folder):
+        return
+    begun = read_sweep_yaml(storage.folder).get("content", content)
+    kinds = {"data": "the task's examples", "model": "the pretrained model's files", "teacher": "the teacher"}
+    for kind, name in kinds.items():
+        if begun[kind] != content[kind]:
+            raise UserError(
+                f"--resume: {storage.place} was begun with {name} of other content ({begun[kind]}, now "
+                f"{content[kind]}): put back what was there, or give another --name"
+            )
+
+
+def begun_space(place: str, name: str) -> dict[str, Any]:
+    """The resolved space that the sweep `name` in the storage `place` was begun with, for `--resume` without `--space`.
+
+    Raises UserError where there is none.
+    """
+    storage = SweepStorage(join_place(place if is_uri(place) else str(Path(place).resolve()), name), "resume")
+    file = layout.sweep_yaml(storage.folder)
+    storage.fetch(file)
+    if not file.is_file():
+        raise UserError(f"--resume: {storage.place} holds no sweep yet; --space FILE begins one")
+    begun = dict(yaml.safe_load(file.read_text()))
+    check_version(storage.place, begun)
+    return dict(begun["spec"])
+
+
+def check_version(place: str, begun: dict[str, Any]) -> None:
+    """Raises UserError for a sweep whose records an earlier version began."""
     version = begun.get("schema_version", "2 or older")
     if version != SCHEMA_VERSION:
         raise UserError(
             f"--resume: {place} was begun by an earlier version (its records' schema is {version}, now "
             f"{SCHEMA_VERSION}): `python -m analysis` still draws it, but it cannot go on; give another --name"
         )
-    spec = auto.as_begun(spec, begun["spec"])
-    if begun["space_hash"] != spec.space_hash():
-        raise UserError(f"--resume: {place} was swept with another space or other --set; see its sweep.yaml")
-    return spec
+
+
+def describe_change(begun: SweepSpec, now: SweepSpec) -> str:
+    """Which key of what decides results is another now than when the sweep was begun, and what to do."""
+    before, after = (flat_identity(spec) for spec in (begun, now))
+    changed = [key for key in dict.fromkeys([*before, *after]) if before.get(key) != after.get(key)]
+    if not changed:
+        return "was begun with another version of a method or preset; give another --name"
+    first, *others = changed
+    also = f"; {len(others)} more differ: {', '.join(others[:5])}" if others else ""
+    values = f"{first} = {before.get(first, 'not there')}, and now it is {after.get(first, 'not there')}"
+    return f"was begun with {values}{also}; leave --space and --set out to go on as it was, or give another --name"
+
+
+def flat_identity(spec: SweepSpec) -> dict[str, str]:
+    """`SweepSpec.identity` as dotted keys and values in YAML's words; of one method without its name."""
+    flat: dict[str, str] = {}
+
+    def add(path: tuple[str, ...], value: Any) -> None:
+        if isinstance(value, dict) and value:
+            for key, inner in value.items():
+                add((*path, str(key)), inner)
+        else:
+            only = path[0] == "method" and len(spec.methods()) == 1
+            flat[".".join(path[:1] + path[2:] if only else path)] = yaml_text(value)
+
+    for section, value in spec.identity().items():
+        add((section,), value)
+    return flat
 
 
 def go_on_command(folder: Path, command: str) -> str:

@@ -20,6 +20,7 @@ from spd_ray.driver import summary as report
 from spd_ray.driver.callbacks import SweepWatcher
 from spd_ray.driver.display import SweepDisplay
 from spd_ray.driver.early_stopping import StageAwareAsha
+from spd_ray.driver.place import check_content
 from spd_ray.driver.searcher import LedgerSearcher
 from spd_ray.driver.storage_guard import StorageGuard
 from spd_ray.driver.students import publish, read_students_back
@@ -46,7 +47,6 @@ def train_trials(
     with joined_ray(address) as have:
         spec = auto.resolve(spec, have)
         console.print(devices_line(spec, have), soft_wrap=True)
-        write_sweep_yaml(spec, storage.folder, command, gpu_names())
         return train_on(have, spec, storage, command, console)
 
 
@@ -72,7 +72,8 @@ def train_on(
 ) -> TrialRecord | None:
     """`train_trials` on a cluster with the CPUs and GPUs `have`, where no key of `spec` is `auto`."""
     began, folder = time.monotonic(), storage.folder
-    teacher = find_teacher(spec, console)
+    teacher = find_teacher(spec, storage, console)
+    write_sweep_yaml(spec, folder, command, gpu_names(), teacher.content)
     console.print(report.teacher_line(teacher), soft_wrap=True, markup=False)
     console.print(report.labels_line(teacher.data), soft_wrap=True, markup=False)
     without_kernels = make_kernels_ready(spec.engine, teacher.model, spec.resources.cpus_per_worker)
@@ -139,15 +140,19 @@ def devices_line(spec: SweepSpec, have: Mapping[str, float]) -> str:
     return f"trains on {auto.describe(spec)}; the cluster: {have['CPU']:g} CPUs and {have['GPU']:g} GPUs at most"
 
 
-def find_teacher(spec: SweepSpec, console: Console) -> Teacher:
-    """The teacher from the cache; where it is not there it is fine-tuned: on a GPU, where trials have one."""
+def find_teacher(spec: SweepSpec, storage: SweepStorage, console: Console) -> Teacher:
+    """The teacher from the cache; where it is not there it is fine-tuned: on a GPU, where trials have one.
+
+    Raises UserError where the sweep was begun with other data, or another pretrained model, under the same names.
+    """
     configs = spec.task, spec.model, spec.teacher
 
     def fine_tune_there() -> None:
         console.print("fine-tuning the teacher on a GPU of the cluster")
         run_on_gpu(fine_tune, spec.resources.cpus_per_worker, *configs)
 
-    return load_teacher(*configs, before=fine_tune_there if spec.resources.worker_gpus else None)
+    before = fine_tune_there if spec.resources.worker_gpus else None
+    return load_teacher(*configs, before=before, check=lambda content: check_content(storage, content))
 
 
 def concurrent_trials(spec: SweepSpec, have: Mapping[str, float]) -> int:

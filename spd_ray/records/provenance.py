@@ -3,7 +3,7 @@
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,16 @@ def git_commit() -> str | None:
     return described.stdout.strip() if described.returncode == 0 else None
 
 
-def write_sweep_yaml(spec: SweepSpec, folder: Path, command: str, gpus: Sequence[str]) -> None:
-    """Write `sweep.yaml`: the resolved specification and where it ran, on `gpus` of the cluster by their names."""
+def write_sweep_yaml(spec: SweepSpec, folder: Path, command: str, gpus: Sequence[str], read: Mapping[str, str]) -> None:
+    """Write `sweep.yaml`: the resolved specification and where it ran, on `gpus` of the cluster by their names.
+
+    `read` are the hashes of what was read: the teacher's content.
+    """
     content = {
         "schema_version": SCHEMA_VERSION,
         "spec": spec.resolved(),
         "space_hash": spec.space_hash(),
+        "content": dict(read),
         "command": command,
         "git_commit": git_commit(),
         "versions": {package: version(package) for package in PACKAGES},

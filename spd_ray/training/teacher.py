@@ -76,14 +76,22 @@ class Teacher:
     learning_rate: float
     other_scores: dict[str, float]  # the task's other metrics, where `score` is
     folder: Path
+    content: dict[
+        str, str
+    ]  # what it was made from, by hashes: "data", "model", and all of it with the recipe: "teacher"
 
 
 def load_teacher(
-    task: TaskConfig, model: ModelConfig, teacher: TeacherConfig, before: Callable[[], None] | None = None
+    task: TaskConfig,
+    model: ModelConfig,
+    teacher: TeacherConfig,
+    before: Callable[[], None] | None = None,
+    check: Callable[[dict[str, str]], None] = lambda content: None,
 ) -> Teacher:
     """Take the teacher from the cache, or fine-tune `model` on `task`.
 
-    `before` is called where the cache has none: it may have another process fine-tune.
+    `check` is called with the teacher's content before anything is trained, and may refuse it; `before` where the cache
+    has no such teacher: it may have another process fine-tune.
 
     Raises UserError when the task or the model is not available, and, unless `teacher.gate` is false, when the teacher
     scores no better than the majority class.
@@ -92,12 +100,13 @@ def load_teacher(
     pretrained = resolve_model(model)
     tokenizer = load_tokenizer(pretrained, task.max_length)
     data = encode_task(texts, tokenizer, task)
+    model_key = cache.files_key(model_files(pretrained))
     recipe = {
         "version": VERSION,
         "task": data.fingerprint,
         "metrics": metrics_key((data.task.metric, *data.task.also)),
         "max_length": task.max_length,
-        "model": cache.files_key(model_files(pretrained)),
+        "model": model_key,
         "teacher": teacher.model_dump(exclude={"gate"}),
     }
 
@@ -109,6 +118,8 @@ def load_teacher(
         (folder / REPORT).write_text(json.dumps(asdict(report), indent=2) + "\n")
 
     key = cache.content_key(recipe)
+    content = {"data": data.fingerprint, "model": model_key, "teacher": key}
+    check(content)
     if before is not None and not cache.folder_of("teachers", key).is_dir():
         before()
     folder = cache.build_once("teachers", key, build)
@@ -119,7 +130,7 @@ def load_teacher(
         fine_tuned = AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation="eager")
     fine_tuned.eval().requires_grad_(False)
     scores = (report.score, report.train_score, report.majority_score, report.learning_rate, report.other_scores)
-    return Teacher(fine_tuned, tokenizer, data, *scores, folder)
+    return Teacher(fine_tuned, tokenizer, data, *scores, folder, content)
 
 
 def check_gate(data: EncodedTask, report: Report) -> None:

@@ -45,7 +45,7 @@ class TrialRunner:
         self.request = request
         config = request.config
         self.run = prepare(config, worker_teacher(config.task, config.model, config.teacher))
-        self._config_key = content_key(config.model_dump(mode="json"))
+        self._config_key = content_key({**config.model_dump(mode="json"), "content": self.run.teacher.content})
         self.storage = SweepStorage(request.place, f"{request.trial_id}-rank-{engine.rank()}")
         self.storage.clear_copy()
         self._steps_folder = layout.steps(self.storage.folder, request.trial_id)

@@ -160,7 +160,7 @@ def test_a_finished_sweep_can_be_resumed_and_extended(sweep_of):
     (first,) = scores(folder)
     other, _ = sweep_of("extended", "--resume", "--set", "method.batch_size=4", study=study)
     assert other.returncode == 2
-    assert "another space or other --set" in other.stderr
+    assert "was begun with method.batch_size = 8, and now it is 4" in other.stderr
     more, _ = sweep_of("extended", "--resume", "--trials", "2", study=study)
     assert more.returncode == 0, more.stderr
     assert [trial[0] for trial in scores(folder)] == ["00000-s0", "00001-s0"]
