@@ -166,23 +166,30 @@ def plain_steps(
         yield loss.item()
 
 
-def our_run(teacher: Teacher, method: MethodConfig, precision: str, seed: int, **task: Any) -> SpdRun:
+def our_run(teacher: Teacher, method: MethodConfig, precision: str, seed: int, **settings: Any) -> SpdRun:
     """A trial made ready, half of its student pruned."""
-    run = unpruned_run(teacher, method, precision, seed, **task)
+    run = unpruned_run(teacher, method, precision, seed, **settings)
     surgery.prune(run.model, SPARSITY)
     return run
 
 
 def unpruned_run(
-    teacher: Teacher, method: MethodConfig, precision: str, seed: int, sparse_kernels: str = "auto", **task: Any
+    teacher: Teacher,
+    method: MethodConfig,
+    precision: str,
+    seed: int,
+    sparse_kernels: str = "auto",
+    zero_stage: int = 0,
+    **task: Any,
 ) -> SpdRun:
     """A trial made ready."""
+    engine = {"precision": precision, "sparse_kernels": sparse_kernels, "zero_stage": zero_stage}
     config = TrialConfig(
         task=TaskConfig(name="rte", **task),
         model=ModelConfig(),
         teacher=TeacherConfig(),
         method=method,
-        engine=EngineConfig.model_validate({"precision": precision, "sparse_kernels": sparse_kernels}),
+        engine=EngineConfig.model_validate(engine),
         seed=seed,
     )
     return prepare(config, teacher)
