@@ -9,15 +9,15 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.step import SHAPES, compare, our_run, random_task, random_teacher, step_parser, steps_of
+from benchmarks.step import SHAPES, Steps, compare, our_run, random_task, random_teacher, step_parser, steps_of
 from spd_ray.config.method import MethodConfig
 from spd_ray.training import teacher_outputs as activations
 from spd_ray.training.teacher import Teacher
@@ -35,7 +35,7 @@ def compiled(run: SpdRun) -> None:
 class Variant:
     memory: int = activations.MEMORY_LIMIT_BYTES
     disk: float = activations.SHARE_OF_FREE_DISK
-    task: dict[str, str] = field(default_factory=dict)
+    padding: str = "longest"
     change: Callable[[SpdRun], None] = lambda run: None
 
 
@@ -43,19 +43,19 @@ VARIANTS = {
     "as trials run": Variant(),
     "teacher's outputs from mapped files": Variant(memory=0),
     "teacher computed in every step": Variant(memory=0, disk=0.0),
-    "the same, all padded to 128": Variant(task={"padding": "max_length"}),
+    "the same, all padded to 128": Variant(padding="max_length"),
     "layers compiled": Variant(change=compiled),
 }
 
 
 def started(
     variant: Variant, teacher: Teacher, method: MethodConfig, precision: str, cache: str
-) -> tuple[Iterator[float], float]:
+) -> tuple[Steps, float]:
     """The variant's steps after the first, and the seconds until then."""
     begun = time.perf_counter()
     os.environ["SPD_RAY_CACHE"] = tempfile.mkdtemp(dir=cache)
     activations.MEMORY_LIMIT_BYTES, activations.SHARE_OF_FREE_DISK = variant.memory, variant.disk
-    run = our_run(teacher, method, precision, 0, **variant.task)
+    run = our_run(teacher, method, precision, 0, padding=variant.padding)
     variant.change(run)
     steps = steps_of(run)
     next(steps)

@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 import torch
@@ -51,6 +51,7 @@ LENGTH_DECILES = {
     "cola": [4, 7, 8, 9, 9, 10, 11, 12, 14, 17, 48],
 }
 SHAPES = {"small": (4, 256, 4), "bert-base": (12, 768, 12), "miniature": (4, 64, 4)}  # layers, hidden size, heads
+Steps = Iterator[SupportsFloat]
 
 
 def random_task(lengths_of: str, rng: np.random.Generator, size: int = EXAMPLES) -> EncodedTask:
@@ -167,50 +168,55 @@ def plain_steps(
         yield loss.item()
 
 
-def our_run(teacher: Teacher, method: MethodConfig, precision: str, seed: int, **task: Any) -> SpdRun:
+def our_run(teacher: Teacher, method: MethodConfig, precision: str, seed: int, *settings: Any, **more: Any) -> SpdRun:
     """A trial made ready, half of its student pruned."""
-    run = unpruned_run(teacher, method, precision, seed, **task)
+    run = unpruned_run(teacher, method, precision, seed, *settings, **more)
     surgery.prune(run.model, SPARSITY)
     return run
 
 
 def unpruned_run(
-    teacher: Teacher, method: MethodConfig, precision: str, seed: int, sparse_kernels: str = "auto", **task: Any
+    teacher: Teacher,
+    method: MethodConfig,
+    precision: str,
+    seed: int,
+    sparse_kernels: str = "auto",
+    zero_stage: int = 0,
+    padding: str = "longest",
 ) -> SpdRun:
     """A trial made ready."""
+    engine = {"precision": precision, "sparse_kernels": sparse_kernels, "zero_stage": zero_stage}
     config = TrialConfig(
-        task=TaskConfig(name="rte", **task),
+        task=TaskConfig.model_validate({"name": "rte", "padding": padding}),
         model=ModelConfig(),
         teacher=TeacherConfig(),
         method=method,
-        engine=EngineConfig.model_validate({"precision": precision, "sparse_kernels": sparse_kernels}),
+        engine=EngineConfig.model_validate(engine),
         seed=seed,
     )
     return prepare(config, teacher)
 
 
-def steps_of(run: SpdRun) -> Iterator[float]:
-    """The training steps of `run`; each `next` is one step and gives its loss."""
+def steps_of(run: SpdRun) -> Iterator[torch.Tensor]:
+    """The training steps of `run`; each `next` is one step and gives its loss, which nobody has waited for."""
     for step, parts in enumerate(batches_from(run, 0)):
-        yield training_step(run, step, parts, SPARSITY).value
+        yield training_step(run, step, parts, SPARSITY).losses[0]
 
 
-def seconds_a_step(steps: Iterator[float], count: int) -> float:
+def seconds_a_step(steps: Steps, count: int) -> float:
     started = time.perf_counter()
-    for _ in range(count):
-        next(steps)
+    losses = [next(steps) for _ in range(count)]
+    float(losses[-1])  # waits for a GPU
     return (time.perf_counter() - started) / count
 
 
-def loops(
-    teacher: Teacher, plain: str, precision: str, method: MethodConfig
-) -> tuple[Iterator[float], Iterator[float]]:
+def loops(teacher: Teacher, plain: str, precision: str, method: MethodConfig) -> tuple[Steps, Steps]:
     """The plain loop in precision `plain` and ours in `precision`, from the same weights over the same batches."""
     theirs = plain_steps(teacher.model, teacher.data.train, method, plain, 0)
     return theirs, steps_of(our_run(teacher, method, precision, 0))
 
 
-def compare(loops: Sequence[Iterator[float]], block: int, blocks: int) -> list[list[float]]:
+def compare(loops: Sequence[Steps], block: int, blocks: int) -> list[list[float]]:
     """Seconds a step of each loop, block by block, in turn, after a block of warm-up."""
     for loop in loops:
         seconds_a_step(loop, block)
@@ -221,10 +227,10 @@ def compare(loops: Sequence[Iterator[float]], block: int, blocks: int) -> list[l
     return times
 
 
-def losses_and_flops(steps: Iterator[float], count: int) -> tuple[np.ndarray, float]:
+def losses_and_flops(steps: Steps, count: int) -> tuple[np.ndarray, float]:
     """The losses of the next `count` steps, and the floating-point operations of a step's matrix products."""
     with FlopCounterMode(display=False) as counter:
-        losses = np.array([next(steps) for _ in range(count)])
+        losses = np.array([float(next(steps)) for _ in range(count)])
     return losses, counter.get_total_flops() / count
 
 

@@ -14,13 +14,13 @@ from spd_ray.config.trial import TaskConfig
 from spd_ray.data import batches as data
 from spd_ray.data.batches import (
     POOL_BATCHES,
+    DeviceSplit,
     EncodedTask,
     collate,
     encode,
     encode_task,
     epoch_batches,
     eval_batches,
-    make_batch,
 )
 from spd_ray.data.examples import Examples, TaskData
 from spd_ray.data.tasks import TASKS
@@ -151,8 +151,22 @@ def test_the_batch_an_example_is_in_does_not_change_its_output(tiny_bert: Path, 
 
 
 def test_batches_can_be_padded_to_a_width(encoded: EncodedTask) -> None:
-    batch = make_batch(encoded.train, np.array([0, 2]), "cpu", width=20)
+    batch = DeviceSplit.of(encoded.train, "cpu").batch(np.array([0, 2]), width=20)
     assert batch.tokens.shape == batch.inputs["input_ids"].shape == (2, 20)
     assert batch.tokens.sum(dim=1).tolist() == encoded.train.lengths[[0, 2]].tolist()
+    assert torch.equal(batch.inputs["attention_mask"], batch.tokens)
     assert "labels" not in batch.inputs
     assert batch.labels.tolist() == [0, 0]
+
+
+def test_a_batch_is_what_collate_makes_of_it_and_has_a_mask_only_where_it_is_padded(encoded: EncodedTask) -> None:
+    on_device = DeviceSplit.of(encoded.train, "cpu")
+    for indices, padded in (([2, 0], True), ([0], False), ([1, 1], False)):
+        batch, expected = on_device.batch(np.array(indices)), collate(encoded.train, np.array(indices), "cpu")
+        assert batch.rows.tolist() == indices
+        assert torch.equal(batch.tokens, expected.pop("attention_mask").bool())
+        assert torch.equal(batch.labels, expected.pop("labels"))
+        mask = batch.inputs.pop("attention_mask")
+        assert (mask is not None) == padded
+        assert batch.inputs.keys() == expected.keys()
+        assert all(torch.equal(batch.inputs[name], expected[name]) for name in expected)

@@ -10,7 +10,7 @@ from spd_ray.config.timeline import Timeline
 from spd_ray.equations import losses
 from spd_ray.model.surgery import MaskedLinear, share_of_zeros
 from spd_ray.training.engine import ProximalAdamW
-from spd_ray.training.reweighted_norm import ReweightedNorm
+from spd_ray.training.optimizer import ReweightedNorm
 
 MRPC = 3_668  # training examples
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from spd_ray.equations import losses
 
-TOKENS = torch.tensor([[True, True, False], [True, False, False]])  # 3 real tokens
+TOKENS = losses.RealTokens(torch.tensor([[True, True, False], [True, False, False]]))  # 3 real tokens
 
 
 def test_hidden_loss_by_hand():
@@ -57,8 +57,8 @@ def test_padding_changes_nothing(padding, seed):
     def random(*shape):
         return torch.randn(shape, generator=generator)
 
-    tokens = torch.tensor([[True] * 4, [True] * 3 + [False]])
-    padded_tokens = torch.nn.functional.pad(tokens, (0, padding))
+    real = torch.tensor([[True] * 4, [True] * 3 + [False]])
+    tokens, padded_tokens = losses.RealTokens(real), losses.RealTokens(torch.nn.functional.pad(real, (0, padding)))
     student, teacher = random(2, 4, 5), random(2, 4, 5)
     padded = [torch.cat([x, random(2, padding, 5)], dim=1) for x in (student, teacher)]
     assert torch.allclose(
@@ -95,7 +95,7 @@ def test_first_token_loss_by_hand():
 def test_cosine_loss_by_hand_ignores_padding():
     student = torch.tensor([[[1.0, 0.0], [0.0, 2.0], [5.0, 5.0]]])
     teacher = torch.tensor([[[1.0, 1.0], [0.0, 1.0], [-5.0, -5.0]]])
-    tokens = torch.tensor([[True, True, False]])
+    tokens = losses.RealTokens(torch.tensor([[True, True, False]]))
     assert losses.cosine_loss(student, teacher, tokens) == pytest.approx((1 - 0.5**0.5) / 2, rel=1e-5)
 
 
@@ -103,7 +103,7 @@ def test_relation_loss_is_kl_over_real_keys():
     # one real query and key pair of (0, ln 3) against (0, 0): t = (1/4, 3/4), s = (1/2, 1/2)
     teacher = torch.tensor([[[[0.0, 1.0986123, 7.0]] * 3]])
     student = torch.tensor([[[[0.0, 0.0, -9.0]] * 3]])
-    tokens = torch.tensor([[True, True, False]])
+    tokens = losses.RealTokens(torch.tensor([[True, True, False]]))
     expected = 0.25 * np.log(0.5) + 0.75 * np.log(1.5)
     assert losses.relation_loss(student, teacher, tokens) == pytest.approx(expected, rel=1e-5)
     assert losses.relation_loss(teacher, teacher, tokens) == pytest.approx(0.0, abs=1e-7)
@@ -117,7 +117,7 @@ def test_value_scores_by_hand():
 def test_consistency_weighs_both_originals_and_gives_them_no_gradient():
     mixed = torch.tensor([[[1.0]], [[2.0]]], requires_grad=True)
     plain = torch.tensor([[[0.0]], [[4.0]]], requires_grad=True)
-    tokens = torch.ones(2, 1, dtype=torch.bool)
+    tokens = losses.RealTokens(torch.ones(2, 1, dtype=torch.bool))
     loss = losses.consistency_loss(mixed, plain, torch.tensor([1, 0]), 0.75, tokens)
     assert loss.item() == pytest.approx(0.75 * (1 + 4) / 2 + 0.25 * (9 + 4) / 2)
     loss.backward()

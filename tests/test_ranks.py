@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spd_ray.config.method import ObjectiveConfig
-from spd_ray.data.batches import EncodedSplit, Shares, part_of_batch
+from spd_ray.data.batches import DeviceSplit, EncodedSplit, Shares
 from spd_ray.equations.loss_terms import LOSS_TERMS
 from spd_ray.model.objective import terms
 from tests.test_objective import model
@@ -19,14 +19,16 @@ def test_each_example_is_computed_by_one_rank_and_the_shares_add_up(lengths: lis
     ids = torch.ones(len(sizes), int(sizes.max()), dtype=torch.int32)
     split = EncodedSplit(ids, None, torch.zeros(len(sizes), dtype=torch.int64), sizes)
     indices = np.random.default_rng(0).permutation(len(sizes))
-    parts = [part_of_batch(split, indices, rank, ranks, "cpu", None) for rank in range(ranks)]
-    counted = [index for part in parts if part.shares.examples > 0 for index in part.indices]
+    on_device = DeviceSplit.of(split, "cpu")
+    rows = on_device.rows_of(indices)
+    parts = [on_device.part(indices, rows, rank, ranks, None) for rank in range(ranks)]
+    counted = [index for part in parts if part.shares.examples > 0 for index in part.rows.tolist()]
     assert sorted(counted) == sorted(indices)
     assert {part.real_tokens for part in parts} == {int(sizes.sum())}
     for kind in Shares._fields:
         assert np.mean([getattr(part.shares, kind) for part in parts]) == pytest.approx(1.0)
     # the mean of a token-wise quantity (here the length itself) over all tokens, from the ranks' own means
-    own = [(sizes[part.indices] ** 2).sum() / sizes[part.indices].sum() for part in parts]
+    own = [(sizes[part.rows] ** 2).sum() / sizes[part.rows].sum() for part in parts]
     whole = (sizes**2).sum() / sizes.sum()
     assert np.mean([mean * part.shares.tokens for mean, part in zip(own, parts, strict=True)]) == pytest.approx(whole)
 

@@ -69,7 +69,7 @@ print(trial.method.name, trial.method.grafting, load_spec("space.yaml", method="
 def add_loss_term(copy: Path) -> None:
     losses = copy / "spd_ray/equations/losses.py"
     losses.write_text(
-        losses.read_text() + "\n\ndef distance_loss(student: Tensor, teacher: Tensor, tokens: Tensor) -> Tensor:\n"
+        losses.read_text() + "\n\ndef distance_loss(student: Tensor, teacher: Tensor, tokens: RealTokens) -> Tensor:\n"
         '    """|H^S - H^T|, mean over the real positions."""\n'
         "    return over_tokens((student - teacher).abs().mean(dim=-1), tokens)\n"
     )

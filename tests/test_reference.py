@@ -15,7 +15,7 @@ from spd_ray.config.methods import fill_in
 from spd_ray.config.presets import load_preset
 from spd_ray.config.timeline import Timeline
 from spd_ray.config.trial import TaskConfig, TrialConfig
-from spd_ray.data.batches import make_batch
+from spd_ray.data.batches import DeviceSplit
 from spd_ray.model import surgery
 from spd_ray.training.trainer import batches_from, draw_at, loss_terms, prepare, train_spd
 
@@ -117,7 +117,7 @@ def numpy_state(run):
 def numpy_loss(run, batch, draw):
     """Padded to 32, every position in the means, the soft cross-entropy over B x C, dropout off."""
     bert = NumpyBert(numpy_state(run), heads=2)
-    ids, mask = batch.inputs["input_ids"].numpy(), batch.inputs["attention_mask"].numpy().astype(bool)
+    ids, mask = batch.inputs["input_ids"].numpy(), batch.tokens.numpy()
     names = [
         [f"bert.encoder.layer.{i}.{'student' if r else 'teacher'}" for i, r in enumerate(d)] for d in (draw, (0, 0))
     ]
@@ -133,7 +133,7 @@ def numpy_loss(run, batch, draw):
 
 @pytest.mark.parametrize("draw", [(True, True), (False, True), (True, False)])
 def test_the_loss_is_numpys(run, draw):
-    batch = make_batch(run.teacher.data.train, np.arange(8), "cpu", width=32)
+    batch = DeviceSplit.of(run.teacher.data.train, "cpu").batch(np.arange(8), width=32)
     assert batch.tokens.shape[1] == 32
     terms = loss_terms(run, batch, 0, draw)
     expected = numpy_loss(run, batch, draw)

@@ -159,53 +159,87 @@ class Shares(NamedTuple):
 class Batch(NamedTuple):
     """B examples of L positions."""
 
-    indices: np.ndarray  # (B,) in the split
-    inputs: dict[str, Tensor]  # the model's arguments, (B, L) each
+    rows: Tensor  # (B,) their indices in the split
+    inputs: dict[str, Tensor | None]  # the model's arguments, (B, L) each; no attention mask where nothing is padded
     labels: Tensor  # (B,)
     tokens: Tensor  # (B, L) bool, True for a real token
     real_tokens: int  # of the whole batch, of which this may be a part
     shares: Shares = Shares()
 
 
-def part_of_batch(
-    split: EncodedSplit, indices: np.ndarray, part: int, parts: int, device: torch.device | str, width: int | None
-) -> Batch:
-    """What one rank computes at once of the batch `indices`: every `parts`-th example from number `part` on.
+@dataclass(frozen=True)
+class DeviceSplit:
+    """A split whose tensors lie on a device: its batches are made there, of what is there.
 
-    A part for which no example is left computes the first one and counts nothing.
+    What a batch is, the host knows: `indices` (B,) are its examples, and `rows` the same on the device.
     """
-    mine = indices[part::parts]
-    lengths, own = split.lengths[indices], split.lengths[mine]
-    counts = ((1.0 * len(mine), len(indices)), (own.sum(), lengths.sum()), ((own**2).sum(), (lengths**2).sum()))
-    shares = Shares(*(parts * float(of_part) / float(whole) for of_part, whole in counts))
-    batch = make_batch(split, mine if len(mine) else indices[:1], device, width)
-    return batch._replace(shares=shares, real_tokens=int(lengths.sum()))
 
+    input_ids: Tensor  # these four as in `EncodedSplit`
+    token_type_ids: Tensor | None
+    labels: Tensor
+    lengths: Tensor
+    host_lengths: np.ndarray
+    pad_id: int
 
-def make_batch(split: EncodedSplit, indices: np.ndarray, device: torch.device | str, width: int | None = None) -> Batch:
-    """The examples at `indices`, padded to the longest of them, or to `width` positions."""
-    inputs = collate(split, indices, device, width)
-    real_tokens = int(split.lengths[indices].sum())
-    return Batch(indices, inputs, inputs.pop("labels"), inputs["attention_mask"].bool(), real_tokens)
+    @classmethod
+    def of(cls, split: EncodedSplit, device: torch.device | str) -> "DeviceSplit":
+        """A copy of `split` on `device`; on the CPU the split itself."""
+        types = None if split.token_type_ids is None else split.token_type_ids.to(device)
+        lengths = torch.from_numpy(split.lengths).to(device)
+        ids, labels = split.input_ids.to(device), split.labels.to(device)
+        return cls(ids, types, labels, lengths, split.lengths, split.pad_id)
+
+    def rows_of(self, indices: np.ndarray) -> Tensor:
+        """`indices` on the device: a copy from the host."""
+        return torch.from_numpy(indices).to(self.labels.device)
+
+    def batch(self, indices: np.ndarray, rows: Tensor | None = None, width: int | None = None) -> Batch:
+        """The examples at `indices`, padded to the longest of them, or to `width` positions."""
+        rows = self.rows_of(indices) if rows is None else rows
+        lengths = self.host_lengths[indices]
+        width = int(lengths.max()) if width is None else width
+        inputs = self.inputs(rows, width)
+        tokens, labels = inputs["attention_mask"], inputs.pop("labels")
+        mask = tokens if lengths.min() < width else None
+        return Batch(rows, {**inputs, "attention_mask": mask}, labels, tokens, int(lengths.sum()))
+
+    def part(self, indices: np.ndarray, rows: Tensor, part: int, parts: int, width: int | None) -> Batch:
+        """What one rank computes at once of the batch `indices`: every `parts`-th example from number `part` on.
+
+        A part for which no example is left computes the first one and counts nothing.
+        """
+        mine = indices[part::parts]
+        lengths, own = self.host_lengths[indices], self.host_lengths[mine]
+        counts = ((1.0 * len(mine), len(indices)), (own.sum(), lengths.sum()), ((own**2).sum(), (lengths**2).sum()))
+        shares = Shares(*(parts * float(of_part) / float(whole) for of_part, whole in counts))
+        chosen = slice(part, None, parts) if len(mine) else slice(1)
+        batch = self.batch(indices[chosen], rows[chosen], width)
+        return batch._replace(shares=shares, real_tokens=int(lengths.sum()))
+
+    def inputs(self, rows: Tensor, width: int) -> dict[str, Tensor]:
+        """The examples at `rows` as a model's inputs: (B, `width`) tensors, the mask bool, and `labels` (B,)."""
+        positions = torch.arange(width, device=rows.device)
+        inputs = {
+            "input_ids": self._padded(self.input_ids, rows, width, self.pad_id),
+            "attention_mask": positions < self.lengths.index_select(0, rows)[:, None],
+            "labels": self.labels.index_select(0, rows),
+        }
+        if self.token_type_ids is not None:
+            inputs["token_type_ids"] = self._padded(self.token_type_ids, rows, width, 0)
+        return inputs
+
+    @staticmethod
+    def _padded(table: Tensor, rows: Tensor, width: int, fill: int) -> Tensor:
+        cut = table[:, :width].index_select(0, rows).long()
+        missing = width - cut.shape[1]
+        return F.pad(cut, (0, missing), value=fill) if missing else cut
 
 
 def collate(
     split: EncodedSplit, indices: np.ndarray, device: torch.device | str, width: int | None = None
 ) -> dict[str, Tensor]:
-    """The examples at `indices` as a model's inputs: (B, L) int64 tensors, and `labels` (B,)."""
-    lengths = split.lengths[indices]
-    width = int(lengths.max()) if width is None else width
-    rows = torch.from_numpy(indices)
-
-    def padded(table: Tensor) -> Tensor:
-        cut = table[rows, :width].long()
-        return F.pad(cut, (0, width - cut.shape[1]), value=split.pad_id if table is split.input_ids else 0)
-
-    batch = {
-        "input_ids": padded(split.input_ids),
-        "attention_mask": (torch.arange(width) < torch.from_numpy(lengths)[:, None]).long(),
-        "labels": split.labels[rows],
-    }
-    if split.token_type_ids is not None:
-        batch["token_type_ids"] = padded(split.token_type_ids)
+    """The examples at `indices`, from the host, as a model's inputs: (B, L) int64 tensors, and `labels` (B,)."""
+    width = int(split.lengths[indices].max()) if width is None else width
+    batch = DeviceSplit.of(split, "cpu").inputs(torch.from_numpy(indices), width)
+    batch["attention_mask"] = batch["attention_mask"].long()
     return {name: tensor.to(device) for name, tensor in batch.items()}

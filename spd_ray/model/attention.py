@@ -68,7 +68,16 @@ def _recording_attention(kind: str) -> Any:
     return attention
 
 
+def mask_of_scores(*args: Any, allow_is_bidirectional_skip: bool = False, **kwargs: Any) -> Tensor | None:
+    """transformers' mask for eager attention, left out where none is given.
+
+    It would also be left out where one is given that hides nothing, but to see that is a host read.
+    """
+    skip = allow_is_bidirectional_skip and kwargs.get("attention_mask") is None
+    return eager_mask(*args, allow_is_bidirectional_skip=skip, **kwargs)
+
+
 ATTENTION_MAPS = {kind: f"spd_{kind}" for kind in ("probabilities", "scores", "dropped")}
 for _kind, _name in ATTENTION_MAPS.items():
     AttentionInterface.register(_name, _recording_attention(_kind))
-    AttentionMaskInterface.register(_name, eager_mask)
+    AttentionMaskInterface.register(_name, mask_of_scores)

@@ -63,12 +63,17 @@ def terms(
     if objective.tokens == "all":
         tokens = torch.ones_like(tokens)
         shares = Shares(*[shares.examples] * 3)
-    values = _own_terms(objective, student, teacher, labels, tokens)
-    return {name: value * getattr(shares, LOSS_TERMS[name].counted_by) for name, value in values.items()}
+    values = _own_terms(objective, student, teacher, labels, losses.RealTokens(tokens))
+    factors = {name: getattr(shares, LOSS_TERMS[name].counted_by) for name in values}
+    return {name: value if factors[name] == 1.0 else value * factors[name] for name, value in values.items()}
 
 
 def _own_terms(
-    objective: ObjectiveConfig, student: ModelOutputs, teacher: ModelOutputs | None, labels: Tensor, tokens: Tensor
+    objective: ObjectiveConfig,
+    student: ModelOutputs,
+    teacher: ModelOutputs | None,
+    labels: Tensor,
+    tokens: losses.RealTokens,
 ) -> dict[str, Tensor]:
     zero = student.logits.new_zeros((), dtype=torch.float32)
     values = {}
@@ -100,7 +105,10 @@ def _compared_pairs(
 
 
 def _compare(
-    term: LossTerm, student: LayerOutputs | ModelOutputs, teacher: LayerOutputs | ModelOutputs, tokens: Tensor
+    term: LossTerm,
+    student: LayerOutputs | ModelOutputs,
+    teacher: LayerOutputs | ModelOutputs,
+    tokens: losses.RealTokens,
 ) -> Tensor:
     """The term's function of the output that it reads, a scalar."""
     function = getattr(losses, term.function)

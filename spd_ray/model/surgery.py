@@ -9,7 +9,7 @@ Shapes: M teacher layers in K blocks, B examples, L positions, H hidden size, A 
 
 import copy
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -214,7 +214,7 @@ def set_draw(layers: Sequence[GraftedLayer], draw: Draw, known: Sequence[Tensor]
         layer.known_output = known[index] if index < leading else None
 
 
-def run_model(model: Any, layers: Sequence[GraftedLayer], inputs: dict[str, Tensor]) -> ModelOutputs:
+def run_model(model: Any, layers: Sequence[GraftedLayer], inputs: Mapping[str, Tensor | None]) -> ModelOutputs:
     """One forward pass of `model`, or of the engine around it, under the draw that is set; nothing is kept of it."""
     for layer in layers:
         layer.recording = True

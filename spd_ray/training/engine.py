@@ -28,12 +28,14 @@ import deepspeed
 from deepspeed.accelerator import get_accelerator
 from deepspeed.comm.torch import build_shm_op
 from deepspeed.ops.op_builder.all_ops import ALL_OPS
+from deepspeed.runtime.config import DeepSpeedConfig
 from deepspeed.runtime.zero import parameter_offload
 from deepspeed.runtime.zero.partitioned_param_coordinator import PartitionedParameterCoordinator
 
 from spd_ray.base.network import free_port, interface_of
 from spd_ray.config.trial import EngineConfig
 from spd_ray.model.surgery import masked_linears
+from spd_ray.training.optimizer import FlatOptimizer, ProximalAdamW, Zeros, clip_gradients
 from spd_ray.training.products import set_tf32
 
 logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
@@ -51,23 +53,49 @@ LOOPBACK = "127.0.0.1"
 ADAM_BETAS = (0.9, 0.999)
 
 
-class ProximalAdamW(torch.optim.AdamW):
-    """AdamW, then the proximal operator of a reweighted L1 norm where a group's `l1` is above 0 (Guo et al. 2019).
+class Engine(deepspeed.DeepSpeedEngine):
+    """DeepSpeed's engine with what of its step at ZeRO 0 is replaced because it works parameter by parameter.
 
-    w <- sign(w) max(|w| - lr l1 / (|w| + l1_floor), 0), elementwise, so that it holds for ZeRO's flat partitions too.
+    `finite` () says whether all gradients have been finite so far, where no step is skipped that has others.
     """
 
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:
-        """One step of AdamW and one of the proximal operator."""
-        loss = super().step(closure)
-        for group in self.param_groups:
-            if group["l1"] > 0:
-                for parameter in group["params"]:
-                    magnitude = parameter.abs()
-                    shrunk = magnitude - group["lr"] * group["l1"] / (magnitude + group["l1_floor"])
-                    parameter.copy_(parameter.sign() * shrunk.clamp_min(0))
-        return loss
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, settings: dict[str, Any]) -> None:
+        checked = DeepSpeedConfig(settings)
+        super().__init__(
+            None, model, optimizer=optimizer, config=settings, config_class=checked, dist_init_required=False
+        )
+        self.finite = getattr(self.optimizer, "finite", torch.ones((), dtype=torch.bool, device=self.device))
+        self._clip_norm = torch.tensor([self.gradient_clipping()], device=self.device)
+        self._zeros: Zeros | None = None
+        if world_size() == 1 and not self.zero_optimization():
+            self.enable_backward_allreduce = False  # a sum over one rank: an eighth of a small model's step
+            if isinstance(self.optimizer, ProximalAdamW):  # in fp32
+                self._zeros = Zeros(p for group in self.optimizer.param_groups for p in group["params"])
+
+    def _configure_fp16_optimizer(self, optimizer: torch.optim.Optimizer, low_precision_dtype: torch.dtype) -> Any:
+        return FlatOptimizer(
+            optimizer,
+            low_precision_dtype=low_precision_dtype,
+            dynamic_loss_scale=self.dynamic_loss_scale(),
+            dynamic_loss_args=self.dynamic_loss_scale_args(),
+            clip_grad=self.gradient_clipping(),
+        )
+
+    def clip_fp32_gradients(self) -> None:
+        norm = clip_gradients(self.module.parameters(), self._clip_norm)
+        self.finite.logical_and_(norm.isfinite())
+
+    def fill_gradients(self) -> None:
+        """Zeros for what has no gradient (a student layer that the draw leaves out), where nothing else sees to it.
+
+        As DeepSpeed's sum over ranks gives it: AdamW's moments decay there too.
+        """
+        if self._zeros is None:
+            return
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    parameter.grad = self._zeros.like(parameter)
 
 
 def device() -> torch.device:
@@ -158,7 +186,7 @@ def make_engine(
     batch_size: int,
     clip_norm: float,
     weight_decay: float,
-) -> deepspeed.DeepSpeedEngine:
+) -> Engine:
     """Wrap `model` with AdamW over `trained`; it is cast to the precision and moved to the device.
 
     Weight decay applies to matrices only. The learning rate is the trainer's, set before each step.
@@ -182,6 +210,7 @@ def make_engine(
         "zero_optimization": zero | (ZERO_3 if config.zero_stage == 3 else {}),
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 2**31,
+        "timers": {"throughput": {"enabled": False}},  # it waits for the device, twice a step
     }
     if config.precision == "bf16":
         settings["bf16"] = {"enabled": True}
@@ -194,53 +223,43 @@ def make_engine(
             "hysteresis": 1,
         }
     torch.nn.functional.linear = LINEAR  # an earlier engine of ZeRO 3 leaves its own behind: other last bits
-    engine, *_ = deepspeed.initialize(
-        model=model.to(device()), optimizer=optimizer, config=settings, dist_init_required=False
-    )
-    if world_size() == 1 and config.zero_stage == 0 and config.precision == "fp32":
-        engine.enable_backward_allreduce = False  # a sum over one rank costs an eighth of a small model's step
-    return engine
+    return Engine(model.to(device()), optimizer, settings)
 
 
-def set_rates(engine: deepspeed.DeepSpeedEngine, learning_rate: float, l1: float, l1_floor: float) -> None:
+def set_rates(engine: Engine, learning_rate: float, l1: float, l1_floor: float) -> None:
     """The learning rate of the next step, for every parameter group, and the L1 norm for the prunable one."""
     for group in engine.optimizer.param_groups:
         group["lr"] = learning_rate
         group["l1"], group["l1_floor"] = (l1 if group["prunable"] else 0.0), l1_floor
 
 
-def apply_part(engine: deepspeed.DeepSpeedEngine, loss: torch.Tensor) -> None:
+def apply_part(engine: Engine, loss: torch.Tensor) -> None:
     """Add the gradient of `loss`, of a part of a batch; with its last part, clip and take one optimizer step.
 
-    The step is skipped where fp16 overflows. What has no gradient (a student layer that the draw leaves out) gets
-    zeros, as DeepSpeed's sum over ranks gives it: AdamW's moments decay there too. In fp16 at ZeRO 0, DeepSpeed 0.19
-    divides the gradients by a loss scale that it has not multiplied with; at ZeRO 3 it takes the last step's gradient
-    of what has none now.
+    The step is skipped where fp16 overflows. In fp16 at ZeRO 0, DeepSpeed 0.19 divides the gradients by a loss scale
+    that it has not multiplied with; at ZeRO 3 it takes the last step's gradient of what has none now.
     """
     if engine.fp16_enabled() and not engine.zero_optimization():
         loss = loss * engine.optimizer.loss_scale
     if engine.zero_optimization_stage() == 3 and engine.micro_steps % engine.gradient_accumulation_steps() == 0:
         engine.optimizer.grad_partitions_flat_buffer.zero_()
-    engine.backward(loss)
-    if not engine.enable_backward_allreduce and engine.is_gradient_accumulation_boundary():
-        for group in engine.optimizer.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    parameter.grad = torch.zeros_like(parameter)
+    engine.backward(loss, scale_wrt_gas=engine.gradient_accumulation_steps() > 1)
+    if engine.is_gradient_accumulation_boundary():
+        engine.fill_gradients()
     engine.step()
 
 
-def applied_steps(engine: deepspeed.DeepSpeedEngine) -> int:
+def applied_steps(engine: Engine) -> int:
     """Optimizer steps taken; those skipped for overflow are none."""
     return engine.global_steps - engine.skipped_steps
 
 
-def loss_scale(engine: deepspeed.DeepSpeedEngine) -> float:
+def loss_scale(engine: Engine) -> float:
     """The current fp16 loss scale; 1.0 in fp32 and bf16."""
-    return float(getattr(engine.optimizer, "loss_scale", 1.0))
+    return float(engine.optimizer.loss_scale) if engine.fp16_enabled() else 1.0
 
 
-def release(engine: deepspeed.DeepSpeedEngine) -> None:
+def release(engine: Engine) -> None:
     """Undo what DeepSpeed did to the model and to the process; `collect_memory` frees both once nobody holds them."""
     engine.destroy()
     if engine.zero_optimization_stage() == 3:

@@ -25,11 +25,13 @@ from torch import Tensor, nn
 
 from spd_ray.base.cache import check_sums, write_sums
 from spd_ray.model.surgery import masked_linears
+from spd_ray.training.optimizer import FlatOptimizer
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's
 TENSORS, NUMBERS = "state.safetensors", "state.json"
 COUNTERS = ("global_steps", "global_samples", "micro_steps", "skipped_steps")
 SCALER = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")  # of the fp16 loss scale
+Own = tuple[Tensor, dict[str, Tensor]]  # of a parameter: what AdamW steps in fp32, and its moments by name
 
 
 def whole_parameters(engine: DeepSpeedEngine, change: bool = False) -> AbstractContextManager[Any]:
@@ -62,13 +64,12 @@ def save_state(engine: DeepSpeedEngine, folder: Path | None) -> None:
     _link_moments(engine)
     state, stepped = _base(engine).state, _stepped(engine)
     tensors = {f"mask.{name}": linear.mask for name, linear in masked_linears(engine.module)}
-    for name, parameter, master in stepped:
-        if master is None:
+    for name, parameter, own in stepped:
+        if own is None:
             tensors[f"weight.{name}"] = safe_get_full_fp32_param(parameter)
             found = {moment: safe_get_full_optimizer_state(parameter, moment) for moment in MOMENTS}
         else:
-            tensors[f"weight.{name}"] = master
-            found = state[master]
+            tensors[f"weight.{name}"], found = own
         tensors |= {f"{moment}.{name}": found[moment] for moment in MOMENTS}
     if folder is None:
         return
@@ -89,22 +90,22 @@ def load_state(engine: DeepSpeedEngine, folder: Path) -> None:
         linear.mask.copy_(tensors[f"mask.{name}"])
         linear.sparse_from = numbers["sparse_from"][name]
         linear.index_kept()
-    state = _base(engine).state
     _make_moments(engine, numbers["optimizer_steps"])
     _link_moments(engine)
     with whole_parameters(engine, change=True):
         for name, parameter, _ in _stepped(engine):
             parameter.data.copy_(tensors[f"weight.{name}"])
-    for name, parameter, master in _stepped(engine):
+    for name, parameter, own in _stepped(engine):
         weight = tensors[f"weight.{name}"].to(parameter.device)
-        if master is None:
+        if own is None:
             safe_set_full_fp32_param(parameter, weight)
             for moment in MOMENTS:
                 safe_set_full_optimizer_state(parameter, tensors[f"{moment}.{name}"].to(parameter.device), moment)
         else:
-            master.data.copy_(weight)
+            master, moments = own
+            master.copy_(weight)
             for moment in MOMENTS:
-                state[master][moment].copy_(tensors[f"{moment}.{name}"])
+                moments[moment].copy_(tensors[f"{moment}.{name}"])
     for name in COUNTERS:
         setattr(engine, name, numbers[name])
     for name, value in numbers["scaler"].items():
@@ -122,20 +123,21 @@ def _scaler(engine: DeepSpeedEngine) -> Any:
     return getattr(wrapped, "loss_scaler", None) or getattr(wrapped, "loss_scale_config", None)
 
 
-def _stepped(engine: DeepSpeedEngine) -> list[tuple[str, nn.Parameter, Tensor | None]]:
-    """The trained parameters by name, each with the fp32 tensor that AdamW steps; None where ZeRO partitions it."""
+def _stepped(engine: DeepSpeedEngine) -> list[tuple[str, nn.Parameter, Own | None]]:
+    """The trained parameters by name, each with what AdamW steps of it; None where ZeRO partitions it."""
     names = {id(parameter): name for name, parameter in engine.module.named_parameters()}
-    return [(names[id(parameter)], parameter, master) for parameter, master in _pairs(engine)]
+    return [(names[id(parameter)], parameter, own) for parameter, own in _pairs(engine)]
 
 
-def _pairs(engine: DeepSpeedEngine) -> Iterator[tuple[nn.Parameter, Tensor | None]]:
+def _pairs(engine: DeepSpeedEngine) -> Iterator[tuple[nn.Parameter, Own | None]]:
     wrapped, flat = engine.optimizer, itertools.chain.from_iterable
     if engine.zero_optimization():
         groups = wrapped.fp16_groups if engine.zero_optimization_stage() == 3 else wrapped.bit16_groups
         return ((parameter, None) for parameter in flat(groups))
-    if hasattr(wrapped, "fp32_groups"):  # fp16 and bf16
-        return zip(flat(wrapped.fp16_groups), flat(wrapped.fp32_groups), strict=True)
-    return ((parameter, parameter) for group in wrapped.param_groups for parameter in group["params"])
+    if isinstance(wrapped, FlatOptimizer):
+        return wrapped.masters()
+    stepped = flat(group["params"] for group in wrapped.param_groups)
+    return ((parameter, (parameter.data, wrapped.state[parameter])) for parameter in stepped)
 
 
 def _make_moments(engine: DeepSpeedEngine, steps: float) -> None:

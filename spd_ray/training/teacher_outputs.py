@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from spd_ray.base import cache
-from spd_ray.data.batches import Batch, EncodedSplit, eval_batches, make_batch
+from spd_ray.data.batches import Batch, DeviceSplit, EncodedSplit, eval_batches
 from spd_ray.model import surgery
 from spd_ray.model.attention import LayerOutputs, ModelOutputs
 from spd_ray.model.objective import Needs
@@ -63,16 +63,14 @@ class Places:
         self.starts, self.pair_starts = ends - self.lengths, pair_ends - self.lengths.square()
         self.token_count, self.pair_count = int(ends[-1]), int(pair_ends[-1])
 
-    def tokens(self, indices: np.ndarray, length: int) -> Tensor:
-        """The places of the tokens (B * L) of the examples at `indices`."""
-        rows = torch.as_tensor(indices, device=self.lengths.device)
+    def tokens(self, rows: Tensor, length: int) -> Tensor:
+        """The places of the tokens (B * L) of the examples at `rows` (B,)."""
         own, start = (table[rows, None] for table in (self.lengths, self.starts))
         column = torch.arange(length, device=rows.device)
         return torch.where(column < own, start + column, self.token_count).flatten()
 
-    def pairs(self, indices: np.ndarray, length: int) -> Tensor:
-        """The places of the pairs of tokens (B * L * L) of the examples at `indices`."""
-        rows = torch.as_tensor(indices, device=self.lengths.device)
+    def pairs(self, rows: Tensor, length: int) -> Tensor:
+        """The places of the pairs of tokens (B * L * L) of the examples at `rows` (B,)."""
         own, start = (table[rows, None, None] for table in (self.lengths, self.pair_starts))
         column = torch.arange(length, device=rows.device)
         row = column[:, None]
@@ -94,7 +92,7 @@ class RecordedTeacher:
     def outputs(self, batch: Batch) -> ModelOutputs:
         """The outputs for `batch`, zeros at padded positions; what is absent has no elements."""
         size, length = batch.tokens.shape
-        tokens = self.places.tokens(batch.indices, length)
+        tokens = self.places.tokens(batch.rows, length)
 
         def states(table: Tensor) -> Tensor:  # (B, L, ...)
             return table.index_select(0, tokens).unflatten(0, (size, length))
@@ -103,7 +101,7 @@ class RecordedTeacher:
         value = {k: states(table).transpose(1, 2) for k, table in self.value.items()}
         attention = {}
         if self.attention:
-            pairs = self.places.pairs(batch.indices, length)
+            pairs = self.places.pairs(batch.rows, length)
             for k, table in self.attention.items():
                 attention[k] = table.index_select(1, pairs).unflatten(1, (size, length, length)).transpose(0, 1)
         nothing = self.logits.new_empty(0)
@@ -111,8 +109,7 @@ class RecordedTeacher:
             LayerOutputs(hidden.get(k, nothing), attention.get(k, nothing), value.get(k, nothing))
             for k in range(self.blocks)
         )
-        rows = torch.as_tensor(batch.indices, device=self.logits.device)
-        return ModelOutputs(self.logits[rows], states(self.embeddings), layers)
+        return ModelOutputs(self.logits.index_select(0, batch.rows), states(self.embeddings), layers)
 
     @property
     def nbytes(self) -> int:
@@ -140,12 +137,13 @@ def allocate_tables(allocate: Allocate, teacher: LiveTeacher, split: EncodedSpli
 def record(allocate: Allocate, teacher: LiveTeacher, split: EncodedSplit, needs: Needs) -> RecordedTeacher:
     """f^T on all of `split`, in tables from `allocate`."""
     tables = allocate_tables(allocate, teacher, split, needs)
+    on_device = DeviceSplit.of(split, teacher.model.device)
     for indices in eval_batches(split.lengths, BATCH_SIZE):
-        batch = make_batch(split, indices, teacher.model.device)
+        batch = on_device.batch(indices)
         outputs = teacher.outputs(batch)
         length = batch.tokens.shape[1]
-        tokens, pairs = tables.places.tokens(indices, length), tables.places.pairs(indices, length)
-        tables.logits[torch.as_tensor(indices, device=tokens.device)] = outputs.logits
+        tokens, pairs = tables.places.tokens(batch.rows, length), tables.places.pairs(batch.rows, length)
+        tables.logits.index_copy_(0, batch.rows, outputs.logits)
         tables.embeddings.index_copy_(0, tokens, outputs.embeddings.flatten(0, 1))
         for k, layer in enumerate(outputs.layers):
             assert layer is not None

@@ -4,10 +4,9 @@ Everything random is a function of (seed, step): the order of the data, the draw
 that continues from a saved state therefore goes on exactly as if it had never stopped.
 """
 
-import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,23 +16,19 @@ from transformers import PreTrainedModel
 
 from spd_ray.config.timeline import Timeline
 from spd_ray.config.trial import TrialConfig
-from spd_ray.data.batches import Batch, EncodedSplit, epoch_batches, part_of_batch
+from spd_ray.data.batches import Batch, DeviceSplit, EncodedSplit, epoch_batches
 from spd_ray.equations import losses
-from spd_ray.equations.loss_terms import column
 from spd_ray.model import objective, surgery
 from spd_ray.model.attention import ModelOutputs
 from spd_ray.model.surgery import Draw
 from spd_ray.records.schema import StepRecord
 from spd_ray.training import engine as engines
 from spd_ray.training import engine_state
-from spd_ray.training.reweighted_norm import ReweightedNorm
+from spd_ray.training.optimizer import ReweightedNorm
 from spd_ray.training.sparse import choose_kernels
+from spd_ray.training.taken_steps import TakenStep, TrainingError, read_steps
 from spd_ray.training.teacher import EVAL_BATCH_SIZE, Scores, Teacher, predict, pretrained_classifier, scores_of
 from spd_ray.training.teacher_outputs import LiveTeacher, RecordedTeacher, recorded_teacher
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message is the reason that the trial's record gives."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +79,6 @@ def prepare(config: TrialConfig, teacher: Teacher) -> SpdRun:
     for parameter in model.parameters() if method.clip_over == "all" else parameters.values():
         parameter.requires_grad_(True)
     initial = {n: p.detach().clone() for n, p in parameters.items()} if method.pruning == "lottery" else {}
-    timeline = Timeline.of(method, len(train))
     norm = ReweightedNorm.of(timeline, model)
     engine = engines.make_engine(
         model,
@@ -150,11 +144,7 @@ def _choose_teacher_outputs(
         return live
     data, needs = teacher.data, objective.Needs.of(method, len(layers))
     maps = method.objective.attention_maps
-    engine = (
-        config.engine.precision,
-        config.engine.tf32,
-        config.engine.zero_stage,
-    )  # ZeRO 3's products have other last bits
+    engine = (config.engine.precision, config.engine.tf32, config.engine.zero_stage)  # ZeRO 3's have other last bits
     key = (str(teacher.folder), data.fingerprint, *engine, maps, method.student.depth, needs)
     recorded = recorded_teacher(live, data.train, needs, key, mapped=config.engine.zero_stage < 3)
     return recorded or (live if distils else None)
@@ -163,22 +153,25 @@ def _choose_teacher_outputs(
 def train_spd(run: SpdRun) -> Iterator[StepRecord]:
     """Algorithm 1 from the run's current step to t3: one record a training step, several an evaluation.
 
-    An evaluation's last record is the task's metric on the selection split. The student is that of the moment whenever
-    the iterator waits. Raises TrainingError when the loss is not finite or fp16 overflows at the smallest loss scale.
+    They come evaluation by evaluation, the steps before it first, the task's metric on the selection split last; the
+    student is then that of the evaluation. Raises TrainingError when the loss is not finite or fp16 overflows at the
+    smallest loss scale.
     """
     timeline = run.timeline
     sparsity = surgery.sparsity(run.model)
+    taken: list[TakenStep] = []
     for step, parts in zip(range(run.step, timeline.t3), batches_from(run, run.step), strict=False):
-        record = training_step(run, step, parts, sparsity)
+        taken.append(training_step(run, step, parts, sparsity))
         event_is_due = any(event.step == step + 1 for event in timeline.pruning_events)
-        if event_is_due and run.norm.strength:  # what the norm has zeroed, whatever the masks say
-            with engine_state.whole_parameters(run.engine):
-                record = replace(record, sparsity=surgery.share_of_zeros(run.model))
-        yield record
         if event_is_due:
+            if run.norm.strength:  # what the norm has zeroed, whatever the masks say
+                with engine_state.whole_parameters(run.engine):
+                    taken[-1].known["sparsity"] = surgery.share_of_zeros(run.model)
             prune(run, step + 1)
             sparsity = surgery.sparsity(run.model)
         if step + 1 in timeline.eval_steps:
+            yield from read_steps(run.engine, taken)
+            taken.clear()
             yield from evaluate_student(run, step + 1, sparsity)
 
 
@@ -191,10 +184,11 @@ def prune(run: SpdRun, step: int) -> None:
         engine_state.rewind(run.engine, run.initial)
 
 
-def training_step(run: SpdRun, step: int, parts: Sequence[Batch], sparsity: float) -> StepRecord:
+def training_step(run: SpdRun, step: int, parts: Sequence[Batch], sparsity: float) -> TakenStep:
     """Distil the grafted model from the teacher on one batch, under one draw, until the step is applied.
 
-    `parts` are what this rank computes of the batch, one after the other.
+    `parts` are what this rank computes of the batch, one after the other. In fp16 the host waits for whether the
+    gradients overflowed, else for nothing.
     """
     started = time.perf_counter()
     timeline, seed = run.timeline, run.config.seed
@@ -217,44 +211,42 @@ def training_step(run: SpdRun, step: int, parts: Sequence[Batch], sparsity: floa
             engines.apply_part(run.engine, loss)
             found.append(torch.stack([loss, *terms.values()]).detach())
 
-    total, *values = engines.mean_over_ranks(torch.stack(found).mean(dim=0)).tolist()
-    if not math.isfinite(total):
-        raise TrainingError(f"the loss is {total} at step {step} (learning rate {learning_rate:g})")
-    return StepRecord(
+    known = dict(
         step=step,
         epoch=step / timeline.steps_per_epoch,
         stage=timeline.stage(step),
         split="batch",
         metric="loss",
-        value=total,
         sparsity=sparsity,
-        seconds=time.perf_counter() - started,
-        **{column(name): value for name, value in zip(terms, values, strict=True)},
         p=p,
         learning_rate=learning_rate,
         draw="".join("1" if r else "0" for r in draw),
         tokens=parts[0].real_tokens,
         loss_scale=loss_scale,
         skipped=attempts - 1,
+        seconds=time.perf_counter() - started,
     )
+    losses_of_step = found[0] if len(found) == 1 else torch.stack(found).mean(dim=0)
+    return TakenStep(losses_of_step, tuple(terms), known)
 
 
 def batches_from(run: SpdRun, step: int) -> Iterator[list[Batch]]:
     """This rank's parts of the batches of `step`, `step` + 1, ...
 
-    Epochs are shuffled by (seed, epoch), examples of like length together.
+    Epochs are shuffled by (seed, epoch), examples of like length together. An epoch's order is copied to the device
+    at its begin, the tokens once.
     """
     task, train = run.config.task, run.teacher.data.train
     width = task.max_length if task.padding == "max_length" else None
     own = run.config.engine.gradient_accumulation_steps
     first, parts = engines.rank() * own, engines.world_size() * own
+    on_device = DeviceSplit.of(train, run.engine.device)
     epoch, index = divmod(step, run.timeline.steps_per_epoch)
     while True:
-        for indices in epoch_batches(train.lengths, run.config.method.batch_size, run.config.seed, epoch)[index:]:
-            yield [
-                part_of_batch(train, indices, part, parts, run.engine.device, width)
-                for part in range(first, first + own)
-            ]
+        batches = epoch_batches(train.lengths, run.config.method.batch_size, run.config.seed, epoch)[index:]
+        order = on_device.rows_of(np.concatenate(batches)).split([len(indices) for indices in batches])
+        for indices, rows in zip(batches, order, strict=True):
+            yield [on_device.part(indices, rows, part, parts, width) for part in range(first, first + own)]
         epoch, index = epoch + 1, 0
 
 
@@ -286,7 +278,7 @@ def loss_terms(run: SpdRun, batch: Batch, step: int, draw: Draw) -> dict[str, Te
 
 
 def run_grafted(
-    run: SpdRun, inputs: dict[str, Tensor], draw: Draw, teacher: ModelOutputs | None = None
+    run: SpdRun, inputs: dict[str, Tensor | None], draw: Draw, teacher: ModelOutputs | None = None
 ) -> ModelOutputs:
     """f^G of Eq. (1) on one batch, in training mode; the leading blocks' outputs are taken from `teacher`."""
     known = () if teacher is None else tuple(layer.hidden for layer in teacher.layers if layer is not None)
@@ -308,11 +300,12 @@ def mixed_consistency(run: SpdRun, batch: Batch, step: int, draw: Draw, student:
     embedded = run.model.get_input_embeddings()(batch.inputs["input_ids"])  # (B, L, E)
     inputs = {name: tensor for name, tensor in batch.inputs.items() if name != "input_ids"}
     inputs["inputs_embeds"] = share * embedded + (1.0 - share) * embedded[partner]
-    inputs["attention_mask"] = torch.maximum(inputs["attention_mask"], inputs["attention_mask"][partner])
+    if (mask := inputs["attention_mask"]) is not None:
+        inputs["attention_mask"] = mask | mask[partner]
     mixed, plain = run_grafted(run, inputs, draw).layers[-1], student.layers[-1]
     if mixed is None or plain is None:
         return student.logits.new_zeros((), dtype=torch.float32)
-    return losses.consistency_loss(mixed.hidden, plain.hidden, partner, share, batch.tokens)
+    return losses.consistency_loss(mixed.hidden, plain.hidden, partner, share, losses.RealTokens(batch.tokens))
 
 
 def with_gradient(run: SpdRun, part: Batch, loss: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from spd_ray.config.method import MethodConfig
 from spd_ray.config.methods import METHODS, fill_in, load_method
 from spd_ray.config.trial import EngineConfig, TrialConfig
-from spd_ray.data.batches import make_batch
+from spd_ray.data.batches import DeviceSplit
 from spd_ray.model import surgery
 from spd_ray.model.objective import Needs
 from spd_ray.training import teacher_outputs as activations
@@ -143,7 +143,7 @@ def test_recorded_and_live_teachers_give_the_same_terms(run_of, name):
     needs = Needs.of(run.config.method, len(run.layers))
     recorded = record(partial(in_memory, model), live, train, needs)
     assert isinstance(run.teacher_outputs, RecordedTeacher)
-    batch = make_batch(train, np.arange(8), "cpu")
+    batch = DeviceSplit.of(train, "cpu").batch(np.arange(8))
     ours, theirs = recorded.outputs(batch), live.outputs(batch)
     assert torch.allclose(ours.logits, theirs.logits, atol=1e-5)
     real = batch.tokens

@@ -148,9 +148,9 @@ def test_records_tell_the_schedules_the_draws_and_the_scores(run_of):
 def test_a_draw_of_no_student_layer_is_a_step_with_gradient_zero(run_of):
     run = run_of(p0=0.0, target_sparsity=0.0)
     before = surgery.extract_student(run.model)
-    steps = list(itertools.islice(train_spd(run), 3))
+    steps = list(itertools.islice(train_spd(run), run.timeline.eval_steps[0]))
     assert {r.draw for r in steps} == {"00"}
-    assert run.step == 3
+    assert run.step == len(steps)
     assert all(torch.equal(before[name], tensor) for name, tensor in surgery.extract_student(run.model).items())
 
 
@@ -190,6 +190,21 @@ def test_a_skipped_step_advances_no_schedule(run_of):
     assert steps[-1].loss_scale < 2**32
     assert [r.step for r in steps] == list(range(6))
     assert [r.learning_rate for r in steps] == [run.timeline.learning_rate(t) for t in range(6)]
+
+
+def test_a_trial_resumed_among_skipped_steps_goes_on_bit_for_bit(run_of, tmp_path):
+    engine = EngineConfig(precision="fp16", initial_scale_power=24, loss_scale_window=3)
+    whole, first, second = [list(train_spd(run_of(engine)))], run_of(engine), run_of(engine)
+    part = list(itertools.islice(train_spd(first), first.timeline.eval_steps[0] + 4))
+    save_state(first.engine, tmp_path)
+    load_state(second.engine, tmp_path)
+    columns = [
+        [(r.step, r.value, r.loss_scale, r.skipped) for r in records if r.split == "batch"]
+        for records in (*whole, part + list(train_spd(second)))
+    ]
+    assert columns[0] == columns[1]
+    assert any(skipped for step, *_, skipped in columns[0] if step < len(part))
+    assert any(skipped for step, *_, skipped in columns[0] if step > len(part))
 
 
 def test_the_same_seed_gives_the_same_losses_and_another_seed_others(run_of):
