@@ -87,6 +87,7 @@ def random_teacher(shape: tuple[int, int, int], data: EncodedTask) -> Teacher:
         train_score=0.0,
         majority_score=0.0,
         learning_rate=0.0,
+        other_scores={},
         folder=Path("-".join(map(str, shape))),
     )
 

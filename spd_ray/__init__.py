@@ -31,6 +31,7 @@ def run_sweep(
     resume: bool = False,
     replace: bool = False,
     address: str | None = None,
+    allow_code: bool = False,
 ) -> SweepResult:
     """Run a sweep to its end and return its best trial, that trial's checkpoint and the table of all trials.
 
@@ -47,6 +48,7 @@ def run_sweep(
         resume: Continue the sweep of this name.
         replace: Move an earlier sweep of this name aside.
         address: HOST:PORT of a running Ray cluster; this machine alone if None.
+        allow_code: Run metrics of your own, "module:function" under `task`.
 
     Raises:
         UserError: For whatever a user can mend, in one line; an argument is named as on the command line (`--set`).
@@ -56,14 +58,18 @@ def run_sweep(
     from spd_ray.base.installation import name_missing_package
 
     with name_missing_package("sweep", "spd_ray.run_sweep"):
+        from spd_ray.base import user_code
         from spd_ray.driver.start import read_space, settings_of, shell_command, start_sweep
 
+        if allow_code:
+            user_code.allow_code()
         settings = settings_of(set or {})
         spec = read_space(space, settings, trials, name, method, profile)
         command = None
         if not isinstance(space, Mapping):
             asked = {"trials": trials, "name": name, "method": method, "profile": profile, "set": settings}
             how = {"storage": storage, "resume": resume, "replace": replace, "address": address}
+            how |= {"allow-code": allow_code}
             command = shell_command(space=space, **asked, **how)
         return start_sweep(spec, str(storage), resume, replace, address, command)
 

@@ -21,6 +21,7 @@ from torch import nn
 from spd_ray.base.errors import UserError, run_main, storage_refusal
 from spd_ray.base.files import write_whole
 from spd_ray.base.installation import add_version
+from spd_ray.base.user_code import allow_code
 from spd_ray.config.trial import TaskConfig
 from spd_ray.data.batches import EncodedTask, encode_task
 from spd_ray.data.tasks import load_task
@@ -51,6 +52,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--bench", action="store_true", help="time one thread at 1 x 32 and 1 x 128 tokens")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what is printed as JSON")
+    parser.add_argument("--allow-code", action="store_true", help="run a metric that is code, module:function")
     parser.add_argument("--mlflow", metavar="URI", help="where models:/ looks (default: MLFLOW_TRACKING_URI)")
     return parser.parse_args(arguments)
 
@@ -58,6 +60,8 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Pack, compare, print. Raises UserError for whatever cannot be read, packed or written."""
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+    if options.allow_code:
+        allow_code()
     if options.onnx:
         check_installed("onnx", "onnxruntime")
     try:
@@ -172,9 +176,10 @@ def _compared(folder: Path, dense: nn.Module, others: dict[str, nn.Module]) -> d
         line = f"  {name:<12} largest difference of a logit {difference:.1e}"
         report["largest_difference"][name] = difference
         if not isinstance(data, str):
-            score = scores_of(found, data.dev, data.task).score
-            report["dev_score"][name] = score
-            line += f", dev {data.task.metric} {score:.4f}"
+            scores = scores_of(found, data.dev, data.task)
+            report["dev_score"][name] = scores.score
+            shown = {data.task.metric: scores.score, **scores.other_scores}
+            line += "".join(f", dev {metric} {value:.4f}" for metric, value in shown.items())
         print(line)
     return report
 

@@ -172,14 +172,16 @@ def describe(place: str, sweep: "Sweep", board: "Leaderboard", most: int) -> lis
 
 def _setting(sweep: "Sweep") -> list[str]:
     """Task, metric and what is to be beaten, where one line can say it."""
+    from analysis.wording.names import baseline_name
+
     known = {
-        (trial.task, trial.metric, trial.selection, trial.teacher_score, trial.majority_score)
+        (trial.task, trial.metric, trial.selection, trial.teacher_score, trial.majority_score, baseline_name(trial))
         for trial in sweep.trials if trial.teacher_score is not None
     }  # fmt: skip
     if len(known) != 1:
         return []
-    ((task, metric, selection, teacher, majority),) = known
-    return [f"{task}, {selection} {metric}: dense teacher {_score(teacher)}, majority class {_score(majority)}"]
+    ((task, metric, selection, teacher, score, baseline),) = known
+    return [f"{task}, {selection} {metric}: dense teacher {_score(teacher)}, {baseline} {_score(score)}"]
 
 
 def _table(place: str, board: "Board", dimensions: Sequence[str], most: int) -> list[list[str]]:

@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from spd_ray.base.errors import INTERRUPTED, UserError, run_main
 from spd_ray.base.installation import add_version, name_missing_package
+from spd_ray.base.user_code import allow_code
 from spd_ray.config.method_names import METHODS
 
 
@@ -39,6 +40,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true", help="continue the sweep of this name")
     parser.add_argument("--replace", action="store_true", help="move an earlier sweep of this name aside")
     parser.add_argument("--dry-run", action="store_true", help="print space, schedules and cost, and run two steps")
+    parser.add_argument("--allow-code", action="store_true", help="run metrics of your own, module:function")
     parser.add_argument("--address", metavar="HOST:PORT", help="a running Ray cluster (default: this machine alone)")
     return parser.parse_args(arguments)
 
@@ -57,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         explain_method(options.method, new_console())
         return 0
+    if options.allow_code:
+        allow_code()
     spec = read_space(options.space, options.overrides, options.trials, options.name, options.method, options.profile)
     if options.dry_run:
         from spd_ray.driver.dry_run import dry_run

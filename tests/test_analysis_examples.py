@@ -34,6 +34,15 @@ def test_scores_are_scikit_learns_also_of_resamples() -> None:
     for metric, value in expected.items():
         assert score(metric, label, answer) == pytest.approx(value)
         assert over_examples._scores(metric, LABEL, ANSWER, weights)[0] == pytest.approx(value)
+    label3, answer3 = GENERATOR.integers(0, 3, (2, 60))
+    several = {
+        "macro_f1": f1_score(label3[picked], answer3[picked], average="macro"),
+        "matthews": matthews_corrcoef(label3[picked], answer3[picked]),
+        "neg_mse": -np.square(label3 - answer3)[picked].mean(),
+        "pearson": np.corrcoef(label3[picked], answer3[picked])[0, 1],
+    }
+    for metric, value in several.items():
+        assert over_examples._scores(metric, label3, answer3, weights)[0] == pytest.approx(value)
     ranks = spearmanr(values[picked], label).statistic
     assert over_examples._scores("spearman", LABEL, values, weights)[0] == pytest.approx(ranks)
     assert score("matthews", LABEL, np.ones(60)) == 0

@@ -22,7 +22,8 @@ from spd_ray.data.batches import (
     eval_batches,
     make_batch,
 )
-from spd_ray.data.tasks import TASKS, Examples, TaskData
+from spd_ray.data.examples import Examples, TaskData
+from spd_ray.data.tasks import TASKS
 
 LENGTHS = st.lists(st.integers(1, 128), min_size=1, max_size=400).map(np.array)
 BATCH_SIZES = st.integers(1, 9)

@@ -24,7 +24,7 @@ SEED = 8
 
 
 def reference(**changes):
-    return MethodConfig.model_validate(fill_in(changes, load_preset("reference", "rte")["method"]))
+    return MethodConfig.model_validate(fill_in(changes, load_preset("reference", {"name": "rte"})["method"]))
 
 
 def test_the_schedules_at_rtes_size():

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from spd_ray.base.errors import UserError
 from spd_ray.config.trial import TaskConfig
-from spd_ray.data.tasks import TASKS, load_task, majority_score, score
+from spd_ray.data.metrics import score
+from spd_ray.data.tasks import TASKS, load_task
 
 GLUE = Path(os.environ.get("SPD_RAY_GLUE", Path(__file__).parents[2] / "shared" / "glue"))
 HEADERS = {
@@ -94,11 +95,11 @@ def test_scores_stay_in_their_range(pairs: list[tuple[int, int]]) -> None:
 
 def test_majority_scores_by_hand() -> None:
     train, dev = np.array([1, 1, 0]), np.array([1, 0, 0, 1, 1])
-    assert majority_score(TASKS["sst2"], train, dev) == pytest.approx(3 / 5)
-    assert majority_score(TASKS["mrpc"], train, dev) == pytest.approx(2 * 3 / (2 * 3 + 2))
-    assert majority_score(TASKS["mrpc"], 1 - train, dev) == 0.0
-    assert majority_score(TASKS["cola"], train, dev) == 0.0
-    assert majority_score(TASKS["stsb"], train.astype(np.float32), dev.astype(np.float32)) == 0.0
+    assert TASKS["sst2"].baseline_score(train, dev) == pytest.approx(3 / 5)
+    assert TASKS["mrpc"].baseline_score(train, dev) == pytest.approx(2 * 3 / (2 * 3 + 2))
+    assert TASKS["mrpc"].baseline_score(1 - train, dev) == 0.0
+    assert TASKS["cola"].baseline_score(train, dev) == 0.0
+    assert TASKS["stsb"].baseline_score(train.astype(np.float32), dev.astype(np.float32)) == 0.0
 
 
 @pytest.mark.parametrize("name", HEADERS)
@@ -271,4 +272,4 @@ def test_glue_itself(name: str, folder: str, train: int, dev: int, majority: flo
     data = load_task(TaskConfig(name=name, path=str(GLUE / folder)))
     assert len(data.train.labels) == train
     assert len(data.dev.labels) == dev
-    assert majority_score(data.task, data.train.labels, data.dev.labels) == pytest.approx(majority)
+    assert data.task.baseline_score(data.train.labels, data.dev.labels) == pytest.approx(majority)

@@ -14,7 +14,7 @@ from analysis.numbers.over_steps import Curve, StageEnds, mean_curve, stage_ends
 from analysis.reading.sweeps import Sweep
 from analysis.reading.trials import teacher_scores
 from analysis.wording.formatting import capitalize
-from analysis.wording.names import metric_label, split_name
+from analysis.wording.names import baseline_name, metric_label, split_name
 
 TASKS = {"fig13": "CoLA", "fig14": "STS-B", "fig15": "MRPC", "fig16": "RTE"}
 PRINTED_SPARSITY = 0.95
@@ -28,7 +28,8 @@ class EvaluationCurve(NamedTuple):
     curve: Curve
     ends: StageEnds
     teachers: tuple[float, ...]
-    majorities: tuple[float, ...]  # scores of always answering the most frequent class
+    majorities: tuple[float, ...]  # scores of always answering the most frequent class, or the mean
+    baseline: str  # what such an answer is called
 
 
 def title(name: str) -> str:
@@ -48,6 +49,7 @@ def compute(sweeps: Sequence[Sweep], name: str) -> EvaluationCurve:
     return EvaluationCurve(
         name, take_whole(sweep, {None: trials}).origin(name), curve, stage_ends(trials), teacher_scores(trials),
         tuple(sorted({trial.majority_score for trial in trials if trial.majority_score is not None})),
+        baseline_name(trials[0]),
     )  # fmt: skip
 
 
@@ -57,7 +59,7 @@ def draw(numbers: EvaluationCurve, axes: Axes) -> None:
     lines.draw_curve(axes, numbers.curve, color=style.DEV, marker="o", label=f"{split} (n = {numbers.curve.n})")
     style.mark_teachers(axes, numbers.teachers)
     for score in numbers.majorities:
-        axes.axhline(score, color=style.GREY, linestyle=":", linewidth=1.1, label=f"majority class, {score:.3f}")
+        axes.axhline(score, color=style.GREY, linestyle=":", linewidth=1.1, label=f"{numbers.baseline}, {score:.3f}")
     lines.label_axes(axes, numbers.ends, f"{split} {metric_label(numbers.data.setting.metrics)}")
 
 

@@ -57,13 +57,13 @@ def prunes_without_kd(trial: Trial) -> bool:
 
 
 def is_spd_on_similarity(trial: Trial) -> bool:
-    """Whether it is SPD on a similarity task: Figure 12."""
-    return is_spd(trial) and trial.is_similarity
+    """Whether it is SPD on a similarity task, or another of regression: Figure 12."""
+    return is_spd(trial) and trial.is_regression
 
 
 def is_spd_on_classification(trial: Trial) -> bool:
     """Whether it is SPD on any other task: Figure 11."""
-    return is_spd(trial) and not trial.is_similarity
+    return is_spd(trial) and not trial.is_regression
 
 
 def is_strategy(trial: Trial) -> bool:

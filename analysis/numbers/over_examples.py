@@ -1,6 +1,7 @@
 """Scores over dev examples: their intervals, and paired tests between two models that answered the same ones.
 
-Shapes: N examples, B resamples. What holds here is conditional on the trained models: another seed is another model.
+Shapes: N examples, B resamples, K classes. What holds here is conditional on the trained models: another seed is
+another model.
 """
 
 from functools import lru_cache
@@ -11,10 +12,12 @@ from scipy import special
 from analysis.numbers.statistics import GENERATOR_SEED, LEVEL
 
 SAMPLES = 2_000  # B
+OF_CLASSES, OF_NUMBERS = ("accuracy", "f1", "macro_f1", "matthews"), ("spearman", "pearson", "neg_mse")
+METRICS = (*OF_CLASSES, *OF_NUMBERS)  # those that are known here: not a function of the user's own
 
 
 def score(metric: str, label: np.ndarray, answer: np.ndarray) -> float:
-    """The metric of answers (N,) to labels (N,): accuracy, F1 of class 1, Matthews or Spearman correlation.
+    """One of `METRICS`, of answers (N,) to labels (N,); F1 is of class 1.
 
     >>> label, answer = np.array([1, 1, 0, 0]), np.array([1, 0, 0, 0])
     >>> [round(score(metric, label, answer), 3) for metric in ("accuracy", "f1", "matthews", "spearman")]
@@ -37,7 +40,7 @@ def difference_interval(metric: str, label: np.ndarray, one: np.ndarray, other: 
 
 def paired_p(metric: str, label: np.ndarray, one: np.ndarray, other: np.ndarray) -> float:
     """Two-sided p that the two models are equal: McNemar's of their errors, for regression the paired bootstrap's."""
-    if metric != "spearman":
+    if metric in OF_CLASSES:
         return mcnemar(one == label, other == label)
     differences = _differences(metric, label, one, other)
     least = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
@@ -80,13 +83,24 @@ def _scores(metric: str, label: np.ndarray, answer: np.ndarray, weights: np.ndar
         return weights @ (label == answer) / weights.sum(axis=1)
     if metric == "spearman":
         return _correlation(_ranks(label, weights), _ranks(answer, weights), weights)
-    in_class, said = weights @ (label == 1), weights @ (answer == 1)
-    both, total = weights @ ((label == 1) & (answer == 1)), weights.sum(axis=1)
-    if metric == "f1":
-        return _divide(2 * both, in_class + said)
+    if metric == "pearson":
+        return _correlation(_centred(label, weights), _centred(answer, weights), weights)
+    if metric == "neg_mse":
+        return -(weights @ np.square(answer - label)) / weights.sum(axis=1)
+    classes = np.array([1]) if metric == "f1" else np.union1d(label, answer)
+    is_class, is_said = label[:, None] == classes, answer[:, None] == classes  # (N, K)
+    in_class, said, both = weights @ is_class, weights @ is_said, weights @ (is_class & is_said)  # (B, K)
+    if metric in ("f1", "macro_f1"):
+        return _divide(_divide(2 * both, in_class + said).sum(axis=1), (in_class + said > 0).sum(axis=1))
     assert metric == "matthews", metric
-    return _divide(total * both - in_class * said,
-                   np.sqrt(in_class * (total - in_class) * said * (total - said)))  # fmt: skip
+    total = weights.sum(axis=1)
+    below = (total**2 - np.square(said).sum(axis=1)) * (total**2 - np.square(in_class).sum(axis=1))
+    return _divide(total * both.sum(axis=1) - (in_class * said).sum(axis=1), np.sqrt(below))
+
+
+def _centred(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(B, N) values from which the mean of each resample is taken."""
+    return values - (weights @ values / weights.sum(axis=1))[:, None]
 
 
 def _ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:

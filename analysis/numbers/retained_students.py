@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis.numbers.over_examples import difference_interval, paired_p, score, score_interval
+from analysis.numbers.over_examples import METRICS, difference_interval, paired_p, score, score_interval
 from analysis.numbers.statistics import holm
 from analysis.reading.predictions import TEACHER, Predictions, read_predictions
 from analysis.reading.sweeps import Sweep
@@ -33,10 +33,12 @@ class Student(NamedTuple):
 
 
 def compute(sweep: Sweep) -> list[Student]:
-    """The retained students, the best on dev first; none where no predictions are kept.
+    """The retained students, the best on dev first; none where no predictions are kept or the metric is not known here.
 
     Raises AnalysisError on a broken file of predictions.
     """
+    if any(trial.metric not in METRICS for trial in sweep.trials):
+        return []
     found = read_predictions(sweep)
     teacher = found.pop(TEACHER, None)
     students = [_student(sweep.trial(name), predictions) for name, predictions in found.items()]

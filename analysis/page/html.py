@@ -31,7 +31,7 @@ from analysis.paper.verdicts import NOTE as CLAIMS_NOTE
 from analysis.reading.sweeps import Sweep
 from analysis.reading.trials import setting_of, status_counts
 from analysis.wording.formatting import format_number, format_score, join, pluralize
-from analysis.wording.names import metric_name
+from analysis.wording.names import baseline_name, metric_name
 
 MOST_TILES = 6  # sparsities in the summary, the highest ones
 
@@ -194,7 +194,7 @@ def _tiles(board: Leaderboard, sweep: Sweep, contents: Contents) -> list[Tile]:
     return [
         *tiles,
         Tile("dense teacher", format_score(best.trial.teacher_score), metric),
-        Tile("majority class", format_score(best.trial.majority_score), metric),
+        Tile(baseline_name(best.trial), format_score(best.trial.majority_score), metric),
     ]
 
 

@@ -75,9 +75,9 @@ class Trial:
         return self.eligible and self.status == "finished"
 
     @property
-    def is_similarity(self) -> bool:
-        """Whether the task is regression, scored by Spearman's correlation (STS-B)."""
-        return self.metric == "spearman"
+    def is_regression(self) -> bool:
+        """Whether the labels are numbers, as those of STS-B are."""
+        return self.metric in ("spearman", "pearson", "neg_mse") or flat_config(self).get("task.regression") == "true"
 
     @property
     def gap(self) -> float | None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from analysis.reading.tasks import is_synthetic
-from analysis.reading.trials import Setting
+from analysis.reading.trials import Setting, Trial
 from analysis.wording.formatting import join
 
 _METHODS = {  # method -> its name in text
@@ -15,8 +15,11 @@ _METHODS = {  # method -> its name in text
 _METRICS = {  # metric -> its name in text, its range
     "accuracy": ("accuracy", "0 to 1"),
     "f1": ("F1", "0 to 1"),
+    "macro_f1": ("macro F1", "0 to 1"),
     "matthews": ("Matthews correlation", "−1 to 1"),
     "spearman": ("Spearman correlation", "−1 to 1"),
+    "pearson": ("Pearson correlation", "−1 to 1"),
+    "neg_mse": ("negative mean squared error", "at most 0"),
 }
 
 
@@ -30,21 +33,27 @@ def method_name(method: str) -> str:
 
 
 def metric_name(metric: str) -> str:
-    """The metric's name in running text.
+    """The metric's name in running text; of a function of the user's own, `module:function`, the function's.
 
-    >>> metric_name("f1")
-    'F1'
+    >>> metric_name("f1"), metric_name("my.metrics:recall_at_2")
+    ('F1', 'recall_at_2')
     """
-    return _METRICS[metric][0] if metric in _METRICS else metric
+    return _METRICS[metric][0] if metric in _METRICS else metric.rpartition(":")[2]
 
 
 def metric_label(metrics: Iterable[str]) -> str:
-    """The label of a score axis with its range.
+    """The label of a score axis with its range, where it is known.
 
-    >>> metric_label(["accuracy"])
-    'accuracy (0 to 1)'
+    >>> metric_label(["accuracy", "my:recall"])
+    'accuracy (0 to 1) / recall'
     """
-    return " / ".join(f"{metric_name(metric)} ({_METRICS.get(metric, ('', '−1 to 1'))[1]})" for metric in metrics)
+    ranges = {metric: f" ({bounds})" for metric, (_, bounds) in _METRICS.items()}
+    return " / ".join(metric_name(metric) + ranges.get(metric, "") for metric in metrics)
+
+
+def baseline_name(trial: Trial) -> str:
+    """What an answer that looks at no text is called."""
+    return "constant mean" if trial.is_regression else "majority class"
 
 
 def split_name(setting: Setting) -> str:

@@ -17,6 +17,7 @@ from ray._private.accelerators import RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO_ENV_VAR
 from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
 from spd_ray.base.errors import UserError
+from spd_ray.base.user_code import ALLOWED, code_is_allowed
 from spd_ray.base.visible_gpus import gpus_as_outside
 
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # where `ray up` leaves the autoscaler's configuration on the head
@@ -40,7 +41,7 @@ def join_ray(address: str | None, logging_level: str) -> None:
         return
     put_interpreter_on_path()
     if address is not None:
-        workers = {"env_vars": {HIDE_GPUS_AT_ZERO: "1"}}
+        workers = {"env_vars": {HIDE_GPUS_AT_ZERO: "1", **({ALLOWED: "1"} if code_is_allowed() else {})}}
         ray.init(address, runtime_env=workers, log_to_driver=False, logging_level=logging_level)
         return
     try:

@@ -15,6 +15,7 @@ from spd_ray.config.presets import Preset, lay_mini, load_preset
 from spd_ray.config.sweep import SECTIONS, SweepSpec
 from spd_ray.config.yaml_file import KeyPath, YamlFile, key_name, override, read_mapping, read_yaml
 
+PATHS = (("task", "path"), ("task", "train_file"), ("task", "dev_file"), ("model", "path"))
 TUNED_BY_ALL = ("stage1_lr", "batch_size", "weight_decay", "dropout", "total_epochs")  # dimensions of any method
 
 
@@ -28,13 +29,15 @@ def load_spec(
 
     What the file does not say comes from its method, then from its preset. `method` replaces the file's: its own
     dimensions are searched, and those of the file that mean something to it. The profile goes over the file, the
-    overrides over the profile. Raises UserError, one line: file, line number (or `--set key=value`), key, value, what
+    overrides over the profile. A relative path of the file starts at the file's folder, one of a mapping or an override
+    where the program runs. Raises UserError, one line: file, line number (or `--set key=value`), key, value, what
     would be right.
     """
     source = read_mapping(space) if isinstance(space, Mapping) else read_yaml(fspath(space))
     _refuse_old_words(source)
     if not isinstance(space, Mapping):
         source.data.setdefault("name", re.sub(r"[^A-Za-z0-9_-]", "-", Path(space).stem))
+        _start_paths_at(Path(space).parent, source.data)
     if profile == "mini" and _can_be_composed(source.data):
         _fill_in(source.data)
         source.data.update(lay_mini(source.data), preset=None)
@@ -59,6 +62,14 @@ def _refuse_old_words(source: YamlFile) -> None:
             f"{source.place(('method',))}: method = {json.dumps(method)}: method is a section now: write "
             f"method: {{name: {method}}}"
         )
+
+
+def _start_paths_at(folder: Path, data: dict[str, Any]) -> None:
+    """Let the relative paths in `data` start at `folder`."""
+    for section, key in PATHS:
+        written = data.get(section)
+        if isinstance(written, dict) and isinstance(written.get(key), str):
+            data[section] = {**written, key: str(folder / Path(written[key]).expanduser())}
 
 
 def _can_be_composed(data: dict[str, Any]) -> bool:
@@ -91,7 +102,7 @@ def _fill_in(data: dict[str, Any]) -> None:
     if method.get("name") in METHODS and "method" not in search:
         data["method"] = fill_in(method, load_method(method["name"]).method)
     if data.get("preset") in get_args(Preset):
-        data.update(fill_in(data, load_preset(data["preset"], str(data["task"].get("name")))))
+        data.update(fill_in(data, load_preset(data["preset"], data["task"])))
 
 
 def _split_key(key: str) -> KeyPath:

@@ -15,26 +15,10 @@ from spd_ray.config.section import (
     Seed,
     refuse,
 )
+from spd_ray.config.task import TaskConfig
 
 Precision = Literal["fp32", "bf16", "fp16"]
 ZeroStage = Literal[0, 1, 2, 3]
-
-
-class TaskConfig(Section):
-    """Which data. `name` is a key of `spd_ray.data.tasks.TASKS`."""
-
-    name: str
-    path: LocalPath | None = Field(
-        None, description="a folder of GLUE TSV files or a saved `datasets` directory; null: hub"
-    )
-    max_length: int = Field(128, ge=8, description="tokens; longer inputs are truncated")
-    train_examples: PositiveInt | None = Field(None, description="a seeded subset of the training set; null: all")
-    padding: Literal["longest", "max_length"] = Field("longest", description="training batches are padded to this")
-    selection: Literal["dev", "holdout"] = Field(
-        "dev",
-        description="what everything is chosen on: dev (the paper's way), or a share of train; dev is then used once",
-    )
-    holdout_fraction: float = Field(0.1, gt=0, lt=1, description="of the training set, with `selection: holdout`")
 
 
 class ModelConfig(Section):

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from spd_ray.base.cache import content_key
 from spd_ray.base.errors import UserError
 from spd_ray.config.trial import TaskConfig
-from spd_ray.data.tasks import Examples, Task, TaskData
+from spd_ray.data.examples import Examples, Task, TaskData
 
 POOL_BATCHES = 50  # examples are sorted by length within pools of this many batches
 HOLDOUT_SEED = 0  # of `selection: holdout`: every sweep holds out the same examples

@@ -73,7 +73,8 @@ def train_on(
     """`train_trials` on a cluster with the CPUs and GPUs `have`, where no key of `spec` is `auto`."""
     began, folder = time.monotonic(), storage.folder
     teacher = find_teacher(spec, console)
-    console.print(report.teacher_line(teacher))
+    console.print(report.teacher_line(teacher), soft_wrap=True, markup=False)
+    console.print(report.labels_line(teacher.data), soft_wrap=True, markup=False)
     without_kernels = make_kernels_ready(spec.engine, teacher.model, spec.resources.cpus_per_worker)
     if without_kernels:
         console.print(without_kernels)

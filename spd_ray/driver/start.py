@@ -16,6 +16,7 @@ from rich.console import Console
 from spd_ray.base.errors import UserError, storage_refusal
 from spd_ray.base.files import write_whole
 from spd_ray.base.signals import sigterm_as_interrupt
+from spd_ray.base.user_code import code_is_allowed
 from spd_ray.base.visible_gpus import gpus_hidden
 from spd_ray.config.load import load_spec
 from spd_ray.config.sweep import SweepSpec
@@ -59,7 +60,9 @@ def start_sweep(
     check_ray_is_free()
     storage = place_of(place, spec)
     written = None if command else space_yaml(storage.folder)
-    command = command or shell_command(space=storage.shown(space_yaml(storage.folder)), storage=place)
+    command = command or shell_command(
+        space=storage.shown(space_yaml(storage.folder)), storage=place, **{"allow-code": code_is_allowed()}
+    )
     best, interrupted = None, False
 
     def check_first(spec: SweepSpec) -> None:

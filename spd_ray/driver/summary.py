@@ -1,6 +1,6 @@
 """The summary at the end of a sweep: what came out best, and what to do next."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from statistics import mean, stdev
 
 from rich.console import Console
@@ -12,6 +12,7 @@ from analysis.wording.formatting import pluralize
 from spd_ray.base.installation import own_command
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.config.timeline import Timeline
+from spd_ray.data.batches import EncodedTask
 from spd_ray.driver.display import format_duration
 from spd_ray.driver.students import Student, model_name
 from spd_ray.records.schema import TrialRecord
@@ -25,11 +26,18 @@ from spd_ray.training.teacher import Teacher
 
 def teacher_line(teacher: Teacher) -> str:
     """The dense teacher's scores in one line."""
-    task = teacher.data.task
+    data, task = teacher.data, teacher.data.task
+    others = "".join(f", {metric} {value:.4f}" for metric, value in teacher.other_scores.items())
     return (
-        f"teacher: {teacher.data.selection} {task.metric} {teacher.score:.4f}, train {teacher.train_score:.4f}, "
-        f"majority class {teacher.majority_score:.4f}, learning rate {teacher.learning_rate:g} ({teacher.folder})"
+        f"teacher: {data.selection} {task.metric} {teacher.score:.4f}{others}, train {teacher.train_score:.4f}, "
+        f"{task.baseline} {teacher.majority_score:.4f}, learning rate {teacher.learning_rate:g} ({teacher.folder})"
     )
+
+
+def labels_line(data: EncodedTask) -> str:
+    """How the labels are distributed in what is trained on and in what is chosen on."""
+    train, chooser = (data.task.describe_labels(split.labels.numpy()) for split in (data.train, data.chooser))
+    return f"labels: train {train}; {data.selection} {chooser}"
 
 
 def print_summary(
@@ -69,6 +77,7 @@ def print_summary(
     console.print(_scores_table(best, teacher, students[0].verification))
     if best.packed_bytes is not None:
         print_plain(_cost_line(best, students[0].verification))
+    print_plain(labels_line(teacher.data))
     ledger.fold()  # the leaderboard is read from the table
     for line in _sparsity_lines(storage):
         print_plain(line)
@@ -148,12 +157,20 @@ def _commands(
 
 
 def _scores_table(best: TrialRecord, teacher: Teacher, verification: Verification) -> Table:
-    """Majority, dense teacher and sparse student on what was chosen on and on train; with a holdout also on dev."""
-    table = Table("model", f"{best.selection} {best.metric}", "train", "encoder zeros")
-    table.add_row("majority class", f"{teacher.majority_score:.4f}", "", "")
-    table.add_row("dense teacher", f"{teacher.score:.4f}", f"{teacher.train_score:.4f}", "0.0000")
-    reloaded = f"{verification.score:.4f} (read back from disk)"
-    table.add_row("sparse student", reloaded, f"{best.train_score:.4f}", f"{verification.sparsity:.4f}")
+    """Baseline, dense teacher and sparse student on what was chosen on and on train; with a holdout also on dev."""
+    data, others = teacher.data, teacher.data.task.also
+    train, chooser = data.train.labels.numpy(), data.chooser.labels.numpy()
+    baselines = {metric: data.task.baseline_score(train, chooser, metric) for metric in others}
+
+    def of_others(scores: Mapping[str, float]) -> list[str]:
+        return [f"{scores[metric]:.4f}" for metric in others]
+
+    table = Table("model", f"{best.selection} {best.metric}", *others, "train", "encoder zeros")
+    table.add_row(data.task.baseline, f"{teacher.majority_score:.4f}", *of_others(baselines), "", "")
+    dense = [f"{teacher.score:.4f}", *of_others(teacher.other_scores), f"{teacher.train_score:.4f}"]
+    table.add_row("dense teacher", *dense, "0.0000")
+    reloaded = [f"{verification.score:.4f} (read back from disk)", *of_others(verification.other_scores)]
+    table.add_row("sparse student", *reloaded, f"{best.train_score:.4f}", f"{verification.sparsity:.4f}")
     if best.selection == "holdout":
-        table.add_row("sparse student, dev", f"{verification.dev_score:.4f} (its only use)", "", "")
+        table.add_row("sparse student, dev", f"{verification.dev_score:.4f} (its only use)")
     return table

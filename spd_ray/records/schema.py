@@ -50,7 +50,7 @@ class StepRecord(StepLosses):
     epoch: float
     stage: int  # 1, 2 or 3
     split: str  # "batch", "train", and what students are chosen on: "dev" or "holdout"
-    metric: str  # "loss", or the task's metric: "accuracy", "f1", "matthews", "spearman"
+    metric: str  # "loss", or the task's metric: "accuracy", "f1", ..., "neg_mse", or another that `task.also` names
     value: float
     sparsity: float  # achieved fraction of zeros over the prunable matrices, in [0, 1]
     seconds: float  # wall seconds of the step, or of the evaluation
@@ -126,6 +126,7 @@ class TrialRecord:
     best_score: float | None = None  # on the selection split, of the best feasible evaluation
     best_step: int | None = None
     train_score: float | None = None  # at best_step
+    other_scores: str | None = None  # JSON: the metrics of `task.also`, where best_score is
     final_score: float | None = None  # on the selection split, at the last evaluation
     dev_score: float | None = None  # of the retained student, read back from disk: with a holdout, dev's only use
     packed_bytes: int | None = None  # of the retained student's weights, as `python -m spd_ray.deploy` packs it
@@ -135,7 +136,7 @@ class TrialRecord:
     ladder: str | None = None  # JSON: one {"sparsity", "score", "train_score", "step", "checkpoint"} a level
     achieved_sparsity: float | None = None  # of the student at best_step
     teacher_score: float | None = None  # dev, of the dense teacher
-    majority_score: float | None = None  # dev, of always answering the majority class (0 for correlations)
+    majority_score: float | None = None  # dev, of always answering the majority class, or the mean (0 for correlations)
     wall_seconds: float | None = None
     device_seconds: float | None = None  # seconds inside training steps times the trial's workers
     peak_memory_bytes: int | None = None

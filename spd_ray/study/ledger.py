@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.config.trial import TrialConfig
-from spd_ray.data.tasks import TASKS
+from spd_ray.data.tasks import metric_of
 from spd_ray.records.schema import ENDED, TrialRecord
 from spd_ray.records.trials import TrialStore
 from spd_ray.study.sparsity import level_of
@@ -197,7 +197,7 @@ def _new_record(trial_id: str, number: int, config: TrialConfig) -> TrialRecord:
         selection=config.task.selection,
         task=config.task.name,
         model=config.model.path or config.model.name,
-        metric=TASKS[config.task.name].metric,
+        metric=metric_of(config.task),
         p0=method.p0 if method.grafts else 1.0,
         total_epochs=method.total_epochs,
         stage1_epochs=method.stage1_epochs,

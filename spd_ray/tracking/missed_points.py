@@ -31,7 +31,7 @@ def send_missed_points(ledger: Ledger, tracker: Tracker, storage: SweepStorage, 
         storage.fetch(steps)
         timeline = Timeline.of(ledger.config(trial.trial_id).method, train_examples)
         standing, points = Standing(), list[UntimedPoint]()
-        for evaluation in read_evaluations(steps, trial.selection):
+        for evaluation in read_evaluations(steps, trial.selection, trial.metric):
             standing = judge(standing, timeline, evaluation)
             points += points_of(trial, asdict(standing))
         tracker.log_points(run_id, points)
@@ -40,14 +40,14 @@ def send_missed_points(ledger: Ledger, tracker: Tracker, storage: SweepStorage, 
             ledger.update(trial.trial_id, mlflow_run_id=tracker.run_id_of(run_id))
 
 
-def read_evaluations(folder: Path, selection: str) -> list[Evaluation]:
-    """A trial's evaluations by step, from its step records; `selection` is the split that students are chosen on."""
+def read_evaluations(folder: Path, selection: str, metric: str) -> list[Evaluation]:
+    """A trial's evaluations by step, from its step records; students are chosen by `metric` on `selection`."""
     if not folder.is_dir():
         return []
     columns = ["step", "stage", "split", "metric", "sparsity", *COURSE_COLUMNS]
     rows = pq.read_table(folder, columns=columns, partitioning=None).to_pylist()
     steps = {row["step"]: row for row in rows if row["split"] == "batch"}
-    scored = [row for row in rows if row["split"] != "batch" and row["metric"] != "loss"]
+    scored = [row for row in rows if row["split"] != "batch" and row["metric"] == metric]
     train = {row["step"]: row["value"] for row in scored if row["split"] == "train"}
     chosen = {row["step"]: row for row in scored if row["split"] == selection}
     found = []

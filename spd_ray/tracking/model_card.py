@@ -48,6 +48,7 @@ class DataFacts(NamedTuple):
     teacher_score: float
     teacher_train_score: float
     majority_score: float
+    baseline: str  # whose score that is
 
 
 def space_of(spec: SweepSpec, trial: TrialRecord, config: TrialConfig) -> str:
@@ -67,6 +68,7 @@ def model_card(
 ) -> str:
     """The card in Markdown, with the hub's header; `model` is where MLflow has the student, as models:/NAME@ALIAS."""
     share, origin = student.zeros / student.prunable, PurePath(trial.model).name
+    source = config.task.path or config.task.train_file or config.task.hub
     header = yaml.safe_dump(_header(spec, trial, student, data), sort_keys=False)
     settings = config.method.model_dump()
     shown = dict.fromkeys((*_SETTINGS, *(name for name in spec.dimensions() if name in settings)))
@@ -91,7 +93,7 @@ A student of {origin}, pruned by the method `{config.method.name}` ({load_method
 ## Data
 
 {data.train_examples:,} training and {data.dev_examples:,} dev examples of `{config.task.name}`\
-{f" ({config.task.path})" if config.task.path else ""}, at most {config.task.max_length} tokens each.
+{f" ({source})" if source else ""}, at most {config.task.max_length} tokens each.
 
 ## Load it
 
@@ -150,7 +152,7 @@ def _scores(trial: TrialRecord, student: StudentFacts, data: DataFacts) -> str:
     rows = [
         f"| | {trial.selection} {data.metric} | train {data.metric} | encoder zeros |",
         "|---|---|---|---|",
-        f"| majority class | {data.majority_score:.4f} | | |",
+        f"| {data.baseline} | {data.majority_score:.4f} | | |",
         f"| dense teacher | {data.teacher_score:.4f} | {data.teacher_train_score:.4f} | 0 |",
         f"| **this student** | **{student.selection_score:.4f}** | {student.train_score:.4f} | "
         f"{student.zeros / student.prunable:.4f} |",

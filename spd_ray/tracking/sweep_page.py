@@ -96,7 +96,7 @@ class SweepPage:
             numbers = f"{best.best_score:.4f} | {best.train_score or 0.0:.4f} | {best.target_sparsity:g}"
             lines.append(f"| **best: {self._link(best)}** | {numbers} | {taken} |")
         lines.append(f"| dense teacher | {teacher.score:.4f} | {teacher.train_score:.4f} | 0 | |")
-        lines.append(f"| majority class | {teacher.majority_score:.4f} | | | |\n")
+        lines.append(f"| {task.baseline} | {teacher.majority_score:.4f} | | | |\n")
         counts = ", ".join(f"{count} {status}" for status, count in sorted(self._counts.items()))
         experiment = self.tracker.store.experiment.experiment_id
         pages = {"all feasible trials, best first": self.tracker.store.sweep_view.page(experiment)}

@@ -32,6 +32,7 @@ class Verification(NamedTuple):
 
     score: float  # on the split that students are chosen on
     dev_score: float
+    other_scores: dict[str, float]  # of the task's other metrics, where `score` is
     sparsity: float
     layers: list[LayerZeros]
     predictions: list[PredictionRecord]  # on dev
@@ -96,12 +97,13 @@ def verify_checkpoint(folder: Path, sparsity: float, per_matrix: bool, teacher: 
             )
     data = teacher.data
     model.to(engine.device())
-    score = evaluate(model, data.chooser, data.task).score
+    scores = evaluate(model, data.chooser, data.task)
     dev_score, predictions = answer_dev(model, teacher)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     zero = parameters - sum(int(parameter.count_nonzero()) for parameter in model.parameters())
-    cost = measure_cost(model)
-    return Verification(score, dev_score, total.zeros / total.numel, layers, predictions, parameters, zero, cost)
+    sparsity = total.zeros / total.numel
+    facts = (layers, predictions, parameters, zero, measure_cost(model))
+    return Verification(scores.score, dev_score, scores.other_scores, sparsity, *facts)
 
 
 def answer_dev(model: PreTrainedModel, teacher: Teacher) -> tuple[float, list[PredictionRecord]]:

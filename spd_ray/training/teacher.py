@@ -23,7 +23,9 @@ from spd_ray.base.errors import UserError
 from spd_ray.base.progress import Advance, progress_bar, quiet_transformers
 from spd_ray.config.trial import ModelConfig, TaskConfig, TeacherConfig
 from spd_ray.data.batches import EncodedSplit, EncodedTask, collate, encode_task, epoch_batches, eval_batches
-from spd_ray.data.tasks import Task, load_task, majority_score, score
+from spd_ray.data.examples import Task
+from spd_ray.data.metrics import metrics_key, score
+from spd_ray.data.tasks import load_task
 from spd_ray.equations.losses import task_loss
 from spd_ray.training.miniature_encoder import MINIATURES, pretrained_miniature
 from spd_ray.training.products import products_in
@@ -42,10 +44,11 @@ DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_d
 
 
 class Scores(NamedTuple):
-    """The task's metric, and the mean cross-entropy (regression: mean squared error)."""
+    """The task's metric, the mean cross-entropy (regression: mean squared error), and the task's other metrics."""
 
     score: float
     loss: float
+    other_scores: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Report:
     majority_score: float
     learning_rate: float
     tried: list[tuple[float, float]]  # (learning rate, score)
+    other_scores: dict[str, float]  # the other metrics, where `score` is
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class Teacher:
     train_score: float
     majority_score: float
     learning_rate: float
+    other_scores: dict[str, float]  # the task's other metrics, where `score` is
     folder: Path
 
 
@@ -90,6 +95,7 @@ def load_teacher(
     recipe = {
         "version": VERSION,
         "task": data.fingerprint,
+        "metrics": metrics_key((data.task.metric, *data.task.also)),
         "max_length": task.max_length,
         "model": cache.files_key(model_files(pretrained)),
         "teacher": teacher.model_dump(exclude={"gate"}),
@@ -112,7 +118,7 @@ def load_teacher(
     with quiet_transformers():
         fine_tuned = AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation="eager")
     fine_tuned.eval().requires_grad_(False)
-    scores = (report.score, report.train_score, report.majority_score, report.learning_rate)
+    scores = (report.score, report.train_score, report.majority_score, report.learning_rate, report.other_scores)
     return Teacher(fine_tuned, tokenizer, data, *scores, folder)
 
 
@@ -122,7 +128,7 @@ def check_gate(data: EncodedTask, report: Report) -> None:
         return
     rates = ", ".join(f"{learning_rate:g}" for learning_rate, _ in report.tried)
     raise UserError(
-        f"the teacher of {data.task.name} is no better than the majority class: "
+        f"the teacher of {data.task.name} is no better than the {data.task.baseline}: "
         f"{data.selection} {data.task.metric} {report.score:.4f} "
         f"against {report.majority_score:.4f} (learning rates tried: {rates}); change teacher.learning_rates or "
         f"teacher.epochs, or go on with it by `--set teacher.gate=false`"
@@ -222,14 +228,14 @@ def best_of_learning_rates(folder: Path, data: EncodedTask, config: TeacherConfi
     with progress_bar(f"teacher of {data.task.name}", steps * len(config.learning_rates)) as advance:
         for learning_rate in config.learning_rates:
             model = fine_tune(folder, data, config, learning_rate, advance)
-            dev_score = evaluate(model, data.chooser, data.task).score
-            if not tried or dev_score > max(known for _, known in tried):
-                best = model
-            tried.append((learning_rate, dev_score))
+            scores = evaluate(model, data.chooser, data.task)
+            if not tried or scores.score > max(known for _, known in tried):
+                best, others = model, scores.other_scores
+            tried.append((learning_rate, scores.score))
     learning_rate, dev_score = max(tried, key=lambda pair: pair[1])
     train_score = evaluate(best, data.train, data.task).score
-    majority = majority_score(data.task, data.train.labels.numpy(), data.chooser.labels.numpy())
-    return best, Report(dev_score, train_score, majority, learning_rate, tried)
+    majority = data.task.baseline_score(data.train.labels.numpy(), data.chooser.labels.numpy())
+    return best, Report(dev_score, train_score, majority, learning_rate, tried, others)
 
 
 def fine_tune(folder: Path, data: EncodedTask, config: TeacherConfig, learning_rate: float, advance: Advance) -> Any:
@@ -303,7 +309,9 @@ def evaluate(model: nn.Module, split: EncodedSplit, task: Task) -> Scores:
 def scores_of(logits: np.ndarray, split: EncodedSplit, task: Task) -> Scores:
     """The scores of logits (N, C) for `split`."""
     loss = task_loss(torch.from_numpy(logits), split.labels)
-    return Scores(score(task.metric, logits, split.labels.numpy()), float(loss))
+    labels = split.labels.numpy()
+    others = {metric: score(metric, logits, labels) for metric in task.also}
+    return Scores(score(task.metric, logits, labels), float(loss), others)
 
 
 @contextmanager

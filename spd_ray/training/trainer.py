@@ -161,10 +161,10 @@ def _choose_teacher_outputs(
 
 
 def train_spd(run: SpdRun) -> Iterator[StepRecord]:
-    """Algorithm 1 from the run's current step to t3: one record a training step, four an evaluation.
+    """Algorithm 1 from the run's current step to t3: one record a training step, several an evaluation.
 
-    Each evaluation ends with the dev score. The student is that of the moment whenever the iterator waits.
-    Raises TrainingError when the loss is not finite or fp16 overflows at the smallest loss scale.
+    An evaluation's last record is the task's metric on the selection split. The student is that of the moment whenever
+    the iterator waits. Raises TrainingError when the loss is not finite or fp16 overflows at the smallest loss scale.
     """
     timeline = run.timeline
     sparsity = surgery.sparsity(run.model)
@@ -330,7 +330,7 @@ def evaluate_student(run: SpdRun, step: int, sparsity: float) -> Iterator[StepRe
         started = time.perf_counter()
         scores = scores_on_ranks(run, examples)
         seconds = time.perf_counter() - started
-        for metric, value in (("loss", scores.loss), (task.metric, scores.score)):
+        for metric, value in (("loss", scores.loss), *scores.other_scores.items(), (task.metric, scores.score)):
             yield StepRecord(
                 step=step,
                 epoch=step / run.timeline.steps_per_epoch,

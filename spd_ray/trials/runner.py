@@ -121,10 +121,10 @@ class TrialRunner:
         self.storage.clear_copy()
 
     def _next_chunk(self) -> list[StepRecord]:
-        chunk = []
+        chunk, data = [], self.run.teacher.data
         for record in self._records:
             chunk.append(record)
-            if record.split == self.run.teacher.data.selection and record.metric != "loss":
+            if (record.split, record.metric) == (data.selection, data.task.metric):
                 return chunk
         raise AssertionError("a trial ends with an evaluation")
 
@@ -133,7 +133,9 @@ class TrialRunner:
         train_score = next(r.value for r in chunk if r.split == "train" and r.metric == scored.metric)
         steps = [record for record in chunk if record.split == "batch"]
         course = course_of([{name: getattr(record, name) for name in COURSE_COLUMNS} for record in steps])
-        evaluation = Evaluation(scored.step, scored.stage, scored.value, train_score, scored.sparsity, course)
+        names = self.run.teacher.data.task.also
+        others = {r.metric: r.value for r in chunk if r.split == scored.split and r.metric in names}
+        evaluation = Evaluation(scored.step, scored.stage, scored.value, train_score, scored.sparsity, course, others)
         trained = engine.world_size() * sum(record.seconds for record in steps)
         standing = judge(self.standing, self.run.timeline, evaluation)
         standing = replace(standing, device_seconds=self.standing.device_seconds + trained)

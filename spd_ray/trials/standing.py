@@ -1,5 +1,6 @@
 """How far a trial is and how good: folded from its evaluations, by the trial and by readers of its records."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -23,6 +24,7 @@ class Evaluation(NamedTuple):
     train_score: float  # on the sample of the training set
     sparsity: float
     course: dict[str, float]  # `course_of` the steps since the evaluation before
+    other_scores: Mapping[str, float] = {}  # the task's other metrics, on the selection split
 
 
 def course_of(steps: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -60,6 +62,7 @@ class Standing:
     best_score: float | None = None  # the best at the target sparsity
     best_step: int | None = None
     train_score: float | None = None  # at best_step
+    other_scores: str | None = None  # at best_step, as the record has it
     achieved_sparsity: float | None = None  # at best_step
     remaining_encoder_parameters: int | None = None  # at best_step
     remaining_parameters: int | None = None
@@ -113,6 +116,7 @@ def judge(before: Standing, timeline: Timeline, evaluation: Evaluation) -> Stand
             best_score=score,
             best_step=step,
             train_score=evaluation.train_score,
+            other_scores=json.dumps(evaluation.other_scores) if evaluation.other_scores else None,
             achieved_sparsity=evaluation.sparsity,
         )
     level = timeline.level(step)

@@ -3,6 +3,7 @@
 A preset fills in what a search space does not say; the profile `mini` goes over what it says.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,12 +18,15 @@ FOLDER = Path(__file__).parent
 Preset = Literal["paper", "reference"]
 
 
-def load_preset(name: Preset, task: str) -> dict[str, Any]:
-    """The sections that preset `name` sets for `task`. Raises UserError for a task that the paper does not have."""
-    paper = _read("paper")
-    if task not in paper["tasks"]:
-        raise UserError(f"preset: {name}: the paper has no task {task!r}; it has {', '.join(paper['tasks'])}")
-    settings = fill_in(paper["tasks"][task], paper["settings"])
+def load_preset(name: Preset, task: Mapping[str, Any]) -> dict[str, Any]:
+    """The sections that preset `name` sets for the section `task`: for one of the user's own what holds for all tasks.
+
+    Raises UserError for another task that the paper does not have.
+    """
+    paper, task_name = _read("paper"), str(task.get("name"))
+    if task_name not in paper["tasks"] and "text_columns" not in task:
+        raise UserError(f"preset: {name}: the paper has no task {task_name!r}; it has {', '.join(paper['tasks'])}")
+    settings = fill_in(paper["tasks"].get(task_name, {}), paper["settings"])
     return fill_in(_read(name)["settings"], settings) if name == "reference" else settings
 
 
