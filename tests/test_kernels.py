@@ -194,6 +194,10 @@ def test_gelu(instruction_set: str) -> None:
     x = torch.cat([torch.linspace(-60, 60, 200_001), torch.randn(100_003) * 3])
     error = (torch.ops.spd_ray.gelu(x).double() - F.gelu(x.double())).abs()
     assert float((error / x.abs().clamp(min=1)).max()) < 1e-6
+    up, wide = torch.randn(len(x)), x.double().requires_grad_()
+    (wanted,) = torch.autograd.grad(F.gelu(wide), wide, up.double())
+    torch.ops.spd_ray.gelu_gradient_(x, up)
+    torch.testing.assert_close(up.double(), wanted, atol=4e-6, rtol=1e-5)
 
 
 @settings(max_examples=20, deadline=None)

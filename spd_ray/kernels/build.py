@@ -13,7 +13,7 @@ import torch
 from spd_ray.base.cache import build_once, content_key, files_key, folder_of
 
 HERE = Path(__file__).parent / "cpp"
-SOURCES = ["ops.cpp", "encoder.cpp", "portable.cpp", "avx2.cpp", "avx512.cpp"]
+SOURCES = ["ops.cpp", "encoder.cpp", "between.cpp", "portable.cpp", "avx2.cpp", "avx512.cpp"]
 FLAGS = ["-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-Wno-psabi"]
 MORE_FLAGS = "SPD_RAY_KERNELS_FLAGS"  # for sanitizers
 SWITCH = "SPD_RAY_KERNELS"  # "off": plain torch everywhere

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
-from spd_ray.model.dropout import drop
+from spd_ray.kernels.between import softmax
+from spd_ray.model.dropout import drop, random_bits
 
 
 class LayerOutputs(NamedTuple):
@@ -30,7 +31,10 @@ class ModelOutputs(NamedTuple):
 
 
 def _recording_attention(kind: str) -> Any:
-    """An attention function of transformers' interface; it appends (maps, values) to `spd_seen` where one is given."""
+    """An attention function of transformers' interface; it appends (maps, values) to `spd_seen` where one is given.
+
+    `spd_fused`: scaling, softmax and dropout are one compiled pass.
+    """
 
     def attention(
         module: nn.Module,
@@ -41,13 +45,20 @@ def _recording_attention(kind: str) -> Any:
         scaling: float | None = None,
         dropout: float = 0.0,
         spd_seen: list[tuple[Tensor, Tensor]] | None = None,
+        spd_fused: bool = False,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor]:
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-        scores = torch.matmul(query, key.transpose(2, 3)) * scale  # (B, A, L, L)
-        masked = scores if attention_mask is None else scores + attention_mask
-        probabilities = torch.softmax(masked, dim=-1)
-        dropped = drop(probabilities, dropout, module.training)
+        scores = torch.matmul(query, key.transpose(2, 3))  # (B, A, L, L)
+        if spd_fused:
+            bits = random_bits(scores.numel(), dropout) if module.training and dropout > 0 else None
+            probabilities, dropped = softmax(scores, attention_mask, scale, bits)
+            scores = scores * scale if kind == "scores" else scores
+        else:
+            scores = scores * scale
+            masked = scores if attention_mask is None else scores + attention_mask
+            probabilities = torch.softmax(masked, dim=-1)
+            dropped = drop(probabilities, dropout, module.training)
         context = torch.matmul(dropped, value).transpose(1, 2).contiguous()  # (B, L, A, d)
         maps = {"probabilities": probabilities, "scores": scores, "dropped": dropped}[kind]
         if spd_seen is not None:

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spd_ray.kernels.between import Bits
+
 LEVELS = 2**16
 
 
@@ -18,10 +20,16 @@ def drop(input: Tensor, p: float, training: bool) -> Tensor:
         return input
     if input.device.type != "cpu":
         return F.dropout(input, p)
+    bits = random_bits(input.numel(), p)
+    kept = bits.numbers.view(input.shape) >= bits.least
+    return input * kept.to(input.dtype).mul_(bits.scale)
+
+
+def random_bits(count: int, p: float) -> Bits:
+    """What drops `count` elements with probability p, to be applied in one pass with what comes next."""
     dropped = round(p * LEVELS)
-    words = torch.empty(math.ceil(input.numel() / 4), dtype=torch.int64).random_(-(2**63), None)
-    kept = words.view(torch.int16)[: input.numel()].view(input.shape) >= dropped - LEVELS // 2
-    return input * kept.to(input.dtype).mul_(LEVELS / (LEVELS - dropped))
+    words = torch.empty(math.ceil(count / 4), dtype=torch.int64).random_(-(2**63), None)
+    return Bits(words.view(torch.int16)[:count], dropped - LEVELS // 2, LEVELS / (LEVELS - dropped))
 
 
 class Dropout(nn.Dropout):
@@ -30,3 +38,7 @@ class Dropout(nn.Dropout):
     def forward(self, input: Tensor) -> Tensor:
         """Any shape."""
         return drop(input, self.p, self.training)
+
+    def bits_for(self, input: Tensor) -> Bits | None:
+        """`random_bits` for what this layer would drop of `input`; None where it drops nothing."""
+        return random_bits(input.numel(), self.p) if self.training and self.p > 0 else None

@@ -1,15 +1,11 @@
 """The student's masked linears: dense with zeros, or computed from the kept weights alone where that is faster."""
 
-from functools import partial
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers.activations import GELUActivation
 
 from spd_ray.kernels.build import available
-from spd_ray.kernels.masked import KeptLinear, masked_feed_forward, masked_linear
+from spd_ray.kernels.masked import KeptLinear, masked_linear
 from spd_ray.kernels.products import MOST_COLUMNS, Pattern
 
 
@@ -52,25 +48,3 @@ class MaskedLinear(nn.Linear):
         if kept is not None:
             return masked_linear(input, kept)
         return F.linear(input, self.weight * self.mask, self.bias)
-
-
-def join_feed_forward(layer: Any) -> None:
-    """Let a BERT layer's two feed-forward linears compute together, GELU between them, where both are sparse.
-
-    Layers of another structure stay as they are.
-    """
-    intermediate, output = getattr(layer, "intermediate", None), getattr(layer, "output", None)
-    linears = (getattr(intermediate, "dense", None), getattr(output, "dense", None))
-    activation = getattr(intermediate, "intermediate_act_fn", None)
-    is_gelu = isinstance(activation, GELUActivation) and activation.act is F.gelu
-    if is_gelu and all(isinstance(linear, MaskedLinear) for linear in linears) and hasattr(output, "LayerNorm"):
-        layer.feed_forward_chunk = partial(_feed_forward, layer)
-
-
-def _feed_forward(layer: Any, hidden: Tensor) -> Tensor:
-    """`feed_forward_chunk` of transformers' BertLayer: (B, L, H) -> (B, L, H)."""
-    first, second = layer.intermediate.dense.kept, layer.output.dense.kept
-    if first is None or second is None:
-        return layer.output(layer.intermediate(hidden), hidden)
-    inner = masked_feed_forward(hidden, first, second)
-    return layer.output.LayerNorm(layer.output.dropout(inner) + hidden)

@@ -21,7 +21,8 @@ from spd_ray.config.method import StudentConfig
 from spd_ray.equations.masks import global_magnitude_masks, magnitude_mask
 from spd_ray.model.attention import ATTENTION_MAPS, LayerOutputs, ModelOutputs
 from spd_ray.model.dropout import Dropout
-from spd_ray.model.linear import MaskedLinear, join_feed_forward
+from spd_ray.model.linear import MaskedLinear
+from spd_ray.model.sparse_layer import join_linears
 
 Draw = tuple[bool, ...]  # r_1 ... r_K of Eq. (1): True where the student layer is grafted
 DROPOUT_ATTRIBUTES = ("attention_dropout",)  # where a module keeps its dropout as a number (ModernBERT)
@@ -127,7 +128,7 @@ def graft(
         for name, linear in list(copied.named_modules()):
             if isinstance(linear, nn.Linear):
                 copied.set_submodule(name, MaskedLinear.of(linear))
-        join_feed_forward(copied)
+        join_linears(copied)
         kept = [layers[index] for index in block] if source is None else []
         for layer in kept:
             _set_dropout(layer, teacher_dropout)

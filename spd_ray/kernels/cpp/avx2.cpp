@@ -10,6 +10,7 @@
 #define ISA_NAME "avx2"
 #define ISA avx2
 #include "body.h"
+#include "rows.h"
 #if defined(__clang__)
 #pragma clang attribute pop
 #endif

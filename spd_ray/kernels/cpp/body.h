@@ -267,7 +267,4 @@ void untile(const float* x, int64_t tokens, int64_t features, float* y, int64_t 
 }
 
 }  // namespace
-
-extern const Isa ISA = {ISA_NAME, LANES, product, dots, norm, attention, scale, gelu, gelu_gradient, tile, untile};
-
 }  // namespace spd_ray

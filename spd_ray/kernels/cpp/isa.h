@@ -28,6 +28,47 @@ struct Attention {
     int64_t q_stride, kv_stride;           // from one row to the next
 };
 
+// Dropout by 16 random bits an element: what is kept is multiplied by `scale`. Null bits: all is kept, unscaled.
+struct Dropout {
+    const int16_t* bits;
+    int32_t least;  // kept from here on
+    float scale;
+};
+
+// Rows of features, one a token: y = LayerNorm(dropout(h) + x), and what its gradient needs.
+struct AddNorm {
+    Dropout dropout;
+    int64_t tokens, features;  // features: whole vectors of sixteen
+    const float *h, *x, *gamma, *beta;
+    float eps;
+    float *y, *normal, *inverse;  // normal: (tokens, features) before gamma and beta; inverse: 1 / deviation, a token
+};
+
+struct AddNormGradient {
+    Dropout dropout;
+    int64_t tokens, features;
+    const float *dy, *normal, *inverse, *gamma;
+    float *dh, *dx;          // dh may be dx where nothing is dropped
+    float *dgamma, *dbeta;   // added to
+};
+
+// One row of attention: p = softmax(scale * scores + mask), dropped = dropout(p). Gradients of either may be null.
+struct Softmax {
+    Dropout dropout;
+    int64_t keys;
+    float scale;
+    const float *scores, *mask;  // mask may be null
+    float *p, *dropped;          // dropped is not written where nothing is dropped
+};
+
+struct SoftmaxGradient {
+    Dropout dropout;
+    int64_t keys;
+    float scale;
+    const float *p, *dp, *ddropped;
+    float* dscores;
+};
+
 struct Isa {
     const char* name;
     int64_t lanes;
@@ -48,6 +89,10 @@ struct Isa {
     // (tokens, features) with rows `pitch` apart -> (features, width); tokens that are not there become zeros.
     void (*tile)(const float* x, int64_t pitch, int64_t tokens, int64_t features, float* y, int64_t width);
     void (*untile)(const float* x, int64_t tokens, int64_t features, float* y, int64_t pitch, int64_t width);
+    void (*add_norm)(const AddNorm&);
+    void (*add_norm_gradient)(const AddNormGradient&);
+    void (*softmax)(const Softmax&);
+    void (*softmax_gradient)(const SoftmaxGradient&);
 };
 
 extern const Isa portable;

@@ -4,3 +4,4 @@
 #define ISA_NAME "portable"
 #define ISA portable
 #include "body.h"
+#include "rows.h"
