@@ -124,7 +124,7 @@ class FlatOptimizer(FP16_Optimizer):
         return False
 
     def _flat_gradient(self, index: int) -> Tensor:
-        """The gradients of group number `index` as one 16-bit tensor, zeros where there is none; it takes their place."""
+        """The gradients of group `index` as one 16-bit tensor, zeros where there is none; it takes their place."""
         zeros, group = self._zeros[index], self.fp16_groups[index]
         gradients = [zeros.like(one) if one.grad is None else one.grad for one in group]
         for parameter in group:
