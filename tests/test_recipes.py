@@ -186,3 +186,27 @@ def test_a_recipe_takes_the_files_that_it_names(
     changed = {name.replace("newcomer", "NAME") for name in after if after[name] != before.get(name)}
     assert changed == files_of(recipe)
     assert run_in(copy, script).splitlines()[-1] == printed
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("tunes: [stage2_epochs]", "", "tunes is missing; a method's file has source, parts, leaves_out, method"),
+        ("tunes:", "tune:", "tunes is missing"),
+        ("tunes: [stage2_epochs]", "tunes: 3", "tunes must be a valid tuple"),
+        ("method:", "method: {{", "not YAML"),
+    ],
+)
+def test_a_method_that_is_not_whole_is_one_line_before_anything_is_printed(
+    copy: Path, old: str, new: str, said: str
+) -> None:
+    text = (copy / "spd_ray/config/methods/theseus.yaml").read_text()
+    assert old in text
+    (copy / "spd_ray/config/methods/mine.yaml").write_text(text.replace(old, new, 1))
+    words = ["-m", "spd_ray.sweep", "--space", str(ROOT / "search_spaces/demo.yaml"), "--method", "mine", "--dry-run"]
+    environment = {**os.environ, "PYTHONPATH": str(copy)}
+    done = subprocess.run([sys.executable, *words], cwd=copy, env=environment, capture_output=True, text=True)
+    (line,) = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "methods/mine.yaml: " in line
+    assert said in line

@@ -22,6 +22,7 @@ from spd_ray.trials.request import requested_trial
 from spd_ray.trials.standing import RECORDED
 
 _SEND_SHARE, _SEND_SECONDS = 0.1, 5.0  # of the time, at most, to send files to a store; between two times, at least
+FIRST_TRIALS = 3  # that fail alike: the others would, too
 _WORKER_DIED = "worker process has died"
 _REPORT_BROKE_OFF = "An unexpected internal error occurred"  # the end of a traceback that its worker did not finish
 
@@ -122,6 +123,13 @@ class SweepWatcher(Callback):
         self.drop_states()
         drop_students(self.ledger, self.storage)
         self.display.end(trial_id)
+
+    def common_error(self) -> str | None:
+        """The error that the first trials of the sweep have all failed with, before any trial came to an evaluation."""
+        if self.furthest or self.ledger.ended_count < FIRST_TRIALS:
+            return None
+        errors = {trial.error and trial.error.replace(trial.trial_id, "ID") for trial in self.ledger.ended}
+        return errors.pop() if len(errors) == 1 else None
 
     def drop_states(self, at_once: bool = False) -> None:
         """Drop the states of the trials that have ended, once a store behind a URI has been sent the ends."""

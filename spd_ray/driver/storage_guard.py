@@ -1,16 +1,16 @@
-"""The sweep ends when its storage refuses a write: nothing that happens after that could be recorded."""
+"""The sweep ends when its storage refuses a write, or when its first trials all die of one and the same error."""
 
 from typing import Any
 
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
-from spd_ray.base.errors import storage_refusal
-from spd_ray.driver.callbacks import SweepWatcher
+from spd_ray.base.errors import UserError, storage_refusal
+from spd_ray.driver.callbacks import FIRST_TRIALS, SweepWatcher
 
 
 class StorageGuard(Callback):
-    """Passes Tune's callbacks on to the watcher, until a write of the driver or of a trial is refused.
+    """Passes Tune's callbacks on to the watcher, until what happens after that is of no use.
 
     Tune takes an exception of a callback for an error of the trial, which it then retries or gives up; an exception at
     the end of a step ends the sweep. A trial whose write was refused is due again, from its last state.
@@ -41,9 +41,19 @@ class StorageGuard(Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._pass_on("on_trial_complete", iteration, trials, trial)
+        self._look_for_common_error()
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._pass_on("on_trial_error", iteration, trials, trial)
+        self._look_for_common_error()
+
+    def _look_for_common_error(self) -> None:
+        error = self.watcher.common_error()
+        if error is not None and not self.refused:
+            self.refused = UserError(
+                f"the first {FIRST_TRIALS} trials have all failed before an evaluation, and alike: {error}; mend that "
+                f"and begin again with --replace"
+            )
 
     def _pass_on(self, name: str, *about: Any) -> None:
         if self.refused:

@@ -1,5 +1,6 @@
 """The sweep as a user runs it: real processes, real Ray, Optuna, DeepSpeed, MLflow and Parquet."""
 
+import os
 import re
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from mlflow import MlflowClient
 
 from spd_ray.records.trials import read_trials
 from spd_ray.tracking.missed_points import read_evaluations
@@ -165,6 +167,27 @@ def test_a_finished_sweep_can_be_resumed_and_extended(sweep_of):
     assert more.returncode == 0, more.stderr
     assert [trial[0] for trial in scores(folder)] == ["00000-s0", "00001-s0"]
     assert scores(folder)[0] == first
+
+
+def test_a_sweep_whose_first_trials_die_alike_stops_and_says_it_once(sweep_of, tmp_path):
+    """What each trial's process imports first: a broken package on the workers' path."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "if 'default_worker.py' in ' '.join(sys.orig_argv):\n"
+        "    import spd_ray.trials.runner as runner\n"
+        "    def refuse(*words): raise RuntimeError('the same for all')\n"
+        "    runner.TrialRunner.__init__ = refuse\n"
+    )
+    study = {"sampler": "grid", "trials": 2, "seeds": [0, 1, 2, 3]}
+    words = sweep_of.command("alike", study=study, retries=0)
+    paths = f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"
+    done = subprocess.run(words, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "the first 3 trials have all failed before an evaluation, and alike: RuntimeError: the same for all" in line
+    assert sum(trial.status == "failed" for trial in read_trials(sweep_of.storage / "alike")) < 8
+    (parent,), _ = mlflow_runs(sweep_of.storage / "alike")
+    assert MlflowClient(f"sqlite:///{sweep_of.storage}/mlflow.db").get_run(parent).info.status == "FAILED"
 
 
 def test_a_dry_run_tells_steps_and_cost_and_leaves_nothing(sweep_of):

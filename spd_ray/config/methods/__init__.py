@@ -9,8 +9,9 @@ from functools import cache
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
-from spd_ray.base.errors import UserError, nearest
+from spd_ray.base.errors import UserError, nearest, plain
 from spd_ray.config.method_names import METHODS, METHODS_FOLDER
 from spd_ray.config.section import Section
 
@@ -28,10 +29,19 @@ class MethodCard(Section):
 
 @cache
 def load_method(name: str) -> MethodCard:
-    """The method `name`. Raises UserError if there is none."""
+    """The method `name`. Raises UserError if there is none, or if its file is not as the others are."""
     if name not in METHODS:
         raise UserError(f"method.name: {name!r} is unknown; {nearest(name, METHODS)}")
-    return MethodCard.model_validate(yaml.safe_load((METHODS_FOLDER / f"{name}.yaml").read_text()))
+    file = METHODS_FOLDER / f"{name}.yaml"
+    try:
+        return MethodCard.model_validate(yaml.safe_load(file.read_text()))
+    except yaml.YAMLError as error:
+        raise UserError(f"{file}: not YAML: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        key, known = ".".join(map(str, first["loc"])) or "the file", ", ".join(MethodCard.model_fields)
+        what = {"missing": "is missing", "extra_forbidden": "is unknown"}.get(first["type"], plain(first["msg"]))
+        raise UserError(f"{file}: {key} {what}; a method's file has {known}") from None
 
 
 def fill_in(given: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
