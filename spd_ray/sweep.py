@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run, resume or dry-run a sweep. Returns the exit code; raises UserError for what a user can mend."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = parse_arguments(arguments)
-    from spd_ray.driver.start import COMMAND, check_address, new_console, read_space, start_sweep
+    from spd_ray.driver.start import COMMAND, new_console, read_space, start_dry_run, start_sweep
 
     space = options.space
     if space is None and options.resume and options.name:
@@ -75,12 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         allow_code()
     spec = read_space(space, options.overrides, options.trials, options.name, options.method, options.profile)
     if options.dry_run:
-        from spd_ray.driver.dry_run import dry_run
-        from spd_ray.driver.run import resolve_here
-
-        check_address(options.address)
-        console = new_console()
-        dry_run(resolve_here(spec, options.address, console), console)
+        start_dry_run(spec, options.storage, options.address)
         return 0
     command = f"{COMMAND} {shlex.join(arguments)}"
     result = start_sweep(spec, options.storage, options.resume, options.replace, options.address, command)

@@ -8,11 +8,6 @@ from spd_ray.config.sweep import SweepSpec
 _KEYS = (("resources", "gpus_per_worker"), ("engine", "precision"), ("engine", "zero_stage"))
 
 
-def is_resolved(spec: SweepSpec) -> bool:
-    """Whether no key of `spec` is `auto`."""
-    return not any(getattr(getattr(spec, section), key) == "auto" for section, key in _KEYS)
-
-
 def resolve(spec: SweepSpec, have: Mapping[str, float]) -> SweepSpec:
     """`spec` on a cluster with the resources `have` (by Ray's names of them): no key is `auto` any more.
 

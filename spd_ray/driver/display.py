@@ -144,5 +144,12 @@ def _score(value: float | None) -> str:
 
 
 def format_duration(seconds: float) -> str:
+    """
+    >>> [format_duration(seconds) for seconds in (7.2, 127, 7500)]
+    ['7 s', '2 min 7 s', '2 h 5 min']
+    """
     minutes, rest = divmod(round(seconds), 60)
+    hours, more = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {more} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"

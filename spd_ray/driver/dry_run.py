@@ -1,52 +1,110 @@
-"""`--dry-run`: what a sweep would do and cost, and two real steps of its first trial."""
+"""`--dry-run`: what a sweep would do and cost, from two real steps of its first trial without its teacher."""
 
-import itertools
+import math
 import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from spd_ray.base.ray_cluster import capacity, leave_ray
+from spd_ray.checks.cost import Cost, measure
+from spd_ray.checks.untrained import Untrained, load_untrained
+from spd_ray.config import auto
 from spd_ray.config.methods import load_method
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.config.timeline import Timeline
+from spd_ray.config.trial import TrialConfig
+from spd_ray.driver.display import format_duration
+from spd_ray.driver.run import check_first, concurrent_trials, devices_line
 from spd_ray.records import layout
 from spd_ray.study.study import Draws, create_study
 from spd_ray.training import engine
-from spd_ray.training.teacher import load_teacher
-from spd_ray.training.trainer import prepare, train_spd
-from spd_ray.trials.footprint import Footprint, footprint
-
-STEPS_RUN = 2
+from spd_ray.training.teacher_outputs import MEMORY_LIMIT_BYTES
+from spd_ray.trials.footprint import Footprint
 
 
-def dry_run(spec: SweepSpec, console: Console) -> None:
-    """Print the resolved space, the first trial's schedules and the cost; train two steps, keep nothing."""
-    console.print(spec.to_yaml().rstrip(), highlight=False)
+def dry_run(spec: SweepSpec, storage: str, address: str | None, console: Console) -> None:
+    """Print the resolved space, the first trial's schedules and the cost; train two steps and no teacher, keep nothing.
+
+    Raises UserError for what a sweep's preflight refuses.
+    """
+    began = time.monotonic()
+    for name in spec.methods():
+        load_method(name)  # raises before anything is printed
+    console.print(spec.to_yaml().rstrip(), highlight=False, markup=False)
     for name in spec.methods():
         explain_method(name, console)
-    teacher = load_teacher(spec.task, spec.model, spec.teacher)
+    check_first(spec, storage, address, console)
+    try:
+        have = capacity(address)
+    finally:
+        leave_ray()
+    spec = auto.resolve(spec, have)
+    console.print(devices_line(spec, have), soft_wrap=True)
+    untrained = load_untrained(spec)
+    console.print(describe_task(untrained), soft_wrap=True)
+    values, config = first_trial(spec)
+    timeline = Timeline.of(config.method, untrained.train_examples)
+    console.rule(f"first trial: {', '.join(f'{name} {value}' for name, value in values.items())}")
+    console.print(schedule_table(timeline))
+    cost = measure(spec, config, untrained)
+    for record in cost.steps:
+        console.print(f"step {record.step}: loss {record.value:.4f}, draw {record.draw}, {record.tokens} tokens")
+    console.print(describe_footprint(cost.footprint, spec), soft_wrap=True)
+    for line in describe_cost(spec, timeline, untrained, cost, concurrent_trials(spec, have)):
+        console.print(line, soft_wrap=True)
+    console.print(f"dry run: {time.monotonic() - began:.0f} s; nothing was kept")
+
+
+def first_trial(spec: SweepSpec) -> tuple[dict[str, Any], TrialConfig]:
+    """The point that the study draws first, and its trial under the first seed."""
     with tempfile.TemporaryDirectory() as folder:
         drawn = Draws(create_study(spec, layout.study_journal(Path(folder))), spec).ask()
     assert drawn is not None  # a space without a possible point is not loaded
     _, values = drawn
-    config = spec.trial_config(values, spec.study.seeds[0])
-    run = prepare(config, teacher)
-    timeline = run.timeline
-    console.rule(f"first trial: {', '.join(f'{name} {value}' for name, value in values.items())}")
-    console.print(schedule_table(timeline))
-    steps = list(itertools.islice((r for r in train_spd(run) if r.split == "batch"), STEPS_RUN))
-    for record in steps:
-        console.print(f"step {record.step}: loss {record.value:.4f}, draw {record.draw}, {record.tokens} tokens")
-    console.print(describe_footprint(footprint(run, spec.resources.workers), spec), soft_wrap=True)
-    engine.release(run.engine)
+    return values, spec.trial_config(values, spec.study.seeds[0])
 
-    trials = spec.total_configurations() * len(spec.study.seeds)
-    seconds = steps[-1].seconds * timeline.t3
-    console.print(
-        f"{trials} trials ({spec.total_configurations()} configurations x {len(spec.study.seeds)} seeds) of about "
-        f"{timeline.t3} steps: {trials * timeline.t3:,} steps; at {steps[-1].seconds * 1000:.0f} ms a step about "
-        f"{seconds / 60:.1f} min a trial and {trials * seconds / 3600:.2f} device hours in all, evaluations not counted"
+
+def describe_task(untrained: Untrained) -> str:
+    """How many examples there are to train and to choose on, and how long."""
+    sample = untrained.sample
+    lengths, longest = sample.train.lengths, int(untrained.extremes.lengths.max())
+    return (
+        f"task {sample.task.name}: {untrained.train_examples:,} training and {untrained.chooser_examples:,} "
+        f"{sample.selection} examples of {float(lengths.mean()):.0f} tokens on average, {longest} at most"
+    )
+
+
+def describe_cost(spec: SweepSpec, timeline: Timeline, untrained: Untrained, cost: Cost, at_once: int) -> Iterator[str]:
+    """Seconds as they were measured, and the hours that follow from them."""
+    if not untrained.is_pretrained:
+        yield f"{spec.model.name} is not pretrained on this machine yet: minutes, once"
+    teacher, rates = spec.teacher, len(spec.teacher.learning_rates)
+    steps = teacher.epochs * math.ceil(untrained.train_examples / teacher.batch_size)
+    seconds = rates * steps * cost.teacher_step
+    yield (
+        f"teacher: {rates} learning rate{'s' * (rates > 1)} x {steps:,} steps, {cost.teacher_step * 1000:.0f} ms each: "
+        f"{format_duration(seconds)}, once"
+    )
+    if cost.recording:
+        place = "each worker's memory" if cost.footprint.outputs <= MEMORY_LIMIT_BYTES else "files of each machine"
+        yield f"the teacher's outputs are recorded once, into {place}: {format_duration(cost.recording)}"
+    trial, count = cost.trial(timeline), spec.total_configurations()
+    trials = count * len(spec.study.seeds)
+    yield (
+        f"a trial like this one: {timeline.t3:,} steps, {cost.step * 1000:.0f} ms each where all layers are computed "
+        f"and {cost.share:.0%} of that on average, and {len(timeline.eval_steps)} evaluations of "
+        f"{format_duration(cost.evaluation)}: {format_duration(trial)}"
+    )
+    yield (
+        f"{trials} trials ({count} configurations x {len(spec.study.seeds)} seeds), {at_once} at once: "
+        f"{format_duration(math.ceil(trials / at_once) * trial)}, "
+        f"{trials * spec.resources.workers * trial / 3600:.2f} device hours; early stopping takes less, trials that "
+        f"share this machine's memory take longer"
     )
 
 

@@ -125,16 +125,6 @@ def joined_ray(address: str | None) -> Iterator[dict[str, float]]:
         leave_ray()
 
 
-def resolve_here(spec: SweepSpec, address: str | None, console: Console) -> SweepSpec:
-    """`spec` with what `auto` would be in a sweep on the cluster at `address`, which is left again."""
-    if auto.is_resolved(spec):
-        return spec
-    with joined_ray(address) as have:
-        spec = auto.resolve(spec, have)
-        console.print(devices_line(spec, have), soft_wrap=True)
-        return spec
-
-
 def devices_line(spec: SweepSpec, have: Mapping[str, float]) -> str:
     """What trials train on, and how many CPUs and GPUs the cluster has for them."""
     return f"trains on {auto.describe(spec)}; the cluster: {have['CPU']:g} CPUs and {have['GPU']:g} GPUs at most"

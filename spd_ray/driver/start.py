@@ -15,6 +15,7 @@ from rich.console import Console
 
 from spd_ray.base.errors import UserError, storage_refusal
 from spd_ray.base.files import write_whole
+from spd_ray.base.network import is_uri
 from spd_ray.base.signals import sigterm_as_interrupt
 from spd_ray.base.user_code import code_is_allowed
 from spd_ray.base.visible_gpus import gpus_hidden
@@ -66,8 +67,7 @@ def start_sweep(
     best, interrupted = None, False
 
     def check_first(spec: SweepSpec) -> None:
-        where = place if storage.is_remote else str(Path(place).resolve())
-        import_driver().check_first(spec, where, address, console)
+        import_driver().check_first(spec, whole_place(place), address, console)
 
     try:
         with sigterm_as_interrupt(), gpus_hidden(), open_sweep(storage, spec, resume, replace, check_first) as spec:
@@ -88,6 +88,20 @@ def start_sweep(
             f"{storage.place}: {refusal}; mend that and go on with: {go_on_command(storage.folder, command)}"
         ) from None
     return collect_result(storage, best, interrupted)
+
+
+def start_dry_run(spec: SweepSpec, place: str, address: str | None) -> None:
+    """Say what the sweep in the storage `place` would do and cost. Raises UserError as `start_sweep` does."""
+    check_address(address)
+    import_driver()
+    from spd_ray.driver.dry_run import dry_run
+
+    dry_run(spec, whole_place(place), address, new_console())
+
+
+def whole_place(place: str) -> str:
+    """The storage as an absolute path, or its URI."""
+    return place if is_uri(place) else str(Path(place).resolve())
 
 
 def import_driver() -> ModuleType:

@@ -1,0 +1,140 @@
+"""What training takes, measured in seconds on this machine: two steps of the untrained classifier, and no teacher.
+
+The student and the teacher are both the new classifier: times do not depend on what weights are. Batches are those of
+the sample whose cost is in the middle. Shapes: K layers.
+"""
+
+import itertools
+import math
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from spd_ray.checks.room import room_of
+from spd_ray.checks.untrained import Untrained, pretrained_folder
+from spd_ray.config.sweep import SweepSpec
+from spd_ray.config.timeline import Timeline
+from spd_ray.config.trial import TrialConfig
+from spd_ray.data.batches import EncodedSplit, epoch_batches
+from spd_ray.records.schema import StepRecord
+from spd_ray.training import engine
+from spd_ray.training.teacher import Teacher, fine_tune
+from spd_ray.training.trainer import SpdRun, evaluate_student, prepare, train_spd
+from spd_ray.trials.footprint import Footprint, footprint
+
+STEPS_RUN = 2  # the first also warms up
+EVALUATED = 64  # examples
+
+
+class Cost(NamedTuple):
+    """Seconds, but for the footprint and the steps themselves."""
+
+    steps: list[StepRecord]
+    step: float  # in which every student layer is computed
+    share: float  # of that, what a trial's steps take on average: leading teacher layers are known
+    evaluation: float
+    recording: float  # the teacher's outputs, once
+    teacher_step: float
+    footprint: Footprint
+
+    def trial(self, timeline: Timeline) -> float:
+        """Steps and evaluations of one trial."""
+        return timeline.t3 * self.step * self.share + len(timeline.eval_steps) * self.evaluation
+
+
+def measure(spec: SweepSpec, config: TrialConfig, untrained: Untrained) -> Cost:
+    """Train and evaluate for two steps, each rank's part of a batch, with the threads that a worker has."""
+    ranks, method = spec.resources.workers, config.method
+    own = method.model_copy(update={"p0": 1.0, "batch_size": math.ceil(method.batch_size / ranks)})
+    data = replace(
+        untrained.sample,
+        train=middle_batches(untrained.sample.train, own.batch_size),
+        dev=_spread(untrained.sample.dev, EVALUATED),
+        holdout=None if untrained.sample.holdout is None else _spread(untrained.sample.holdout, EVALUATED),
+        fingerprint="dry run",
+    )
+    teacher = Teacher(untrained.model, untrained.tokenizer, data, 0.0, 0.0, 0.0, 0.0, {}, Path("untrained"))
+    with threads(spec.resources.cpus_per_worker):
+        run = prepare(config.model_copy(update={"method": own}), teacher)
+        steps = list(itertools.islice((record for record in train_spd(run) if record.split == "batch"), STEPS_RUN))
+        forward = _seconds_of_an_example(run)
+        takes = footprint(run, ranks)
+        engine.release(run.engine)
+    timeline = Timeline.of(method, untrained.train_examples)
+    recorded = room_of(config, untrained, timeline.t3, ranks).recorded
+    evaluated = untrained.chooser_examples + min(method.eval_train_examples, untrained.train_examples)
+    return Cost(
+        steps=steps,
+        step=steps[-1].seconds,
+        share=computed_share(timeline, len(run.layers)),
+        evaluation=forward * evaluated / ranks,
+        recording=forward * untrained.train_examples if recorded else 0.0,
+        teacher_step=teacher_step(spec, untrained),
+        footprint=takes._replace(outputs=recorded),
+    )
+
+
+def middle_batches(split: EncodedSplit, batch_size: int) -> EncodedSplit:
+    """The examples of two batches of an epoch, those whose cost is in the middle."""
+    batches = epoch_batches(split.lengths, batch_size, seed=0, epoch=0)
+    batches.sort(key=lambda batch: len(batch) * int(split.lengths[batch].max()))
+    middle = len(batches) // 2
+    return split.subset(np.concatenate(batches[max(0, middle - 1) : middle + 1]))
+
+
+def _spread(split: EncodedSplit, size: int) -> EncodedSplit:
+    return split.subset(np.linspace(0, len(split) - 1, min(size, len(split))).round().astype(int))
+
+
+def _seconds_of_an_example(run: SpdRun) -> float:
+    """Of evaluating one example."""
+    scored = {record.split: record.seconds for record in evaluate_student(run, 1, 0.0)}
+    return sum(scored.values()) / (len(run.train_sample) + len(run.teacher.data.chooser))
+
+
+def computed_share(timeline: Timeline, layers: int) -> float:
+    """The mean share of the K student layers that a trial's steps compute: those from the first grafted one on.
+
+    Where none is drawn, all are computed once. With p = 1/2 and K = 2: 2/2 with probability 1/2, 1/2 with 1/4, and
+    2/2 with 1/4, together 7/8.
+    """
+    method = timeline.method
+    if not method.grafts or method.clip_over == "all" or method.teacher_dropout > 0:
+        return 1.0
+    p = np.array([timeline.replacing_probability(step) for step in range(timeline.t3)])
+    first = np.arange(layers)[:, None]
+    shares = (layers - first) / layers * p * (1 - p) ** first
+    return float((shares.sum(axis=0) + (1 - p) ** layers).mean())
+
+
+def teacher_step(spec: SweepSpec, untrained: Untrained) -> float:
+    """Seconds of one step of fine-tuning: the second of two."""
+    config = spec.teacher.model_copy(update={"epochs": 1})
+    data = replace(untrained.sample, train=middle_batches(untrained.sample.train, config.batch_size))
+    ends: list[float] = []
+
+    def advance(steps: int = 1, note: str = "") -> None:
+        ends.append(time.perf_counter())
+
+    with pretrained_folder(spec.model) as folder:
+        began = time.perf_counter()
+        fine_tune(folder, data, config, config.learning_rates[0], advance)
+    return ends[1] - ends[0] if len(ends) > 1 else ends[0] - began
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """So many threads of torch in the block, as a trial's worker has, but no more than there are cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(count, os.cpu_count() or count))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
