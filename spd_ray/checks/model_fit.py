@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from spd_ray.base.errors import UserError
 from spd_ray.checks.finding import OK, WARNING, Finding
 from spd_ray.checks.untrained import Untrained, describe_head
+from spd_ray.config.dimensions import Value
 from spd_ray.config.method import MethodConfig
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.config.trial import ModelConfig
@@ -42,9 +43,9 @@ def check_model(spec: SweepSpec, untrained: Untrained) -> Finding:
         raise UserError(f"{place}: the tokenizer of this {kind} has no padding token; {SUPPORTED}")
     width = spec.task.max_length if spec.task.padding == "max_length" else None
     logits, alone = run_extremes(untrained, place, kind, width)
-    for method in methods_of(spec):
+    for point in points_of(spec):
         with explained(f"{place}: {kind} cannot be grafted", SUPPORTED):
-            graft_and_record(untrained, method, logits)
+            graft_and_record(untrained, spec.method_at(point), logits)
     if not close(logits[:1], alone):
         raise UserError(
             f"{place}: padding changes what this {kind} answers: its padding token and the tokenizer's "
@@ -134,16 +135,15 @@ def close(found: Tensor, expected: Tensor) -> bool:
     return bool(torch.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE))
 
 
-def methods_of(spec: SweepSpec) -> list[MethodConfig]:
-    """One method of the space for each kind of student and of what is recorded, as a look at some points finds them."""
+def points_of(spec: SweepSpec) -> list[dict[str, Value]]:
+    """A possible point for each kind of student, and of what is recorded, that a look at some points finds."""
     random = Random(0)
     points = [*spec.first_points()[:POINTS_TRIED], *(spec.random_point(random) for _ in range(POINTS_TRIED))]
-    found: dict[tuple[float, str, str], MethodConfig] = {}
+    found: dict[tuple[float, str, str], dict[str, Value]] = {}
     for point in points:
         if spec.is_possible(point):
-            method = spec.trial_config(point, spec.study.seeds[0]).method
-            student = method.student
-            found.setdefault((student.depth, student.pick, method.objective.attention_maps), method)
+            method = spec.method_at(point)
+            found.setdefault((method.student.depth, method.student.pick, method.objective.attention_maps), point)
     return list(found.values())
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from spd_ray.base.cache import cache_root
 from spd_ray.base.network import is_uri
 from spd_ray.checks.finding import FAILED, OK, WARNING, Finding
-from spd_ray.checks.model_fit import methods_of
+from spd_ray.checks.model_fit import points_of
 from spd_ray.checks.untrained import Untrained
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.config.timeline import Timeline
@@ -122,9 +122,9 @@ def check_room(spec: SweepSpec, untrained: Untrained, place: str, have: Mapping[
 
 def first_room(spec: SweepSpec, untrained: Untrained) -> Room:
     """What the first possible point of the space takes."""
-    method = methods_of(spec)[0]
-    config = spec.trial_config({}, spec.study.seeds[0]).model_copy(update={"method": method})
-    return room_of(config, untrained, Timeline.of(method, untrained.train_examples).t3, spec.resources.workers)
+    config = spec.trial_config(points_of(spec)[0], spec.study.seeds[0])
+    steps = Timeline.of(config.method, untrained.train_examples).t3
+    return room_of(config, untrained, steps, spec.resources.workers)
 
 
 def machine_memory() -> int:

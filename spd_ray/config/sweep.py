@@ -122,7 +122,7 @@ class SweepSpec(Section):
 
     def _trial_config(self, values: dict[str, Value], seed: int, engine: EngineConfig) -> TrialConfig:
         sections = {name: getattr(self, name) for name in ("task", "model", "teacher")}
-        return TrialConfig(**sections, engine=engine, method=self._method(values), seed=seed)
+        return TrialConfig(**sections, engine=engine, method=self.method_at(values), seed=seed)
 
     def first_points(self) -> list[dict[str, Value]]:
         """What is run before anything is drawn: the warm starts, and with the grid sampler the whole grid."""
@@ -160,7 +160,7 @@ class SweepSpec(Section):
         names = {"task", "model", "teacher", "engine", "search", "warm_start", "study", "early_stopping"}
         parts = self.model_dump(mode="json", include=names)
         del parts["study"]["trials"]
-        parts["method"] = {name: self._method({"method": name}).model_dump(mode="json") for name in self.methods()}
+        parts["method"] = {name: self.method_at({"method": name}).model_dump(mode="json") for name in self.methods()}
         return parts
 
     def methods(self) -> list[str]:
@@ -188,7 +188,7 @@ class SweepSpec(Section):
             flat |= {f"{section}.{name}": value for name, value in flat.pop(section).items()}
         return flat
 
-    def _method(self, values: dict[str, Value]) -> MethodConfig:
+    def method_at(self, values: dict[str, Value]) -> MethodConfig:
         """The composition at the point `values`: what `method` says, over a searched method, over the defaults.
 
         Raises pydantic's ValidationError where its parts do not go together.
@@ -242,7 +242,7 @@ class SweepSpec(Section):
         field = ("name",) if name == "method" else tuple(name.split("."))
         for key, value in dimension.extremes():
             try:
-                self._method({name: value})
+                self.method_at({name: value})
             except ValidationError as error:
                 first = error.errors()[0]
                 if first["loc"] == field:

@@ -196,6 +196,9 @@ def test_a_dry_run_tells_steps_and_cost_and_leaves_nothing(sweep_of):
     assert "4 trials (2 configurations x 2 seeds)" in done.stdout
     assert "step 1: loss" in done.stdout
     assert "pruning ends" in done.stdout
+    assert "task sst2: 60 training and 30 dev examples of" in done.stdout
+    assert re.search(r"^teacher: 1 learning rate x 48 steps, \d+ ms each", done.stdout, re.MULTILINE)
+    assert "disk: " in done.stdout
     assert not folder.exists()
 
 
