@@ -13,6 +13,7 @@ from spd_ray.checks.nodes import NodeReport
 if TYPE_CHECKING:  # what it imports may be missing, which the doctor is to say
     from spd_ray.config.sweep import SweepSpec
 
+KEYS = {"mlflow": "tracking.uri: "}  # of a space, where the finding does not name it
 RAY_MEND = (
     "is it up (ray status)? does it want a token (export RAY_AUTH_MODE=token, the head's ~/.ray/auth_token here)? "
     "same Ray and Python version?"
@@ -67,7 +68,8 @@ def preflight(spec: "SweepSpec", place: str, address: str | None, join: Callable
 
     for finding in examined():
         if finding.level == FAILED:
-            raise UserError(finding.text + (f"; {finding.mend}" if finding.mend else ""))
+            key = KEYS.get(finding.check, "")
+            raise UserError(key + finding.text + (f"; {finding.mend}" if finding.mend else ""))
         yield finding
 
 
