@@ -30,7 +30,7 @@ from spd_ray.training.trainer import SpdRun, evaluate_student, prepare, train_sp
 from spd_ray.trials.footprint import Footprint, footprint
 
 STEPS_RUN = 2  # the first also warms up
-EVALUATED = 64  # examples
+EVALUATED = 32  # examples in each of two batches
 
 
 class Cost(NamedTuple):
@@ -56,11 +56,11 @@ def measure(spec: SweepSpec, config: TrialConfig, untrained: Untrained) -> Cost:
     data = replace(
         untrained.sample,
         train=middle_batches(untrained.sample.train, own.batch_size),
-        dev=_spread(untrained.sample.dev, EVALUATED),
-        holdout=None if untrained.sample.holdout is None else _spread(untrained.sample.holdout, EVALUATED),
+        dev=middle_batches(untrained.sample.dev, EVALUATED),
+        holdout=None if untrained.sample.holdout is None else middle_batches(untrained.sample.holdout, EVALUATED),
         fingerprint="dry run",
     )
-    teacher = Teacher(untrained.model, untrained.tokenizer, data, 0.0, 0.0, 0.0, 0.0, {}, Path("untrained"))
+    teacher = Teacher(untrained.model, untrained.tokenizer, data, 0.0, 0.0, 0.0, 0.0, {}, Path("untrained"), {})
     with threads(spec.resources.cpus_per_worker):
         run = prepare(config.model_copy(update={"method": own}), teacher)
         steps = list(itertools.islice((record for record in train_spd(run) if record.split == "batch"), STEPS_RUN))
@@ -87,10 +87,6 @@ def middle_batches(split: EncodedSplit, batch_size: int) -> EncodedSplit:
     batches.sort(key=lambda batch: len(batch) * int(split.lengths[batch].max()))
     middle = len(batches) // 2
     return split.subset(np.concatenate(batches[max(0, middle - 1) : middle + 1]))
-
-
-def _spread(split: EncodedSplit, size: int) -> EncodedSplit:
-    return split.subset(np.linspace(0, len(split) - 1, min(size, len(split))).round().astype(int))
 
 
 def _seconds_of_an_example(run: SpdRun) -> float:
