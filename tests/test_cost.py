@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from spd_ray.checks.cost import Cost, computed_share, middle_batches
+from spd_ray.checks.cost import Cost, computed_share, mean_over_middle, middle_batches
 from spd_ray.config.method import MethodConfig
 from spd_ray.config.timeline import Timeline
 from spd_ray.data.batches import EncodedSplit
@@ -23,10 +23,11 @@ def test_the_share_of_layers_that_is_computed_is_the_mean_over_draws():
 
 
 def test_the_batches_that_are_timed_are_those_in_the_middle():
-    """Lengths 1 ... 12 in batches of 2: the middle two are (5, 6) and (7, 8), of the 12, 14 and 16, 18 tokens."""
+    """Lengths 1 ... 12 in batches of 2 cost 4, 8, ..., 24 tokens with padding: the middle two are (5, 6) and (7, 8)."""
     lengths = np.arange(1, 13)
     split = EncodedSplit(torch.zeros(12, 12, dtype=torch.int32), None, torch.zeros(12), lengths)
     assert sorted(middle_batches(split, 2).lengths.tolist()) == [5, 6, 7, 8]
+    assert mean_over_middle(split, 2) == pytest.approx((4 + 8 + 12 + 16 + 20 + 24) / 6 / ((12 + 16) / 2))
     assert len(middle_batches(split, 32)) == 12
 
 

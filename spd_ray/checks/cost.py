@@ -52,7 +52,8 @@ class Cost(NamedTuple):
 def measure(spec: SweepSpec, config: TrialConfig, untrained: Untrained) -> Cost:
     """Train and evaluate for two steps, each rank's part of a batch, with the threads that a worker has."""
     ranks, method = spec.resources.workers, config.method
-    own = method.model_copy(update={"p0": 1.0, "batch_size": math.ceil(method.batch_size / ranks)})
+    student = method.student.model_copy(update={"init": "teacher"})  # the same here; the miniature's may not be there
+    own = method.model_copy(update={"p0": 1.0, "student": student, "batch_size": math.ceil(method.batch_size / ranks)})
     data = replace(
         untrained.sample,
         train=middle_batches(untrained.sample.train, own.batch_size),
@@ -64,18 +65,19 @@ def measure(spec: SweepSpec, config: TrialConfig, untrained: Untrained) -> Cost:
     with threads(spec.resources.cpus_per_worker):
         run = prepare(config.model_copy(update={"method": own}), teacher)
         steps = list(itertools.islice((record for record in train_spd(run) if record.split == "batch"), STEPS_RUN))
-        forward = _seconds_of_an_example(run)
+        forward = _seconds_of_a_token(run)
         takes = footprint(run, ranks)
         engine.release(run.engine)
     timeline = Timeline.of(method, untrained.train_examples)
     recorded = room_of(config, untrained, timeline.t3, ranks).recorded
-    evaluated = untrained.chooser_examples + min(method.eval_train_examples, untrained.train_examples)
+    sample, scored = untrained.sample, min(method.eval_train_examples, untrained.train_examples)
+    of_train, of_chooser = (float(split.lengths.mean()) for split in (sample.train, sample.chooser))
     return Cost(
         steps=steps,
-        step=steps[-1].seconds,
+        step=steps[-1].seconds * mean_over_middle(sample.train, own.batch_size),
         share=computed_share(timeline, len(run.layers)),
-        evaluation=forward * evaluated / ranks,
-        recording=forward * untrained.train_examples if recorded else 0.0,
+        evaluation=forward * (untrained.chooser_examples * of_chooser + scored * of_train) / ranks,
+        recording=forward * untrained.train_examples * of_train if recorded else 0.0,
         teacher_step=teacher_step(spec, untrained),
         footprint=takes._replace(outputs=recorded),
     )
@@ -83,16 +85,32 @@ def measure(spec: SweepSpec, config: TrialConfig, untrained: Untrained) -> Cost:
 
 def middle_batches(split: EncodedSplit, batch_size: int) -> EncodedSplit:
     """The examples of two batches of an epoch, those whose cost is in the middle."""
-    batches = epoch_batches(split.lengths, batch_size, seed=0, epoch=0)
-    batches.sort(key=lambda batch: len(batch) * int(split.lengths[batch].max()))
+    batches = _batches_by_cost(split, batch_size)
     middle = len(batches) // 2
     return split.subset(np.concatenate(batches[max(0, middle - 1) : middle + 1]))
 
 
-def _seconds_of_an_example(run: SpdRun) -> float:
-    """Of evaluating one example."""
+def mean_over_middle(split: EncodedSplit, batch_size: int) -> float:
+    """The mean cost of an epoch's batches over that of the two in the middle: a few long texts count."""
+    costs = [_padded_tokens(split, batch) for batch in _batches_by_cost(split, batch_size)]
+    middle = len(costs) // 2
+    return float(np.mean(costs) / np.mean(costs[max(0, middle - 1) : middle + 1]))
+
+
+def _batches_by_cost(split: EncodedSplit, batch_size: int) -> list[np.ndarray]:
+    batches = epoch_batches(split.lengths, batch_size, seed=0, epoch=0)
+    return sorted(batches, key=lambda batch: _padded_tokens(split, batch))
+
+
+def _padded_tokens(split: EncodedSplit, batch: np.ndarray) -> int:
+    return len(batch) * int(split.lengths[batch].max())
+
+
+def _seconds_of_a_token(run: SpdRun) -> float:
+    """Of evaluation, padding among them."""
     scored = {record.split: record.seconds for record in evaluate_student(run, 1, 0.0)}
-    return sum(scored.values()) / (len(run.train_sample) + len(run.teacher.data.chooser))
+    splits = (run.train_sample, run.teacher.data.chooser)
+    return sum(scored.values()) / sum(_padded_tokens(split, np.arange(len(split))) for split in splits)
 
 
 def computed_share(timeline: Timeline, layers: int) -> float:
@@ -122,7 +140,8 @@ def teacher_step(spec: SweepSpec, untrained: Untrained) -> float:
     with pretrained_folder(spec.model) as folder:
         began = time.perf_counter()
         fine_tune(folder, data, config, config.learning_rates[0], advance)
-    return ends[1] - ends[0] if len(ends) > 1 else ends[0] - began
+    seconds = ends[1] - ends[0] if len(ends) > 1 else ends[0] - began
+    return seconds * mean_over_middle(untrained.sample.train, config.batch_size)
 
 
 @contextmanager

@@ -92,7 +92,7 @@ def describe_cost(spec: SweepSpec, timeline: Timeline, untrained: Untrained, cos
     )
     if cost.recording:
         place = "each worker's memory" if cost.footprint.outputs <= MEMORY_LIMIT_BYTES else "files of each machine"
-        yield f"the teacher's outputs are recorded once, into {place}: {format_duration(cost.recording)}"
+        yield f"the teacher's outputs are recorded once, into {place}: {format_duration(cost.recording)} and writing"
     trial, count = cost.trial(timeline), spec.total_configurations()
     trials = count * len(spec.study.seeds)
     yield (

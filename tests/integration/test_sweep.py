@@ -202,6 +202,17 @@ def test_a_dry_run_tells_steps_and_cost_and_leaves_nothing(sweep_of):
     assert not folder.exists()
 
 
+def test_a_dry_run_of_the_miniature_pretrains_none(tmp_path):
+    """Nor for a method whose student starts from the pretrained weights."""
+    words = ["--space", str(ROOT / "search_spaces/demo.yaml"), "--method", "tickets", "--storage", str(tmp_path)]
+    command = [sys.executable, "-m", "spd_ray.sweep", "--dry-run", "--set", "engine.sparse_kernels='off'", *words]
+    environment = {**os.environ, "SPD_RAY_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "miniature is not pretrained on this machine yet" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_two_drivers_cannot_run_one_sweep(sweep_of, finished):
     _, folder = finished
     process = subprocess.Popen(
