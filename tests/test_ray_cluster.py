@@ -17,7 +17,7 @@ def test_a_temporary_folder_is_used_where_a_socket_fits_and_another_where_it_doe
 
 
 def test_a_folder_of_the_longest_path_holds_rays_longest_socket():
-    assert LONGEST_FOLDER + len("/spd-12345678") + len(ray_cluster.SOCKET) == 107
+    assert LONGEST_FOLDER + len("/spd-12345678/r") + len(ray_cluster.SOCKET) == 107
 
 
 def test_where_none_is_fit_one_line_says_what_to_set(monkeypatch):

@@ -24,8 +24,8 @@ BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # where `ray up` leaves the aut
 KUBERAY_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 LONGEST_SOCKET = 107  # bytes of a Unix socket's path
 SOCKET = "/session_2000-01-01_00-00-00_000000_0000000/sockets/plasma_store"  # what Ray puts below its folder
-PREFIX = "spd-"
-LONGEST_FOLDER = LONGEST_SOCKET - len(SOCKET) - len(f"/{PREFIX}12345678")
+PREFIX, OPEN = "spd-", "r"  # Ray opens its folder to all: it lies in one that is not
+LONGEST_FOLDER = LONGEST_SOCKET - len(SOCKET) - len(f"/{PREFIX}12345678/{OPEN}")
 OF_THE_USER = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
 _private = ExitStack()  # what `leave_ray` undoes of a private Ray
@@ -70,7 +70,13 @@ def _start_private(logging_level: str) -> None:
         AuthenticationTokenLoader.instance().reset_cache()
     os.environ[HIDE_GPUS_AT_ZERO] = "1"
     with gpus_as_outside():
-        ray.init("local", include_dashboard=False, log_to_driver=False, logging_level=logging_level, _temp_dir=folder)
+        ray.init(
+            "local",
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging_level,
+            _temp_dir=f"{folder}/{OPEN}",
+        )
 
 
 def _restore_token(before: dict[str, str]) -> None:

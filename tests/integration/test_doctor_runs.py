@@ -124,15 +124,16 @@ with ray_connection(None):
     me = psutil.Process()
     sockets = [s for one in [me, *me.children(recursive=True)] for s in one.net_connections("tcp")]
     listening = {s.laddr.ip.removeprefix("::ffff:") for s in sockets if s.status == "LISTEN"}
-    folder, tokens = ray._private.worker._global_node.temp_dir, [os.environ["RAY_AUTH_TOKEN"]]
+    folder, tokens = Path(ray._private.worker._global_node.temp_dir).parent, [os.environ["RAY_AUTH_TOKEN"]]
     servers = [one for one in me.children(recursive=True) if one.name() in ("gcs_server", "raylet")]
     tokens += [one.environ().get("RAY_AUTH_TOKEN") for one in servers]
-    held = [path for path in Path(folder).rglob("*") if path.is_file() and tokens[0].encode() in path.read_bytes()]
-print(*listening, len(servers), len(set(tokens)), len(held), Path(folder).exists(), os.environ.get("RAY_AUTH_TOKEN"))
+    mode = oct(folder.stat().st_mode)[-3:]
+    held = [path for path in folder.rglob("*") if path.is_file() and tokens[0].encode() in path.read_bytes()]
+print(*listening, mode, len(servers), len(set(tokens)), len(held), folder.exists(), os.environ.get("RAY_AUTH_TOKEN"))
 """
     (tmp_path / ("long" * 30)).mkdir()
     changed = {"HOME": "/proc/nowhere", "TMPDIR": str(tmp_path / ("long" * 30)), "http_proxy": "http://127.0.0.1:9"}
     environment = {name: text for name, text in os.environ.items() if name != "RAY_AUTH_MODE"} | changed
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=90)
-    assert done.stdout.split() == ["127.0.0.1", "2", "1", "0", "False", "None"], (done.stdout, done.stderr)
+    assert done.stdout.split() == ["127.0.0.1", "700", "2", "1", "0", "False", "None"], (done.stdout, done.stderr)
     assert list((tmp_path / ("long" * 30)).iterdir()) == []
