@@ -1,20 +1,26 @@
 """What the driver does at a trial's end looks at that trial alone, and leaves what it should."""
 
+import json
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from ray.tune.search import Searcher
 from rich.console import Console
 
 from spd_ray.config.load import load_spec
+from spd_ray.driver import display as display_module
 from spd_ray.driver.callbacks import SweepWatcher, drop_students, last_reason
 from spd_ray.driver.display import MOST_IN_A_LINE, SweepDisplay
 from spd_ray.driver.searcher import LedgerSearcher
 from spd_ray.records.storage import SweepStorage
 from spd_ray.study.ledger import Ledger
 from spd_ray.study.study import create_study
+from spd_ray.training.taken_steps import TakenStep
+from spd_ray.trials import signs as signs_module
+from spd_ray.trials.signs import Sign, SignTeller
 
 SPACE = """\
 task: {name: rte}
@@ -107,10 +113,55 @@ def test_lines_name_a_few_running_trials_and_a_table_the_best_that_ended(ledger:
     assert "00000-s0 spd stage II 50% sparsity 0.90 dev 0.7000; 00001-s0 starting" in text.getvalue()
     assert f"; {12 - MOST_IN_A_LINE} more | 0/12 trials, no best yet" in text.getvalue()
     display.update()
-    assert text.getvalue().count("more") == 1  # ten seconds are not over
+    assert text.getvalue().count("more") == 1  # nothing has happened, and it is not time
     ledger.end("00000-s0", "stopped", best_score=0.7, feasible=True)
     display.end("00000-s0")
     assert "1/12 trials, best accuracy 0.7000 (00000-s0)" in text.getvalue()
     assert display.standings == {"00000-s0": {"stage": 2, "budget": 0.5, "sparsity": 0.9, "score": 0.7}}
     Console(file=text, width=200, height=40).print(display.table())
     assert [line.split()[0] for line in text.getvalue().splitlines()[-13:-1]] == [*sorted(ledger.running), "00000-s0"]
+
+
+def test_a_line_tells_a_trials_step_and_comes_only_when_something_has_happened(ledger: Ledger, monkeypatch) -> None:
+    """The first step of all at once, then every half minute at most; a step that was told is not told again."""
+    text, clock, signs = StringIO(), [1000.0], {}
+    monkeypatch.setattr(display_module.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(display_module, "read_signs", lambda trial_ids: dict(signs))
+    display = SweepDisplay(ledger, Console(file=text, width=400))
+
+    def line_after(seconds: float) -> str:
+        clock[0] += seconds
+        before = len(text.getvalue())
+        display.update()
+        return text.getvalue()[before:]
+
+    assert "00000-s0 starting" in line_after(0)
+    assert line_after(100) == ""
+    signs["00000-s0"] = Sign(1, 1200, 1, 2.5, None)
+    assert "00000-s0 spd stage I step 1/1,200 loss 2.5000; 00001-s0 starting" in line_after(2)
+    signs["00000-s0"] = Sign(121, 1200, 1, 2.0, 12.0)
+    assert line_after(10) == ""
+    line = line_after(20)
+    assert "step 121/1,200 loss 2.0000 12 steps/s 1 min 30 s left" in line
+    assert "time left not known" not in line
+    assert line_after(60) == ""
+    display.standings["00000-s0"] = {"step": 150, "stage": 1, "budget": 0.125, "sparsity": 0.5, "score": 0.7}
+    assert "00000-s0 spd stage I 12% sparsity 0.50 dev 0.7000" in line_after(2)
+
+
+def test_a_trial_tells_its_first_step_and_then_one_now_and_then(monkeypatch) -> None:
+    told, clock = [], [0.0]
+    monkeypatch.setattr(signs_module.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(signs_module.internal_kv, "_internal_kv_initialized", lambda: True)
+    monkeypatch.setattr(signs_module.internal_kv, "_internal_kv_put", lambda key, value, **_: told.append((key, value)))
+    tell = SignTeller("00000-s0", 100)
+    for step in range(21):
+        tell(TakenStep(torch.tensor([1.5, 0.0]), ("task",), {"step": step, "stage": 2}))
+        clock[0] += 0.5
+    found = [Sign(*json.loads(value)) for _, value in told]
+    assert [(sign.step, sign.rate, sign.seconds_left) for sign in found] == [
+        (1, None, None),
+        (11, 2.0, 44.5),
+        (21, 2.0, 39.5),
+    ]
+    assert found[0][1:4] == (100, 2, 1.5)

@@ -53,7 +53,14 @@ def measure(spec: SweepSpec, config: TrialConfig, untrained: Untrained) -> Cost:
     """Train and evaluate for two steps, each rank's part of a batch, with the threads that a worker has."""
     ranks, method = spec.resources.workers, config.method
     student = method.student.model_copy(update={"init": "teacher"})  # the same here; the miniature's may not be there
-    own = method.model_copy(update={"p0": 1.0, "student": student, "batch_size": math.ceil(method.batch_size / ranks)})
+    own = method.model_copy(
+        update={
+            "p0": 1.0,
+            "student": student,
+            "batch_size": math.ceil(method.batch_size / ranks),
+            "eval_every_epochs": 1.0,  # steps are told at evaluations
+        }
+    )
     data = replace(
         untrained.sample,
         train=middle_batches(untrained.sample.train, own.batch_size),

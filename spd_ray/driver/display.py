@@ -10,8 +10,10 @@ from rich.text import Text
 
 from spd_ray.records.schema import TrialRecord
 from spd_ray.study.ledger import Ledger
+from spd_ray.trials.signs import Sign, read_signs
 
-SECONDS_BETWEEN_LINES = 10.0
+SECONDS_BETWEEN_LINES = 30.0
+SECONDS_BETWEEN_LOOKS = 2.0  # for what a line would say
 SECONDS_BETWEEN_TABLES = 0.5
 SHOWN = ("stage", "budget", "sparsity", "score", "best_score", "train_score_now", "wall_seconds")  # in a row
 MOST_IN_A_LINE = 8
@@ -25,9 +27,11 @@ class SweepDisplay:
         self.ledger = ledger
         self.console = console
         self.standings: dict[str, dict[str, Any]] = {}  # the newest result of every trial of this session
+        self.signs: dict[str, Sign] = {}  # the newest of every running trial that is shown
         self.started = time.monotonic()
         self._work_before = self._work_done()
-        self._last_time = 0.0  # of a table or a line
+        self._last_look = self._last_line = 0.0
+        self._said: dict[str, int] = {}  # the steps that the last line told
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
 
     def __enter__(self) -> "SweepDisplay":
@@ -41,18 +45,34 @@ class SweepDisplay:
             self._live.stop()
 
     def update(self) -> None:
-        """Redraw the table, or print a line, if it is time again."""
-        pause = SECONDS_BETWEEN_TABLES if self._live else SECONDS_BETWEEN_LINES
-        if time.monotonic() - self._last_time < pause:
+        """Redraw the table, or print a line, if it is time again and, for a line, if something has happened."""
+        now = time.monotonic()
+        if now - self._last_look < (SECONDS_BETWEEN_TABLES if self._live else SECONDS_BETWEEN_LOOKS):
             return
-        self._last_time = time.monotonic()
+        self._last_look = now
+        shown = self._running()[: self._most_running() if self._live else MOST_IN_A_LINE]
+        self.signs = read_signs(trial.trial_id for trial in shown)
         if self._live:
             self._live.update(self.table(), refresh=True)
-        elif self.ledger.running:
-            trials = self._running()
-            running = [_running_text(t, self.standings.get(t.trial_id)) for t in trials[:MOST_IN_A_LINE]]
-            running += [f"{len(trials) - MOST_IN_A_LINE} more"] if len(trials) > MOST_IN_A_LINE else []
+        elif shown and self._is_news(now):
+            running = [_running_text(t, self.standings.get(t.trial_id), self.signs.get(t.trial_id)) for t in shown]
+            others = len(self.ledger.running) - len(shown)
+            running += [f"{others} more"] if others else []
             self.console.print("; ".join(running), "|", self._summary_line(), soft_wrap=True)
+
+    def _is_news(self, now: float) -> bool:
+        """Whether a line would say something new, and it is time for one; the first step of all is said at once."""
+        news = {trial_id: self._step_of(trial_id) for trial_id in self.ledger.running}
+        first = any(news.values()) and not any(self._said.values())
+        if news == self._said or not (first or now - self._last_line >= SECONDS_BETWEEN_LINES):
+            return False
+        self._said, self._last_line = news, now
+        return True
+
+    def _step_of(self, trial_id: str) -> int:
+        """The last step that is known of a trial."""
+        sign = self.signs.get(trial_id)
+        return max(sign.step if sign else 0, self.standings.get(trial_id, {}).get("step", 0))
 
     def end(self, trial_id: str) -> None:
         """Show that a trial has ended; what its row does not show is forgotten."""
@@ -73,6 +93,9 @@ class SweepDisplay:
             "status",
             "stage",
             "budget",
+            "step",
+            "steps/s",
+            "loss",
             "sparsity",
             "now",
             "best",
@@ -81,19 +104,29 @@ class SweepDisplay:
             "seconds",
         ):
             table.add_column(title, justify="left" if title in ("trial", "method", "status", "stage") else "right")
-        running = self._running()[: max(5, self.console.height - 12)]
+        running = self._running()[: self._most_running()]
         room = max(5, self.console.height - 8 - len(running))
         for trial in [*running, *self.ledger.ended_best_first(room)]:
-            table.add_row(*_row(trial, self.standings.get(trial.trial_id)))
+            sign = self.signs.get(trial.trial_id) if trial.trial_id in self.ledger.running else None
+            table.add_row(*_row(trial, self.standings.get(trial.trial_id), sign))
         return Group(table, Text(self._summary_line(), style="bold"))
+
+    def _most_running(self) -> int:
+        """How many running trials have room in the table."""
+        return max(5, self.console.height - 12)
 
     def _running(self) -> list[TrialRecord]:
         return [self.ledger.trials[trial_id] for trial_id in self.ledger.running]
 
     def _work_done(self) -> float:
         """In trials; a running one counts by its budget."""
-        budgets = (self.standings.get(trial_id, {}).get("budget", 0.0) for trial_id in self.ledger.running)
-        return self.ledger.ended_count + sum(budgets)
+        return self.ledger.ended_count + sum(map(self._budget, self.ledger.running))
+
+    def _budget(self, trial_id: str) -> float:
+        sign = self.signs.get(trial_id)
+        return max(
+            sign.step / sign.steps if sign and sign.rate else 0.0, self.standings.get(trial_id, {}).get("budget", 0.0)
+        )
 
     def _summary_line(self) -> str:
         total, done = self.ledger.total, self._work_done()
@@ -106,8 +139,10 @@ class SweepDisplay:
         return f"{self.ledger.ended_count}/{total} trials, {best_text}, {left_text}"
 
 
-def _row(trial: TrialRecord, standing: dict[str, Any] | None) -> list[str]:
-    now = standing or {}
+def _row(trial: TrialRecord, standing: dict[str, Any] | None, sign: Sign | None) -> list[str]:
+    now = dict(standing or {})
+    if sign and sign.step > now.get("step", 0):
+        now |= {"stage": sign.stage, "budget": sign.step / sign.steps}
     sparsity = now.get("sparsity", trial.achieved_sparsity)
     return [
         trial.trial_id,
@@ -115,6 +150,9 @@ def _row(trial: TrialRecord, standing: dict[str, Any] | None) -> list[str]:
         trial.status,
         ROMAN.get(now.get("stage", 3 if trial.status == "finished" else 1), ""),
         f"{now.get('budget', 1.0 if trial.status == 'finished' else 0.0):.0%}",
+        f"{sign.step:,}/{sign.steps:,}" if sign else "",
+        f"{sign.rate:.2g}" if sign and sign.rate else "",
+        f"{sign.loss:.4f}" if sign else "",
         "" if sparsity is None else f"{sparsity:.3f}",
         _score(now.get("score", trial.final_score)),
         _score(now.get("best_score", trial.best_score)),
@@ -124,13 +162,20 @@ def _row(trial: TrialRecord, standing: dict[str, Any] | None) -> list[str]:
     ]
 
 
-def _running_text(trial: TrialRecord, standing: dict[str, Any] | None) -> str:
-    if not standing:
+def _running_text(trial: TrialRecord, standing: dict[str, Any] | None, sign: Sign | None) -> str:
+    """Where a trial is: its last step, and what its last evaluation found."""
+    if not standing and not sign:
         return f"{trial.trial_id} starting"
-    stage = ROMAN[standing["stage"]]
-    sparsity, score = standing["sparsity"], _score(standing["score"])
-    name = f"{trial.trial_id} {trial.method}"
-    return f"{name} stage {stage} {standing['budget']:.0%} sparsity {sparsity:.2f} {trial.selection} {score}"
+    text = f"{trial.trial_id} {trial.method}"
+    if sign and sign.step > (standing or {}).get("step", 0):
+        text += f" stage {ROMAN[sign.stage]} step {sign.step:,}/{sign.steps:,} loss {sign.loss:.4f}"
+        if sign.rate and sign.seconds_left is not None:
+            text += f" {sign.rate:.2g} steps/s {format_duration(sign.seconds_left)} left"
+    elif standing:
+        text += f" stage {ROMAN[standing['stage']]} {standing['budget']:.0%}"
+    if standing:
+        text += f" sparsity {standing['sparsity']:.2f} {trial.selection} {_score(standing['score'])}"
+    return text
 
 
 def _ended_line(trial: TrialRecord) -> str:

@@ -5,7 +5,7 @@ that continues from a saved state therefore goes on exactly as if it had never s
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,18 +150,20 @@ def _choose_teacher_outputs(
     return recorded or (live if distils else None)
 
 
-def train_spd(run: SpdRun) -> Iterator[StepRecord]:
+def train_spd(run: SpdRun, tell: Callable[[TakenStep], None] | None = None) -> Iterator[StepRecord]:
     """Algorithm 1 from the run's current step to t3: one record a training step, several an evaluation.
 
     They come evaluation by evaluation, the steps before it first, the task's metric on the selection split last; the
     student is then that of the evaluation. Raises TrainingError when the loss is not finite or fp16 overflows at the
-    smallest loss scale.
+    smallest loss scale. `tell` is called after every step.
     """
     timeline = run.timeline
     sparsity = surgery.sparsity(run.model)
     taken: list[TakenStep] = []
     for step, parts in zip(range(run.step, timeline.t3), batches_from(run, run.step), strict=False):
         taken.append(training_step(run, step, parts, sparsity))
+        if tell is not None:
+            tell(taken[-1])
         event_is_due = any(event.step == step + 1 for event in timeline.pruning_events)
         if event_is_due:
             if run.norm.strength:  # what the norm has zeroed, whatever the masks say

@@ -27,6 +27,7 @@ from spd_ray.training.checkpoint import export_student
 from spd_ray.training.teacher import Teacher, load_teacher
 from spd_ray.training.trainer import prepare, train_spd
 from spd_ray.trials.request import TrialRequest
+from spd_ray.trials.signs import SignTeller
 from spd_ray.trials.standing import COURSE_COLUMNS, Evaluation, Standing, TrialFacts, course_of, judge
 
 _log = logging.getLogger(__name__)
@@ -57,7 +58,8 @@ class TrialRunner:
             self.storage.fetch(self._steps_folder)
         self.standing = Standing()
         self._report_again = self._continue_from_state()
-        self._records = train_spd(self.run)
+        teller = SignTeller(request.trial_id, self.run.timeline.t3) if engine.rank() == 0 else None
+        self._records = train_spd(self.run, teller)
         self.facts = self._collect_facts()
 
     @property

@@ -190,6 +190,19 @@ def test_a_sweep_whose_first_trials_die_alike_stops_and_says_it_once(sweep_of, t
     assert MlflowClient(f"sqlite:///{sweep_of.storage}/mlflow.db").get_run(parent).info.status == "FAILED"
 
 
+def test_a_trial_shows_life_before_its_first_evaluation(sweep_of):
+    """1,600 steps of the tiny model, evaluated at the end of stages alone."""
+    method = SPACE["method"] | {"total_epochs": 200, "stage1_epochs": 150, "stage2_epochs": 1, "eval_every_epochs": 200}
+    study = {"sampler": "grid", "trials": 1, "seeds": [0]}
+    done, _ = sweep_of("life", method=method, study=study)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("00000-s0")]
+    assert re.match(
+        r"00000-s0 spd stage I step \d+/1,600 loss \d", next(line for line in lines if "starting" not in line)
+    )
+    assert len(lines) <= 6
+
+
 def test_a_dry_run_tells_steps_and_cost_and_leaves_nothing(sweep_of):
     done, folder = sweep_of("dry", "--dry-run")
     assert done.returncode == 0, done.stderr

@@ -1,0 +1,64 @@
+"""Signs of life of a running trial: where it is between two evaluations, told to the driver by Ray's key-value store.
+
+A sign is lost with Ray, and nothing depends on it.
+"""
+
+import json
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import NamedTuple
+
+from ray.experimental import internal_kv
+
+from spd_ray.training.taken_steps import TakenStep
+
+NAMESPACE = b"spd_ray"
+SECONDS_BETWEEN_SIGNS = 5.0  # reading a loss waits for the device
+
+
+class Sign(NamedTuple):
+    """After `step` of `steps` applied steps."""
+
+    step: int
+    steps: int
+    stage: int
+    loss: float  # of rank 0's part of the last batch
+    rate: float | None  # steps a second since the sign before; None: there was none
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Of the trial, at this rate."""
+        return (self.steps - self.step) / self.rate if self.rate else None
+
+
+class SignTeller:
+    """Called after every step of a trial, it tells the first one, and then one now and then."""
+
+    def __init__(self, trial_id: str, steps: int) -> None:
+        self.trial_id, self.steps = trial_id, steps
+        self._last: tuple[int, float] | None = None  # step and time of the last sign
+
+    def __call__(self, taken: TakenStep) -> None:
+        now = time.monotonic()
+        if self._last is not None and now - self._last[1] < SECONDS_BETWEEN_SIGNS:
+            return
+        step = taken.known["step"] + 1
+        rate = (step - self._last[0]) / (now - self._last[1]) if self._last else None
+        self._last = step, now
+        sign = Sign(step, self.steps, taken.known["stage"], float(taken.losses[0]), rate)
+        if internal_kv._internal_kv_initialized():
+            with suppress(Exception):  # whatever Ray raises while its head is busy or away
+                internal_kv._internal_kv_put(self.trial_id, json.dumps(sign), overwrite=True, namespace=NAMESPACE)
+
+
+def read_signs(trial_ids: Iterable[str]) -> dict[str, Sign]:
+    """The last sign of each of those trials that has given one."""
+    found = {}
+    if internal_kv._internal_kv_initialized():
+        with suppress(Exception):  # as above
+            for trial_id in trial_ids:
+                told = internal_kv._internal_kv_get(trial_id, namespace=NAMESPACE)
+                if told is not None:
+                    found[trial_id] = Sign(*json.loads(told))
+    return found
