@@ -194,10 +194,19 @@ def test_gelu(instruction_set: str) -> None:
     x = torch.cat([torch.linspace(-60, 60, 200_001), torch.randn(100_003) * 3])
     error = (torch.ops.spd_ray.gelu(x).double() - F.gelu(x.double())).abs()
     assert float((error / x.abs().clamp(min=1)).max()) < 1e-6
-    up, wide = torch.randn(len(x)), x.double().requires_grad_()
-    (wanted,) = torch.autograd.grad(F.gelu(wide), wide, up.double())
-    torch.ops.spd_ray.gelu_gradient_(x, up)
-    torch.testing.assert_close(up.double(), wanted, atol=4e-6, rtol=1e-5)
+
+
+def test_gelu_of_products_and_its_derivative(instruction_set: str) -> None:
+    """By the unit matrix, whose products are what they multiply."""
+    x = torch.cat([torch.linspace(-60, 60, 20_480), torch.randn(20_480) * 3]).view(-1, 8, 64).contiguous()
+    pattern, ones = Pattern.of(torch.eye(8, dtype=torch.bool)), torch.ones(8)
+    before, after = torch.ops.spd_ray.product_and_gelu(ones, pattern.columns, pattern.rows, x, None)
+    wide, up = x.double().requires_grad_(), torch.randn_like(x)
+    y = F.gelu(wide)
+    assert torch.equal(before, x)
+    torch.testing.assert_close(after.double(), y, atol=1e-6, rtol=1e-6)
+    through = torch.ops.spd_ray.product_through_gelu(ones, pattern.columns, pattern.rows, up, before)
+    torch.testing.assert_close(through.double(), torch.autograd.grad(y, wide, up.double())[0], atol=4e-6, rtol=1e-5)
 
 
 @settings(max_examples=20, deadline=None)

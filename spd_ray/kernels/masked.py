@@ -82,8 +82,7 @@ class _MaskedFeedForward(torch.autograd.Function):
     ) -> Tensor:
         tiles = torch.ops.spd_ray.tile(x.contiguous(), WIDTH)
         values1, values2 = _kept(weight1, pattern1), _kept(weight2, pattern2)
-        before = _product(values1, pattern1, tiles, bias1)  # (tiles, F, width)
-        after = torch.ops.spd_ray.gelu(before)
+        before, after = torch.ops.spd_ray.product_and_gelu(values1, pattern1.columns, pattern1.rows, tiles, bias1)
         ctx.save_for_backward(tiles, before, after, values1, values2)
         ctx.patterns, ctx.has_bias = (pattern1, pattern2), (bias1 is not None, bias2 is not None)
         return torch.ops.spd_ray.untile(_product(values2, pattern2, after, bias2), len(x))
@@ -94,9 +93,9 @@ class _MaskedFeedForward(torch.autograd.Function):
         x, before, after, values1, values2 = ctx.saved_tensors
         pattern1, pattern2 = ctx.patterns
         dy = torch.ops.spd_ray.tile(grads[0].contiguous(), WIDTH)
-        inner, dweight2, dbias2 = _gradients(dy, after, values2, pattern2, True)
-        torch.ops.spd_ray.gelu_gradient_(before, inner)
-        assert inner is not None
+        _, dweight2, dbias2 = _gradients(dy, after, values2, pattern2, False)
+        columns, rows = pattern2.transposed_columns, pattern2.transposed_rows
+        inner = torch.ops.spd_ray.product_through_gelu(values2[pattern2.order], columns, rows, dy, before)
         dx, dweight1, dbias1 = _gradients(inner, x, values1, pattern1, ctx.needs_input_grad[0])
         tokens = len(grads[0])
         return (

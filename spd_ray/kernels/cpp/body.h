@@ -6,10 +6,13 @@
 namespace spd_ray {
 namespace {
 
+// What becomes of a sum: itself, its GELU, its GELU beside itself (in `before`), the sum times GELU's derivative there.
+enum End { PLAIN, GELU, GELU_AND_SUM, TIMES_DERIVATIVE };
+
 // The rows first .. last of one tile of V vectors; U kept weights at a time have accumulators of their own.
-template <int V, int U, bool GELU, class Value>
+template <int V, int U, End END, class Value>
 INLINE void product_rows(const Csr& csr, int64_t first, int64_t last, const float* x, float* y, const float* bias,
-                         const float* residual) {
+                         const float* residual, float* before) {
     const int64_t width = V * LANES;
     const Value* values = (const Value*)csr.values;
     const uint16_t* columns = csr.columns;
@@ -44,36 +47,44 @@ INLINE void product_rows(const Csr& csr, int64_t first, int64_t last, const floa
             vec total = sum[0][v];
 #pragma GCC unroll 8
             for (int u = 1; u < U; u++) total += sum[u][v];
-            store(y + o * width + v * LANES, GELU ? gelu_of(total) : total);
+            const int64_t at = o * width + v * LANES;
+            if (END == GELU_AND_SUM) store(before + at, total);
+            if (END == TIMES_DERIVATIVE) total *= gelu_derivative(load(before + at));
+            store(y + at, END == GELU || END == GELU_AND_SUM ? gelu_of(total) : total);
         }
     }
 }
 
-template <int V, bool GELU, class Value>
-void product_width(const Csr& csr, int64_t first, int64_t last, const float* x, float* y, const float* bias,
-                   const float* residual) {
-    product_rows<V, (V >= 8 ? 1 : 8 / V), GELU, Value>(csr, first, last, x, y, bias, residual);
-}
-
-template <bool GELU, class Value>
+template <End END, class Value>
 void product_of(const Csr& csr, int64_t first, int64_t last, const float* x, float* y, const float* bias,
-                const float* residual, int64_t width) {
+                const float* residual, float* before, int64_t width) {
+    constexpr int wide = 64 / LANES, half = 32 / LANES, least = 16 / LANES;
     if (width == 64)
-        product_width<64 / LANES, GELU, Value>(csr, first, last, x, y, bias, residual);
+        product_rows<wide, (wide >= 8 ? 1 : 8 / wide), END, Value>(csr, first, last, x, y, bias, residual, before);
     else if (width == 32)
-        product_width<32 / LANES, GELU, Value>(csr, first, last, x, y, bias, residual);
+        product_rows<half, (half >= 8 ? 1 : 8 / half), END, Value>(csr, first, last, x, y, bias, residual, before);
     else
-        product_width<16 / LANES, GELU, Value>(csr, first, last, x, y, bias, residual);
+        product_rows<least, (least >= 8 ? 1 : 8 / least), END, Value>(csr, first, last, x, y, bias, residual, before);
 }
 
 void product(const Csr& csr, int64_t first, int64_t last, const float* x, float* y, const float* bias,
              const float* residual, bool gelu, int64_t width) {
     if (csr.bf16)
-        gelu ? product_of<true, uint16_t>(csr, first, last, x, y, bias, residual, width)
-             : product_of<false, uint16_t>(csr, first, last, x, y, bias, residual, width);
+        gelu ? product_of<GELU, uint16_t>(csr, first, last, x, y, bias, residual, nullptr, width)
+             : product_of<PLAIN, uint16_t>(csr, first, last, x, y, bias, residual, nullptr, width);
     else
-        gelu ? product_of<true, float>(csr, first, last, x, y, bias, residual, width)
-             : product_of<false, float>(csr, first, last, x, y, bias, residual, width);
+        gelu ? product_of<GELU, float>(csr, first, last, x, y, bias, residual, nullptr, width)
+             : product_of<PLAIN, float>(csr, first, last, x, y, bias, residual, nullptr, width);
+}
+
+void product_and_gelu(const Csr& csr, int64_t first, int64_t last, const float* x, float* before, float* after,
+                      const float* bias, int64_t width) {
+    product_of<GELU_AND_SUM, float>(csr, first, last, x, after, bias, nullptr, before, width);
+}
+
+void product_through_gelu(const Csr& csr, int64_t first, int64_t last, const float* x, const float* before, float* y,
+                          int64_t width) {
+    product_of<TIMES_DERIVATIVE, float>(csr, first, last, x, y, nullptr, nullptr, const_cast<float*>(before), width);
 }
 
 template <int V>
@@ -229,14 +240,7 @@ void scale(float* x, int64_t count, float factor) {
 }
 
 void gelu(const float* x, float* y, int64_t count) {
-    for_vectors(x, y, count, [](vec a, vec) __attribute__((always_inline)) { return gelu_of(a); });
-}
-
-void gelu_gradient(const float* x, float* grad, int64_t count) {
-    for_vectors(x, grad, count, [](vec a, vec g) __attribute__((always_inline)) {
-        const vec density = exponential(a * a * -0.5f) * 0.3989422804f;
-        return g * (phi_of(a) + a * density);
-    });
+    for_vectors(x, y, count, [](vec a) __attribute__((always_inline)) { return gelu_of(a); });
 }
 
 // What is left beside whole squares goes one by one.

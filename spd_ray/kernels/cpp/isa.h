@@ -76,6 +76,11 @@ struct Isa {
     // bias and residual may be null. gelu: act is GELU by the error function, to 1e-6.
     void (*product)(const Csr&, int64_t first, int64_t last, const float* x, float* y, const float* bias,
                     const float* residual, bool gelu, int64_t width);
+    // Training's: the sums before GELU and after; a product times GELU's derivative at such sums. Values: fp32.
+    void (*product_and_gelu)(const Csr&, int64_t first, int64_t last, const float* x, float* before, float* after,
+                             const float* bias, int64_t width);
+    void (*product_through_gelu)(const Csr&, int64_t first, int64_t last, const float* x, const float* before, float* y,
+                                 int64_t width);
     // grad[j] += dot(dy[o][:], x[columns[j]][:]) for the kept weights j of rows first <= o < last, one tile;
     // sums_of_dy[o] += sum of dy[o][:] where it is not null.
     void (*dots)(const Csr&, int64_t first, int64_t last, const float* dy, const float* x, float* grad,
@@ -84,8 +89,7 @@ struct Isa {
     void (*norm)(float* x, int64_t features, const float* gamma, const float* beta, float eps, int64_t width);
     void (*attention)(const Attention&);
     void (*scale)(float* x, int64_t count, float factor);
-    void (*gelu)(const float* x, float* y, int64_t count);           // y may be x
-    void (*gelu_gradient)(const float* x, float* grad, int64_t count);  // grad *= the derivative at x
+    void (*gelu)(const float* x, float* y, int64_t count);  // y may be x
     // (tokens, features) with rows `pitch` apart -> (features, width); tokens that are not there become zeros.
     void (*tile)(const float* x, int64_t pitch, int64_t tokens, int64_t features, float* y, int64_t width);
     void (*untile)(const float* x, int64_t tokens, int64_t features, float* y, int64_t pitch, int64_t width);

@@ -23,23 +23,68 @@ const Isa* isa = chosen();
 
 namespace {
 
+// Calls `of` with a tile's index and rows first .. last: where tiles are few, their rows are shared out, too.
+template <class Of>
+void for_rows(int64_t tiles, int64_t rows, Of of) {
+    const int64_t parts = tiles >= at::get_num_threads() ? 1 : at::get_num_threads();
+    at::parallel_for(0, tiles * parts, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; i++) {
+            const int64_t p = i % parts;
+            of(i / parts, rows * p / parts, rows * (p + 1) / parts);
+        }
+    });
+}
+
+// x (tiles, in, width), to be multiplied by a matrix of `out` rows: what the result looks like, uninitialised.
+Tensor result_of(const Tensor& x, int64_t out) {
+    TORCH_CHECK(x.dim() == 3, "x: (tiles, in, width)");
+    check_width(x.size(2));
+    return at::empty({x.size(0), out, x.size(2)}, x.options());
+}
+
 Tensor product(const Tensor& values, const Tensor& columns, const Tensor& rows, const Tensor& x,
                const std::optional<Tensor>& bias, const std::optional<Tensor>& residual) {
     const Csr csr = csr_of(values, columns, rows);
-    TORCH_CHECK(x.dim() == 3, "x: (tiles, in, width)");
-    const int64_t tiles = x.size(0), in = x.size(1), width = x.size(2);
-    check_width(width);
-    Tensor y = at::empty({tiles, csr.out, width}, x.options());
+    Tensor y = result_of(x, csr.out);
+    const int64_t in = x.size(1), width = x.size(2);
     const float *from = floats(x), *added = bias.has_value() ? floats(*bias, csr.out) : nullptr;
     const float* also = residual.has_value() ? floats(*residual, y.numel()) : nullptr;
     float* to = y.data_ptr<float>();
-    const int64_t parts = tiles >= at::get_num_threads() ? 1 : at::get_num_threads();  // few tiles: rows are shared out
-    at::parallel_for(0, tiles * parts, 1, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; i++) {
-            const int64_t t = i / parts, p = i % parts;
-            isa->product(csr, csr.out * p / parts, csr.out * (p + 1) / parts, from + t * in * width,
-                         to + t * csr.out * width, added, also ? also + t * csr.out * width : nullptr, false, width);
-        }
+    for_rows(x.size(0), csr.out, [&](int64_t t, int64_t first, int64_t last) {
+        const int64_t at = t * csr.out * width;
+        isa->product(csr, first, last, from + t * in * width, to + at, added, also ? also + at : nullptr, false, width);
+    });
+    return y;
+}
+
+// The sums and their GELU.
+std::tuple<Tensor, Tensor> product_and_gelu(const Tensor& values, const Tensor& columns, const Tensor& rows,
+                                            const Tensor& x, const std::optional<Tensor>& bias) {
+    const Csr csr = csr_of(values, columns, rows);
+    TORCH_CHECK(!csr.bf16, "values: fp32");
+    Tensor before = result_of(x, csr.out), after = result_of(x, csr.out);
+    const int64_t in = x.size(1), width = x.size(2);
+    const float *from = floats(x), *added = bias.has_value() ? floats(*bias, csr.out) : nullptr;
+    float *sums = before.data_ptr<float>(), *to = after.data_ptr<float>();
+    for_rows(x.size(0), csr.out, [&](int64_t t, int64_t first, int64_t last) {
+        const int64_t at = t * csr.out * width;
+        isa->product_and_gelu(csr, first, last, from + t * in * width, sums + at, to + at, added, width);
+    });
+    return {before, after};
+}
+
+// A product times GELU's derivative at `before`, as the chain rule has it.
+Tensor product_through_gelu(const Tensor& values, const Tensor& columns, const Tensor& rows, const Tensor& dy,
+                            const Tensor& before) {
+    const Csr csr = csr_of(values, columns, rows);
+    TORCH_CHECK(!csr.bf16, "values: fp32");
+    Tensor y = result_of(dy, csr.out);
+    const int64_t in = dy.size(1), width = dy.size(2);
+    const float *from = floats(dy), *sums = floats(before, y.numel());
+    float* to = y.data_ptr<float>();
+    for_rows(dy.size(0), csr.out, [&](int64_t t, int64_t first, int64_t last) {
+        const int64_t at = t * csr.out * width;
+        isa->product_through_gelu(csr, first, last, from + t * in * width, sums + at, to + at, width);
     });
     return y;
 }
@@ -127,15 +172,6 @@ Tensor gelu(const Tensor& x) {
     return y;
 }
 
-// The gradient `dy` becomes that of GELU's argument x, in place.
-void gelu_gradient_(const Tensor& x, Tensor& dy) {
-    const float* from = floats(x, dy.numel());
-    floats(dy);
-    float* to = dy.data_ptr<float>();
-    at::parallel_for(0, dy.numel(), 1 << 14,
-                     [&](int64_t begin, int64_t end) { isa->gelu_gradient(from + begin, to + begin, end - begin); });
-}
-
 std::string instruction_set() { return isa->name; }
 
 // For tests and measurements: the name of what now runs, or "" where this machine has it not.
@@ -151,24 +187,26 @@ std::string use_instruction_set(const std::string& name) {
 
 TORCH_LIBRARY(spd_ray, m) {
     m.def("product(Tensor values, Tensor columns, Tensor rows, Tensor x, Tensor? bias, Tensor? residual) -> Tensor");
+    m.def("product_and_gelu(Tensor values, Tensor columns, Tensor rows, Tensor x, Tensor? bias) -> (Tensor, Tensor)");
+    m.def("product_through_gelu(Tensor values, Tensor columns, Tensor rows, Tensor dy, Tensor before) -> Tensor");
     m.def("dots(Tensor columns, Tensor rows, Tensor dy, Tensor x) -> (Tensor, Tensor)");
     m.def("gather(Tensor weight, Tensor columns, Tensor rows, int inputs) -> Tensor");
     m.def("scatter(Tensor values, Tensor columns, Tensor rows, int inputs) -> Tensor");
     m.def("tile(Tensor x, int width) -> Tensor");
     m.def("untile(Tensor x, int tokens) -> Tensor");
     m.def("gelu(Tensor x) -> Tensor");
-    m.def("gelu_gradient_(Tensor x, Tensor(a!) dy) -> ()");
     m.def("instruction_set() -> str", spd_ray::instruction_set);
     m.def("use_instruction_set(str name) -> str", spd_ray::use_instruction_set);
 }
 
 TORCH_LIBRARY_IMPL(spd_ray, CPU, m) {
     m.impl("product", spd_ray::product);
+    m.impl("product_and_gelu", spd_ray::product_and_gelu);
+    m.impl("product_through_gelu", spd_ray::product_through_gelu);
     m.impl("dots", spd_ray::dots);
     m.impl("gather", spd_ray::gather);
     m.impl("scatter", spd_ray::scatter);
     m.impl("tile", spd_ray::tile);
     m.impl("untile", spd_ray::untile);
     m.impl("gelu", spd_ray::gelu);
-    m.impl("gelu_gradient_", spd_ray::gelu_gradient_);
 }

@@ -130,7 +130,7 @@ void softmax_gradient(const SoftmaxGradient& a) {
 
 }  // namespace
 
-extern const Isa ISA = {ISA_NAME, LANES, product, dots, norm, attention, scale, gelu, gelu_gradient, tile, untile,
-                        add_norm, add_norm_gradient, softmax, softmax_gradient};
+extern const Isa ISA = {ISA_NAME, LANES, product, product_and_gelu, product_through_gelu, dots, norm, attention, scale, gelu,
+                        tile, untile, add_norm, add_norm_gradient, softmax, softmax_gradient};
 
 }  // namespace spd_ray

@@ -68,6 +68,8 @@ INLINE vec gelu_of(vec x) {
     return kept * phi_of(x);
 }
 
+INLINE vec gelu_derivative(vec x) { return phi_of(x) + x * (exponential(x * x * -0.5f) * 0.3989422804f); }
+
 #if LANES == 4
 INLINE four fold(vec a) { return a; }
 #elif LANES == 8
@@ -123,17 +125,16 @@ INLINE void transpose_square(const float* from, int64_t from_pitch, float* to, i
     for (int i = 0; i < LANES; i++) store(to + i * to_pitch, square[i]);
 }
 
-// Calls `of` on whole vectors of x (and of y, which it may also read), the last of them filled up with zeros.
+// Calls `of` on whole vectors of x, the last of them filled up with zeros, and writes y.
 template <class Of>
 INLINE void for_vectors(const float* x, float* y, int64_t count, Of of) {
     int64_t i = 0;
-    for (; i + LANES <= count; i += LANES) store(y + i, of(load(x + i), load(y + i)));
+    for (; i + LANES <= count; i += LANES) store(y + i, of(load(x + i)));
     if (i < count) {
-        float in[LANES] = {}, out[LANES] = {};
-        memcpy(in, x + i, (count - i) * sizeof(float));
-        memcpy(out, y + i, (count - i) * sizeof(float));
-        store(out, of(load(in), load(out)));
-        memcpy(y + i, out, (count - i) * sizeof(float));
+        float rest[LANES] = {};
+        memcpy(rest, x + i, (count - i) * sizeof(float));
+        store(rest, of(load(rest)));
+        memcpy(y + i, rest, (count - i) * sizeof(float));
     }
 }
 
