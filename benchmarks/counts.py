@@ -122,7 +122,7 @@ def dropout_of_a_gpu() -> Iterator[None]:
 
 def counts_of_steps(teacher: Teacher, method: MethodConfig, precision: str, zero_stage: int) -> list[Counts]:
     """What each of the counted steps asked for."""
-    run = our_run(teacher, method, precision, 0, "off", zero_stage)
+    run = our_run(teacher, method, precision, 0, "never", zero_stage)
     for tensor in vars(teacher.data.train).values():
         if isinstance(tensor, torch.Tensor):
             tensor.from_host = True  # type: ignore[attr-defined]

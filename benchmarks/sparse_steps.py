@@ -45,7 +45,7 @@ def step_ratios(shape: str, lengths_of: str, sparsities: tuple[float, ...], epoc
 def stage3_loops(teacher: Teacher, sparsity: float) -> dict[str, Iterator[object]]:
     """Every layer the student's, pruned to `sparsity`."""
     loops: dict[str, Iterator[object]] = {}
-    for name, kernels in (("with", "auto"), ("without", "off")):
+    for name, kernels in (("with", "auto"), ("without", "never")):
         run = unpruned_run(teacher, MethodConfig(p0=1.0, batch_size=32, dropout=0.1), "fp32", 0, kernels)
         surgery.prune(run.model, sparsity)
         loops[name] = steps_of(run)
@@ -59,7 +59,7 @@ def trial_loops(teacher: Teacher, sparsity: float, epochs: int) -> dict[str, Ite
         stage2_epochs=epochs / 6, pruning_events=10, eval_every_epochs=epochs, eval_train_examples=8,
     )  # fmt: skip
     loops: dict[str, Iterator[object]] = {"plain": plain_steps(teacher.model, teacher.data.train, method, "fp32", 0)}
-    for name, kernels in (("with", "auto"), ("without", "off")):
+    for name, kernels in (("with", "auto"), ("without", "never")):
         run = unpruned_run(teacher, method, "fp32", 0, kernels)
         loops[name] = (record for record in train_spd(run) if record.split == "batch")
     return loops

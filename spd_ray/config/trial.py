@@ -51,7 +51,7 @@ class EngineRequest(Section):
     precision: Literal[Precision, "auto"] = Field("fp32", description="auto: fp16 on GPUs, else fp32")
     zero_stage: Literal[ZeroStage, "auto"] = Field(0, description="auto: 1 on GPUs, else 0")
     tf32: bool = Field(False, description="on a GPU, products of fp32 numbers in TF32, evaluations' too")
-    sparse_kernels: Literal["auto", "off"] = Field(
+    sparse_kernels: Literal["auto", "never"] = Field(
         "auto",
         description="CPU, fp32, ZeRO 0 to 2: auto computes pruned matrices by sparse kernels where these win "
         "(other last bits)",

@@ -28,7 +28,7 @@ TOLERANCE = 1e-3  # other CPUs, other orders of sums: the teacher itself is trai
 def curve(tiny_teacher, sparse_from=None, **engine):
     """Step, draw and loss of every training step; matrices are sparse from `sparse_from` on."""
     task, model, teacher = tiny_teacher.configs
-    settings = EngineConfig(sparse_kernels="off", **engine)
+    settings = EngineConfig(sparse_kernels="never", **engine)
     run = prepare(
         TrialConfig(task=task, model=model, teacher=teacher, method=METHOD, engine=settings, seed=3),
         tiny_teacher.teacher,

@@ -61,7 +61,7 @@ def test_a_resume_keeps_the_crossovers_of_its_trial_and_goes_on_bit_for_bit(run_
 
 
 @pytest.mark.parametrize(
-    "engine", [{"sparse_kernels": "off"}, {"zero_stage": 3}, {"precision": "bf16"}, {"precision": "fp16"}], ids=str
+    "engine", [{"sparse_kernels": "never"}, {"zero_stage": 3}, {"precision": "bf16"}, {"precision": "fp16"}], ids=str
 )
 def test_other_settings_leave_all_products_dense(run_of, monkeypatch, engine):
     monkeypatch.setattr(sparse, "crossover", lambda out, inputs: pytest.fail("nothing is to be measured"))
@@ -80,5 +80,5 @@ def test_without_kernels_one_line_says_why_and_training_is_dense(run_of, tiny_te
     monkeypatch.setattr(sparse, "unavailable_because", lambda: "no C++ compiler (c++) is installed")
     line = sparse.make_kernels_ready(EngineConfig(), tiny_teacher.teacher.model, 1)
     assert line == "sparse kernels: no C++ compiler (c++) is installed; trials compute all products densely"
-    assert sparse.make_kernels_ready(EngineConfig(sparse_kernels="off"), tiny_teacher.teacher.model, 1) is None
+    assert sparse.make_kernels_ready(EngineConfig(sparse_kernels="never"), tiny_teacher.teacher.model, 1) is None
     assert {linear.sparse_from for linear in linears(run_of())} == {None}

@@ -218,7 +218,7 @@ def test_a_dry_run_tells_steps_and_cost_and_leaves_nothing(sweep_of):
 def test_a_dry_run_of_the_miniature_pretrains_none(tmp_path):
     """Nor for a method whose student starts from the pretrained weights."""
     words = ["--space", str(ROOT / "search_spaces/demo.yaml"), "--method", "tickets", "--storage", str(tmp_path)]
-    command = [sys.executable, "-m", "spd_ray.sweep", "--dry-run", "--set", "engine.sparse_kernels='off'", *words]
+    command = [sys.executable, "-m", "spd_ray.sweep", "--dry-run", "--set", "engine.sparse_kernels=never", *words]
     environment = {**os.environ, "SPD_RAY_CACHE": str(tmp_path / "cache")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
