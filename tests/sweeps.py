@@ -136,14 +136,14 @@ def trial_processes(driver: psutil.Process, name: str = "Trainable") -> list[psu
 def curves(folder: Path, uri: str | None = None) -> dict[str, list[Any]]:
     """The status and the points (step, value) of every run of a sweep's trials, by trial; asserts one parent run.
 
-    Wall times are left out.
+    Times are left out.
     """
     client = MlflowClient(uri or f"sqlite:///{folder.parent}/mlflow.db")
     parents, children = mlflow_runs(folder, uri)
     assert len(parents) == 1
     found: dict[str, list[Any]] = {}
     for run in children:
-        keys = [key for key in sorted(run.data.metrics) if not key.endswith("_seconds")]
+        keys = [key for key in sorted(run.data.metrics) if not key.endswith(("_seconds", "latency_ms"))]
         histories = {key: client.get_metric_history(run.info.run_id, key) for key in keys}
         curve = {key: [(point.step, point.value) for point in history] for key, history in histories.items()}
         found.setdefault(run.data.tags["spd_ray.trial_id"], []).append((run.info.status, curve))
