@@ -17,6 +17,8 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = ["red", "green", "blue", "cat", "dog", "bird", "runs", "sleeps", "well", "very"]
 
 
+torch.set_num_threads(1)  # tiny products gain nothing by two, and lose much while another process wants the core
+
 # A slow machine, or one that does something else too, breaks nothing that these tests are about.
 settings.register_profile("spd_ray", deadline=None)
 settings.load_profile("spd_ray")

@@ -90,7 +90,10 @@ def test_what_mlflow_misses_is_sent_from_parquet(undisturbed, tmp_path, template
         tracker.finish("FINISHED")
         sent, whole = curves(folder), curves(undisturbed.folder)
         for ((_, points),) in whole.values():
-            for name in ("dev_score_read_back", "packed_bytes"):  # of the retained students, at the end of every session
+            for name in (
+                "dev_score_read_back",
+                "packed_bytes",
+            ):  # of the retained students, at the end of every session
                 points.pop(name, None)
         assert sent == whole
     runs = tracker.store.client.search_runs([tracker.store.experiment.experiment_id], "tags.`spd_ray.trial_id` != ''")

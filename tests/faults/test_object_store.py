@@ -20,7 +20,8 @@ from spd_ray.records.storage import SweepStorage
 from tests.sweeps import Sweeps, trial_processes, wait_for, wait_for_more
 
 REGION = "us-west-2"
-OF_A_SWEEP = {"trials.parquet", "study.journal", "sweep.yaml", "mlflow_sweep_id", "checkpoints", "steps", "state"}
+FILES = {"trials.parquet", "study.journal", "sweep.yaml", "mlflow_sweep_id"}
+OF_A_SWEEP = FILES | {"checkpoints", "predictions", "steps", "state"}
 
 
 @pytest.fixture

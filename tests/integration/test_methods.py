@@ -83,15 +83,35 @@ def test_any_method_resumes_bit_for_bit(run_of, tmp_path, name, precision, zero_
     assert whole[: cut + 1] + [(r.step, r.split, r.metric, r.value) for r in train_spd(second)] == whole
 
 
+class Enough(Exception):
+    """As many steps as were asked for have been taken."""
+
+
+def train_steps(run, count, look=lambda taken: None):
+    """Take `count` steps and show each to `look`; records come evaluation by evaluation and are not waited for."""
+
+    def tell(taken):
+        look(taken)
+        if taken.known["step"] == count - 1:
+            raise Enough
+
+    with pytest.raises(Enough):
+        list(train_spd(run, tell))
+
+
 def test_tickets_rewind_what_is_left_to_the_pretrained_weights(run_of):
     run = run_of("tickets", pruning_events=1)
     pretrained = pretrained_classifier(run.config.model, run.teacher.data.task, 0.1, run.config.seed)
     before = [p.clone() for p in pretrained.bert.encoder.parameters()]
     event = run.timeline.pruning_events[0].step
-    for record_ in train_spd(run):
-        if record_.step == event:
-            break
-        moved = [p.clone() for p in run.layers[0].student.parameters()]
+    moved = []
+
+    def look(taken):
+        if taken.known["step"] == event - 1:  # its gradient is applied, and nothing is pruned yet
+            moved.extend(p.clone() for p in run.layers[0].student.parameters())
+
+    train_steps(run, event + 1, look)
+    assert moved
     assert not all(torch.equal(a, b) for a, b in zip(moved, before, strict=False))
     linear = next(linear for _, linear in surgery.masked_linears(run.model))
     assert 0.3 < (~linear.mask).float().mean() < 0.7
@@ -101,7 +121,7 @@ def test_tickets_rewind_what_is_left_to_the_pretrained_weights(run_of):
 
 def test_the_reweighted_norm_makes_small_weights_exactly_zero(run_of):
     run = run_of("rpp", l1=0.5)
-    list(itertools.islice(train_spd(run), 10))
+    train_steps(run, 10)
     with_norm = [int((one.weight == 0).sum()) for _, one in surgery.masked_linears(run.model)]
     assert all(with_norm)
     steps = {r.step: r.sparsity for r in train_spd(run) if r.split == "batch"}
@@ -109,7 +129,7 @@ def test_the_reweighted_norm_makes_small_weights_exactly_zero(run_of):
     assert (steps[event - 2], steps[event]) == (0.0, pytest.approx(0.5, abs=0.01))
     assert 0.2 < steps[event - 1] < 0.9  # what the norm has zeroed before the event is recorded
     plain = run_of("rpp", l1=0.0)
-    list(itertools.islice(train_spd(plain), 10))
+    train_steps(plain, 10)
     assert not any(int((one.weight == 0).sum()) for _, one in surgery.masked_linears(plain.model))
 
 

@@ -81,7 +81,7 @@ def test_mlflow_has_the_curves_of_a_trial_as_its_records_give_them(finished):
     _, folder = finished
     for trial in read_trials(folder):
         ((status, curve),) = curves(folder)[trial.trial_id]
-        evaluations = read_evaluations(folder / "steps" / f"trial={trial.trial_id}", "dev")
+        evaluations = read_evaluations(folder / "steps" / f"trial={trial.trial_id}", "dev", trial.metric)
         assert (status, len(evaluations)) == ("FINISHED", 6)
         assert curve["dev_score"] == [(one.step, one.score) for one in evaluations]
         assert curve["train_score"] == [(one.step, one.train_score) for one in evaluations]
