@@ -36,7 +36,7 @@ def test_states_and_students_are_as_large_as_said(tiny_teacher, tmp_path):
     said = footprint(run, ranks=1)
     (tmp_path / "state").mkdir()
     save_state(run.engine, tmp_path / "state")
-    export_student(run, tmp_path / "student", "a command")
+    export_student(run, tmp_path / "student")
     release(run.engine)
     state = sum(file.stat().st_size for file in (tmp_path / "state").rglob("*") if file.is_file())
     student = (tmp_path / "student" / "model.safetensors").stat().st_size

@@ -17,7 +17,8 @@ from spd_ray.config.timeline import Timeline
 from spd_ray.config.trial import TaskConfig, TrialConfig
 from spd_ray.data.batches import DeviceSplit
 from spd_ray.model import surgery
-from spd_ray.training.trainer import batches_from, draw_at, loss_terms, prepare, train_spd
+from spd_ray.training.trainer import batches_from, draw_at, loss_terms, prepare
+from tests.taken_steps import train_steps
 
 EXAMPLES = 2490  # RTE
 SEED = 8
@@ -172,7 +173,7 @@ def test_a_training_step_is_numpys(run):
         return total
 
     gradients = [(loss_at(n, i, 1e-3) - loss_at(n, i, -1e-3)) / 2e-3 for n, i in chosen]
-    next(train_spd(run))
+    train_steps(run, 1)
     parameters = dict(run.model.named_parameters())
     clipped = []
     for (name, index), gradient in zip(chosen, gradients, strict=True):
@@ -196,7 +197,7 @@ def test_clipping_counts_the_gradients_of_frozen_parts(tiny_teacher):
         run = prepare(
             TrialConfig(task=task, model=model, teacher=settings, method=method, seed=1), tiny_teacher.teacher
         )
-        next(train_spd(run))
+        train_steps(run, 1)
         parameters = [p for p in run.model.parameters() if p in run.engine.optimizer.state]
         return torch.stack([run.engine.optimizer.state[p]["exp_avg"].norm() for p in parameters]).norm().item()
 

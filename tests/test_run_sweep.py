@@ -13,6 +13,7 @@ import spd_ray
 from spd_ray import UserError, run_sweep, sweep
 from spd_ray.base.installation import own_command
 from spd_ray.config.load import load_spec
+from spd_ray.driver import start
 from spd_ray.records.provenance import write_sweep_yaml
 from spd_ray.records.schema import TRIAL_SCHEMA
 from spd_ray.records.trials import write_trials
@@ -38,6 +39,7 @@ def started(monkeypatch, tmp_path):
     monkeypatch.setitem(
         sys.modules, "spd_ray.driver.run", SimpleNamespace(train_trials=train_trials, check_first=lambda *words: None)
     )
+    monkeypatch.setattr(start, "import_driver", lambda: sys.modules["spd_ray.driver.run"])
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({key: SPACE[key] for key in ("task", "search")}))
     return calls

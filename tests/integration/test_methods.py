@@ -19,6 +19,7 @@ from spd_ray.training.engine_state import load_state, save_state
 from spd_ray.training.teacher import evaluate, pretrained_classifier
 from spd_ray.training.teacher_outputs import LiveTeacher, RecordedTeacher, in_memory, record
 from spd_ray.training.trainer import loss_terms, prepare, train_spd
+from tests.taken_steps import train_steps
 
 BUDGET = dict(
     total_epochs=4, stage1_epochs=2, stage2_epochs=1, stage1_lr=2e-3, batch_size=8, target_sparsity=0.5,
@@ -81,22 +82,6 @@ def test_any_method_resumes_bit_for_bit(run_of, tmp_path, name, precision, zero_
     second = run_of(name, engine)
     load_state(second.engine, tmp_path)
     assert whole[: cut + 1] + [(r.step, r.split, r.metric, r.value) for r in train_spd(second)] == whole
-
-
-class Enough(Exception):
-    """As many steps as were asked for have been taken."""
-
-
-def train_steps(run, count, look=lambda taken: None):
-    """Take `count` steps and show each to `look`; records come evaluation by evaluation and are not waited for."""
-
-    def tell(taken):
-        look(taken)
-        if taken.known["step"] == count - 1:
-            raise Enough
-
-    with pytest.raises(Enough):
-        list(train_spd(run, tell))
 
 
 def test_tickets_rewind_what_is_left_to_the_pretrained_weights(run_of):
