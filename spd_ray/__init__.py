@@ -7,6 +7,8 @@ From a notebook, what `python -m spd_ray.sweep` does from a shell:
     result.best, result.checkpoint, result.trials
 
 Importing it takes no time and needs nothing installed.
+
+Why so: docs/decisions.md #two-ways-in.
 """
 
 from collections.abc import Mapping

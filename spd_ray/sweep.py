@@ -1,6 +1,8 @@
 """The sweep: one Optuna study whose trials Ray Tune places. `python -m spd_ray.sweep --space x.yaml`.
 
 This is its command line; driver/start.py does what it says, for a notebook too.
+
+Why so: docs/decisions.md #two-ways-in.
 """
 
 import argparse

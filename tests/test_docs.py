@@ -73,6 +73,20 @@ def test_files_that_are_named_exist(page):
             assert (ROOT / name).exists(), name
 
 
+def test_each_decision_is_linked_from_its_code():
+    """In the docstring of every module that the entry names below its heading."""
+    linked = {}
+    for block in re.split(r"^### ", (ROOT / "docs/decisions.md").read_text(), flags=re.MULTILINE)[1:]:
+        heading, _, rest = block.partition("\n")
+        for name in re.findall(r"`((?:spd_ray|analysis)/[^`]+\.py)`", rest.strip().split("\n\n")[0]):
+            linked.setdefault(name, set()).add("#" + generate.anchor(heading.strip()))
+    assert linked
+    for name, anchors in linked.items():
+        docstring = (ROOT / name).read_text().split('"""')[1]
+        found = docstring.partition("docs/decisions.md ")[2]
+        assert {*re.findall(r"#[\w-]+", found)} == anchors, name
+
+
 def test_the_readme_is_of_one_sitting():
     assert len(README.splitlines()) <= 220
 

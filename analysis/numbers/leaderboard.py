@@ -1,6 +1,8 @@
 """The leaderboard of a sweep: for each sparsity that was asked for a row a configuration, the best student's first.
 
 Students of different sparsities are never ranked against one another.
+
+Why so: docs/decisions.md #by-sparsity-the-best-students-configuration-first.
 """
 
 import json

@@ -1,6 +1,8 @@
 """Estimates over seeds with 95% intervals: one bootstrap for every claim, paired where seeds are shared.
 
 Shapes: G configurations, B bootstrap samples, K contrasts. What a claim compares is in `contrasts`.
+
+Why so: docs/decisions.md #verdicts-from-seeds.
 """
 
 import math

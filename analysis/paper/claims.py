@@ -2,6 +2,8 @@
 
 Every claim says that some contrasts of configurations' means over seeds are all above 0. The verdict looks at the 95%
 interval of the smallest of them alone: all of it above 0, reproduced; all of it below, contradicted; else undecided.
+
+Why so: docs/decisions.md #verdicts-from-seeds.
 """
 
 from collections.abc import Callable, Sequence

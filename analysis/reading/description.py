@@ -6,6 +6,8 @@
 | 3       | `method: name:`                                  | `spec: method:` |
 
 The columns of trials.parquet and of the steps are the same in both.
+
+Why so: docs/decisions.md #schema-versions, #older-sweeps.
 """
 
 import json

@@ -2,6 +2,8 @@
 
 Entries are folders `<root>/<kind>/<key>`; a folder appears by one atomic rename, so it is complete
 whenever it is visible.
+
+Why so: docs/decisions.md #whole-or-not-at-all, #the-cache.
 """
 
 import hashlib

@@ -1,4 +1,7 @@
-"""Errors that a user can fix: one line on stderr, exit code 2."""
+"""Errors that a user can fix: one line on stderr, exit code 2.
+
+Why so: docs/decisions.md #one-line-and-exit-code-2.
+"""
 
 import difflib
 import errno

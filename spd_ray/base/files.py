@@ -2,6 +2,8 @@
 
 They have the mode that the umask gives. A process that is killed leaves hidden names behind, which `remove_unfinished`
 deletes.
+
+Why so: docs/decisions.md #whole-or-not-at-all.
 """
 
 import os

@@ -1,4 +1,7 @@
-"""What of this distribution is installed: its version, and the extra that brings a package which is missing."""
+"""What of this distribution is installed: its version, and the extra that brings a package which is missing.
+
+Why so: docs/decisions.md #nothing-installed.
+"""
 
 import argparse
 import re

@@ -1,4 +1,7 @@
-"""How often something costly is done, so that it takes no more than a share of the time."""
+"""How often something costly is done, so that it takes no more than a share of the time.
+
+Why so: docs/decisions.md #mlflow-never-slows-the-sweep.
+"""
 
 import time
 from collections.abc import Iterator

@@ -1,4 +1,7 @@
-"""The Ray cluster to run on: a running one, or a private one of this machine; what it has, and what it may get."""
+"""The Ray cluster to run on: a running one, or a private one of this machine; what it has, and what it may get.
+
+Why so: docs/decisions.md #embedded-default, #a-ray-of-its-own, #gpus-of-a-process, #auto-is-resolved-once.
+"""
 
 import os
 import secrets

@@ -1,4 +1,7 @@
-"""The user's own functions, `module:function` in a search space: run only where the command line has allowed it."""
+"""The user's own functions, `module:function` in a search space: run only where the command line has allowed it.
+
+Why so: docs/decisions.md #code-only-where-it-is-allowed.
+"""
 
 import importlib
 import inspect

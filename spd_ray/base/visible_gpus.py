@@ -1,6 +1,8 @@
 """Which GPUs this process sees: a driver sees none, for they are its workers'.
 
 The variable counts when CUDA is first asked for a device: in a process that has done so before, nothing is hidden.
+
+Why so: docs/decisions.md #gpus-of-a-process.
 """
 
 import os

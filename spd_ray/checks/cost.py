@@ -2,6 +2,8 @@
 
 The student and the teacher are both the new classifier: times do not depend on what weights are. Batches are those of
 the sample whose cost is in the middle. Shapes: K layers.
+
+Why so: docs/decisions.md #a-dry-run-measures-no-teacher.
 """
 
 import itertools

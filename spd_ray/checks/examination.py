@@ -1,4 +1,7 @@
-"""The one list of checks: the doctor says all of them, a sweep's preflight stops at the first that has failed."""
+"""The one list of checks: the doctor says all of them, a sweep's preflight stops at the first that has failed.
+
+Why so: docs/decisions.md #preflight.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path

@@ -1,6 +1,8 @@
 """Does the model fit the method? The untrained classifier is grafted and runs the task's longest texts.
 
 Nothing is judged by its name: what a training does with a model is done here, once, on a few examples.
+
+Why so: docs/decisions.md #preflight.
 """
 
 from collections.abc import Iterator

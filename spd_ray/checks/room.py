@@ -2,6 +2,8 @@
 
 Numbers are bytes. What is calculated: weights, gradients, AdamW's moments, masks, recorded outputs, a batch's
 activations. What is not: what allocators and libraries keep beside that, but for BASE.
+
+Why so: docs/decisions.md #preflight.
 """
 
 import math

@@ -1,4 +1,7 @@
-"""`auto` in a space: what the devices decide, resolved once a sweep, when it is known which there are."""
+"""`auto` in a space: what the devices decide, resolved once a sweep, when it is known which there are.
+
+Why so: docs/decisions.md #auto-is-resolved-once.
+"""
 
 from collections.abc import Mapping
 from typing import Any

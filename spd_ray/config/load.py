@@ -1,4 +1,7 @@
-"""Reading a search space: its file, method, preset and overrides, and what is wrong with them."""
+"""Reading a search space: its file, method, preset and overrides, and what is wrong with them.
+
+Why so: docs/decisions.md #where-relative-paths-start.
+"""
 
 import json
 import re

@@ -1,4 +1,7 @@
-"""What a method is composed of: the student, grafting, pruning, the objective, what is trained, the rates."""
+"""What a method is composed of: the student, grafting, pruning, the objective, what is trained, the rates.
+
+Why so: docs/decisions.md #method-and-trial.
+"""
 
 from typing import Any, Literal
 

@@ -3,6 +3,8 @@
 A point of the space is possible where `TrialConfig` takes it: stages that do not fit into the training, or parts that
 do not go together, are refused there, once. A sampler draws again until a point is possible, a grid leaves out the
 others; a value that no possible point has, and a space in which hardly any is found, are refused when it is loaded.
+
+Why so: docs/decisions.md #impossible-points.
 """
 
 import itertools

@@ -1,4 +1,7 @@
-"""A trial in steps: the one place where epochs become applied optimizer steps."""
+"""A trial in steps: the one place where epochs become applied optimizer steps.
+
+Why so: docs/decisions.md #steps-once.
+"""
 
 import itertools
 import math

@@ -1,4 +1,7 @@
-"""What one trial is: everything that decides its result, frozen, validated, every unit in its name."""
+"""What one trial is: everything that decides its result, frozen, validated, every unit in its name.
+
+Why so: docs/decisions.md #method-and-trial, #tf32-and-bf16-are-asked-for.
+"""
 
 from typing import Literal
 

@@ -1,6 +1,8 @@
 """Tokenised examples, and batches of examples of like length.
 
 Shapes: N examples, B rows in a batch, L tokens in the batch's longest row, W tokens in the split's longest.
+
+Why so: docs/decisions.md #batches-of-like-length, #ranks-share-a-batch.
 """
 
 from dataclasses import dataclass, replace

@@ -1,6 +1,8 @@
 """Rows of the user's own files, each with its place: CSV, TSV, JSON lines, Parquet, saved datasets, hub datasets.
 
 Every reader gives the values as the file has them; `spd_ray.data.own` makes texts and labels of them.
+
+Why so: docs/decisions.md #files-of-ones-own.
 """
 
 import codecs

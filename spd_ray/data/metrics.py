@@ -1,6 +1,8 @@
 """What answers are worth: a task's metrics, all of which are the larger the better, and what a constant answer gets.
 
 Shapes: N examples, C outputs (1 for regression).
+
+Why so: docs/decisions.md #more-is-better.
 """
 
 import math

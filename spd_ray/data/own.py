@@ -1,4 +1,7 @@
-"""A task of the user's own: what its files hold becomes texts, and classes by name or numbers."""
+"""A task of the user's own: what its files hold becomes texts, and classes by name or numbers.
+
+Why so: docs/decisions.md #files-of-ones-own.
+"""
 
 import math
 import re

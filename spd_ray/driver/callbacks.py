@@ -1,4 +1,7 @@
-"""Tune's callbacks: what happens to a trial is passed on to the ledger, to MLflow and to the screen."""
+"""Tune's callbacks: what happens to a trial is passed on to the ledger, to MLflow and to the screen.
+
+Why so: docs/decisions.md #one-writer, #retries-in-a-row, #trials-that-tune-gives-up.
+"""
 
 import json
 import time

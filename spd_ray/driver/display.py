@@ -1,4 +1,7 @@
-"""What a person sees while a sweep runs and when it ends: a live table on a terminal, lines elsewhere."""
+"""What a person sees while a sweep runs and when it ends: a live table on a terminal, lines elsewhere.
+
+Why so: docs/decisions.md #signs-of-life.
+"""
 
 import time
 from typing import Any

@@ -1,4 +1,7 @@
-"""Which trials are stopped early: successive halving that knows the stages."""
+"""Which trials are stopped early: successive halving that knows the stages.
+
+Why so: docs/decisions.md #rivals-have-one-target-sparsity, #early-stopping.
+"""
 
 import bisect
 from collections import defaultdict

@@ -1,4 +1,7 @@
-"""The sweep's place before its first trial: created, checked for a resume, or moved aside; the command to resume."""
+"""The sweep's place before its first trial: created, checked for a resume, or moved aside; the command to resume.
+
+Why so: docs/decisions.md #auto-is-resolved-once.
+"""
 
 import shlex
 import tempfile

@@ -1,4 +1,7 @@
-"""A sweep from its teacher to its summary."""
+"""A sweep from its teacher to its summary.
+
+Why so: docs/decisions.md #auto-is-resolved-once, #a-sweep-that-fails-ends-its-parent-run.
+"""
 
 import logging
 import os

@@ -1,4 +1,7 @@
-"""A sweep from what was asked for to its result: the command and the notebook's `run_sweep` are two ways in here."""
+"""A sweep from what was asked for to its result: the command and the notebook's `run_sweep` are two ways in here.
+
+Why so: docs/decisions.md #two-ways-in.
+"""
 
 import gc
 import shlex

@@ -1,4 +1,7 @@
-"""The sweep ends when its storage refuses a write, or when its first trials all die of one and the same error."""
+"""The sweep ends when its storage refuses a write, or when its first trials all die of one and the same error.
+
+Why so: docs/decisions.md #first-trials-that-fail-alike, #a-storage-that-refuses-a-write.
+"""
 
 from typing import Any
 

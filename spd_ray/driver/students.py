@@ -1,4 +1,7 @@
-"""The end of a sweep: its best students are read back, get their cards, and go to MLflow, one version a sparsity."""
+"""The end of a sweep: its best students are read back, get their cards, and go to MLflow, one version a sparsity.
+
+Why so: docs/decisions.md #best-means-feasible-and-read-back, #one-version-a-sparsity, #one-place-that-draws.
+"""
 
 import json
 import logging

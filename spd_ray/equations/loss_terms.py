@@ -1,6 +1,8 @@
 """The loss terms by name: the one table from which the YAML's keys, the records' columns and the dispatch follow.
 
 A new term is a function in `losses` and a row here. This file imports no tensors: the command line reads it, too.
+
+Why so: docs/decisions.md #one-table-of-loss-terms.
 """
 
 from typing import Literal, NamedTuple

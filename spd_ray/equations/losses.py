@@ -2,6 +2,8 @@
 
 Shapes: B examples, L positions, H hidden size, A heads, d = H / A, C classes. `tokens` says which of the (B, L)
 positions hold a real token: padding changes nothing. Every term is computed in fp32 and returns a scalar.
+
+Why so: docs/decisions.md #temperature, #padding.
 """
 
 from functools import cached_property

@@ -3,6 +3,8 @@
 Symbols of the paper -> arguments [unit]: t -> step [applied optimizer steps], t1, t2, t3 -> the steps at
 which Stages I, II and III end, p0 -> p0 [probability], lambda_0, lambda_1 -> stage1_lr, stage23_lr,
 theta_t -> target_sparsity [fraction of zeros in [0, 1]].
+
+Why so: docs/decisions.md #decays-end-at-zero, #last-pruning-event.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,8 @@
 """What a layer computes between its products, each in one pass and with gradient: fp32, CPU, compiled kernels.
 
 Shapes: T tokens, H features; B sequences, A heads, L positions.
+
+Why so: docs/decisions.md #a-sparse-layer-is-fused.
 """
 
 from typing import Any, NamedTuple

@@ -1,4 +1,7 @@
-"""The compiled library: built once a machine into the cache, loaded in milliseconds, absent with one line of reason."""
+"""The compiled library: built once a machine into the cache, loaded in milliseconds, absent with one line of reason.
+
+Why so: docs/decisions.md #compiled-once-a-machine-or-plain-torch.
+"""
 
 import functools
 import os

@@ -1,6 +1,8 @@
 """From which sparsity on the sparse kernels win: measured once a machine and shape, kept in the cache.
 
 What is measured is a masked linear in training, forward and backward, beside the dense product with its mask.
+
+Why so: docs/decisions.md #when-training-is-sparse.
 """
 
 import json

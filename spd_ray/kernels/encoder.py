@@ -1,6 +1,8 @@
 """A sparse student in use: it answers as transformers' BertForSequenceClassification does, from its kept weights alone.
 
 Shapes: B sequences, L positions, T real tokens (those that the attention mask has), H hidden size, C classes.
+
+Why so: docs/decisions.md #a-packed-student-is-plain-safetensors.
 """
 
 from pathlib import Path

@@ -2,6 +2,8 @@
 
 Gradients are those of F.linear(x, weight * mask): of a pruned weight zero. Fp32 on the CPU, with compiled kernels.
 Shapes: T tokens, O output, I input, F feed-forward features; B sequences, L positions, A heads, d = O / A.
+
+Why so: docs/decisions.md #a-sparse-layer-is-fused.
 """
 
 from collections.abc import Sequence

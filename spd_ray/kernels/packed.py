@@ -9,6 +9,8 @@
 
 Gaps: kept weights are numbered row by row through the whole matrix; a byte below 255 is the count of zeros before the
 next kept weight, 255 stands for 255 zeros and no kept weight. Mask: a bit a weight, the highest bit first.
+
+Why so: docs/decisions.md #a-packed-student-is-plain-safetensors.
 """
 
 import json

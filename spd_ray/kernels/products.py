@@ -2,6 +2,8 @@
 
 Activations are feature-major in tiles, (tiles, features, width), width tokens side by side (64, or 32 or 16).
 Shapes: O output and I input features, N kept weights, T tokens.
+
+Why so: docs/decisions.md #compiled-once-a-machine-or-plain-torch.
 """
 
 from dataclasses import dataclass

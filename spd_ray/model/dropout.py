@@ -1,4 +1,7 @@
-"""Dropout, with random numbers that are cheap on a CPU."""
+"""Dropout, with random numbers that are cheap on a CPU.
+
+Why so: docs/decisions.md #cheap-dropout.
+"""
 
 import math
 

@@ -1,4 +1,7 @@
-"""The student's masked linears: dense with zeros, or computed from the kept weights alone where that is faster."""
+"""The student's masked linears: dense with zeros, or computed from the kept weights alone where that is faster.
+
+Why so: docs/decisions.md #when-training-is-sparse, #mask-in-forward.
+"""
 
 import torch
 import torch.nn.functional as F

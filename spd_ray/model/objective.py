@@ -2,6 +2,8 @@
 
 A term that compares layers is summed over the student layers that `ObjectiveConfig.layers` names, each beside the last
 teacher layer of its block. A layer that was not computed is the teacher's own: its term is exactly zero.
+
+Why so: docs/decisions.md #ranks-share-a-batch.
 """
 
 from dataclasses import dataclass

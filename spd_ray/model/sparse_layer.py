@@ -1,6 +1,8 @@
 """A BERT layer whose linears are sparse, computed in few passes: what lies between its products is fused with them.
 
 Shapes: B examples, L positions, H hidden size, A heads.
+
+Why so: docs/decisions.md #a-sparse-layer-is-fused.
 """
 
 from functools import partial

@@ -5,6 +5,8 @@ layers, and each `GraftedLayer` holds a frozen block and the student layer that 
 says which of them runs: r = 0...0 is f^T, r = 1...1 is f^S. In SPD a block is one layer.
 
 Shapes: M teacher layers in K blocks, B examples, L positions, H hidden size, A heads, d = H / A.
+
+Why so: docs/decisions.md #one-model, #embeddings-of-its-own.
 """
 
 import copy

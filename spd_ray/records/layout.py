@@ -16,6 +16,8 @@
     predictions/<id>.parquet          what each of them answers on dev, and the dense teacher (teacher.parquet)
     ray/                              Tune's own files: nothing is read from them
     report/                           figures, tables and page of the analysis
+
+Why so: docs/decisions.md #every-path-in-one-file.
 """
 
 import itertools

@@ -14,6 +14,8 @@ changed in the last seconds is in `trials.journal` alone, a line of JSON a chang
 
 Predictions (`predictions/<id>.parquet`) hold one row an example of dev for a retained student, and in `teacher.parquet`
 for the dense teacher: what is needed to resample examples and to compare two students on the same ones.
+
+Why so: docs/decisions.md #schema-versions.
 """
 
 from dataclasses import dataclass, field, fields, make_dataclass

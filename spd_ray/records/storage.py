@@ -2,6 +2,8 @@
 
 Everything is written as files into `SweepStorage.folder`. Where the place is a URI that folder is this process's
 working copy, on its machine's own disk: files are sent to the store, and those of other processes are fetched.
+
+Why so: docs/decisions.md #object-stores.
 """
 
 import os

@@ -1,4 +1,7 @@
-"""The trials of a sweep on disk: `trials.parquet`, and a journal of what has changed since it was written."""
+"""The trials of a sweep on disk: `trials.parquet`, and a journal of what has changed since it was written.
+
+Why so: docs/decisions.md #trials-on-disk.
+"""
 
 from collections.abc import Iterable
 from pathlib import Path

@@ -3,6 +3,8 @@
 A configuration is an Optuna trial; a trial is a configuration under one seed. The study is told the mean
 over the seeds once all of them have ended. A driver that dies leaves both on disk; a new `Ledger` continues
 from them: ended trials stay ended, the others are due, nothing is asked twice.
+
+Why so: docs/decisions.md #seeds-belong-to-a-configuration.
 """
 
 import bisect

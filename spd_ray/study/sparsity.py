@@ -1,4 +1,7 @@
-"""Which trials rival each other: those of one target sparsity. A denser student would win without being better."""
+"""Which trials rival each other: those of one target sparsity. A denser student would win without being better.
+
+Why so: docs/decisions.md #rivals-have-one-target-sparsity.
+"""
 
 import math
 

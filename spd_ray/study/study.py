@@ -4,6 +4,8 @@ A draw is a function of the study's history alone: trial `n` is the n-th first p
 drawn by a sampler seeded with (study seed, n, attempt) until it is possible and was not run before. So a resumed sweep
 draws what an undisturbed one would have drawn, and since a trial enters the storage whole, in one write, no kill can
 leave half of one.
+
+Why so: docs/decisions.md #impossible-points, #asking-depends-on-history-alone, #tpe-sees-500-trials.
 """
 
 import bisect

@@ -2,6 +2,8 @@
 
 Updates are sent in order, so MLflow has all of a trial whose run has ended. Of the others it misses what was waiting
 when an earlier driver ended: killed, interrupted, or finished while the server was away.
+
+Why so: docs/decisions.md #one-fold-of-evaluations, #mlflow-completed-on-resume.
 """
 
 import itertools

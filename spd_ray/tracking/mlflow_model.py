@@ -3,6 +3,8 @@
 The folder stays a plain transformers directory: `model_binary: .` says that the weights lie beside the file MLmodel.
 Only the tokenizer is there twice, for MLflow looks for it in components/tokenizer and nowhere else. The format is
 documented ("MLmodel format"); it is written here without MLflow, whose own writer would copy the weights.
+
+Why so: docs/decisions.md #a-student-is-a-folder-that-mlflow-reads.
 """
 
 import json

@@ -2,6 +2,8 @@
 
 Everything goes through explicit run ids; there is no active run. Each method asks the store at once and raises what
 MLflow raises: waiting for a server that is away is the business of `spd_ray.tracking.tracker`.
+
+Why so: docs/decisions.md #embedded-default, #one-mlflow-store-per-folder, #one-version-a-sparsity.
 """
 
 import logging

@@ -1,4 +1,7 @@
-"""Updates for a server that may be away: sent in order, kept while it does not answer."""
+"""Updates for a server that may be away: sent in order, kept while it does not answer.
+
+Why so: docs/decisions.md #one-mlflow-store-per-folder.
+"""
 
 import logging
 import time

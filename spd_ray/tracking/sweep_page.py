@@ -1,4 +1,7 @@
-"""The sweep's own run in MLflow, the parent of its trials': what is best so far, and where it all came from."""
+"""The sweep's own run in MLflow, the parent of its trials': what is best so far, and where it all came from.
+
+Why so: docs/decisions.md #one-name-a-number-in-mlflow.
+"""
 
 import json
 from collections import Counter

@@ -3,6 +3,8 @@
 A tracking server that goes away in the middle does not end the sweep: updates wait in order and are sent when the
 server answers again. What still waits when the driver dies is missing in MLflow until the sweep is resumed
 (`spd_ray.tracking.missed_points`).
+
+Why so: docs/decisions.md #mlflow-never-slows-the-sweep, #a-sweep-that-fails-ends-its-parent-run, #one-writer.
 """
 
 import time

@@ -3,6 +3,8 @@
 A number has one name, in runs, in the parent run and in the registered model's tags: `dev_score` and `train_score` at
 each evaluation, `best_dev_score` of the best student at its target sparsity so far (`holdout_score`,
 `best_holdout_score` where students are chosen on a holdout), `sparsity` as achieved and `target_sparsity` as asked.
+
+Why so: docs/decisions.md #one-fold-of-evaluations, #one-name-a-number-in-mlflow.
 """
 
 from collections.abc import Mapping

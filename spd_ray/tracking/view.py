@@ -1,6 +1,8 @@
 """The list of a sweep's trials that MLflow's pages open on: a saved view, kept as a tag of the experiment.
 
 The format is that of MLflow's own "Save & share view": an envelope around the state of the page, deflated.
+
+Why so: docs/decisions.md #mlflow-opens-on-a-saved-view.
 """
 
 import base64

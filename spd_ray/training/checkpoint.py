@@ -1,4 +1,7 @@
-"""Sparse students on disk: plain transformers directories, reloaded, counted and scored before they are believed."""
+"""Sparse students on disk: plain transformers directories, reloaded, counted and scored before they are believed.
+
+Why so: docs/decisions.md #best-means-feasible-and-read-back.
+"""
 
 from pathlib import Path
 from typing import NamedTuple

@@ -1,6 +1,9 @@
 """The DeepSpeed engine that takes the training steps. The only importer of deepspeed.
 
 A step that overflows in fp16 is skipped by DeepSpeed: `applied_steps` counts the steps that were applied.
+
+Why so: docs/decisions.md #gpus-of-a-process, #empty-draws, #loss-scale-at-zero-0, #flinear-after-zero-3,
+#zero-buckets, #stale-gradients-in-zero-3, #fp16-on-any-cpu, #nothing-compiled-for-one-rank.
 """
 
 import gc

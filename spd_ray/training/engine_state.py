@@ -1,6 +1,8 @@
 """What a trial continues from, whatever its ranks and ZeRO stage were: whole fp32 tensors, and numbers as JSON.
 
 DeepSpeed's own checkpoints are pickles, cut by rank. Here nothing is unpickled, and the number of ranks may change.
+
+Why so: docs/decisions.md #a-trials-state.
 """
 
 import itertools

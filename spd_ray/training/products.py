@@ -1,6 +1,8 @@
 """The arithmetic of fp32 matrices' products on a GPU: it decides bits, so the specification says which.
 
 TF32 keeps fp32's range and 10 bits of its mantissa; only NVIDIA's tensor cores have it, so on a CPU it is fp32.
+
+Why so: docs/decisions.md #tf32-and-bf16-are-asked-for.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,7 @@
-"""Which of a student's matrices are computed by sparse kernels: agreed by all ranks, measured once a machine."""
+"""Which of a student's matrices are computed by sparse kernels: agreed by all ranks, measured once a machine.
+
+Why so: docs/decisions.md #when-training-is-sparse.
+"""
 
 from collections.abc import Sequence
 

@@ -1,6 +1,8 @@
 """The teacher: a pretrained encoder fine-tuned on the task (Section 4.2), built once and cached by content.
 
 Shapes: N examples, B rows in a batch, C outputs.
+
+Why so: docs/decisions.md #teachers-key.
 """
 
 import json

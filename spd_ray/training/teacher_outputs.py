@@ -2,6 +2,8 @@
 
 Shapes: K blocks of teacher layers, N examples, B of them in a batch, L positions in the batch, l in an example,
 T tokens and P pairs of tokens in all examples, H hidden size, A heads, d = H / A, C classes.
+
+Why so: docs/decisions.md #teachers-outputs.
 """
 
 import math

@@ -1,7 +1,9 @@
 """The training loop: Algorithm 1 of Huang et al. 2022 on one engine, CPU or GPU alike.
 
-Everything random is a function of (seed, step): the order of the data, the draw of Eq. (1), dropout. A trial
-that continues from a saved state therefore goes on exactly as if it had never stopped.
+Everything random is a function of (seed, step): the order of the data, the draw of Eq. (1), dropout. So a trial that
+continues from a saved state goes on exactly as if it had never stopped.
+
+Why so: docs/decisions.md #embeddings-of-its-own, #random-numbers, #empty-draws, #skipped-steps.
 """
 
 import time
@@ -164,8 +166,7 @@ def train_spd(run: SpdRun, tell: Callable[[TakenStep], None] | None = None) -> I
         taken.append(training_step(run, step, parts, sparsity))
         if tell is not None:
             tell(taken[-1])
-        event_is_due = any(event.step == step + 1 for event in timeline.pruning_events)
-        if event_is_due:
+        if any(event.step == step + 1 for event in timeline.pruning_events):
             if run.norm.strength:  # what the norm has zeroed, whatever the masks say
                 with engine_state.whole_parameters(run.engine):
                     taken[-1].known["sparsity"] = surgery.share_of_zeros(run.model)

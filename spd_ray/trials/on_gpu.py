@@ -1,4 +1,7 @@
-"""What a driver has a worker with a GPU compute, for it sees none itself: the teacher, and students read back."""
+"""What a driver has a worker with a GPU compute, for it sees none itself: the teacher, and students read back.
+
+Why so: docs/decisions.md #gpus-of-a-process.
+"""
 
 import platform
 from collections.abc import Callable

@@ -1,4 +1,7 @@
-"""What Ray runs: a trial's ranks, of which rank 0 is Tune's trainable and the others are its actors."""
+"""What Ray runs: a trial's ranks, of which rank 0 is Tune's trainable and the others are its actors.
+
+Why so: docs/decisions.md #rank-0-owns-the-others, #a-rank-that-fails.
+"""
 
 import signal
 from collections.abc import Callable, Iterator

@@ -3,6 +3,8 @@
 After each evaluation the worker writes, in this order: the student, if it is the best feasible one; the
 Parquet part of the steps since the last evaluation; the state to continue from. A trial that is killed in
 between does the same steps again and overwrites the same files.
+
+Why so: docs/decisions.md #our-own-resume.
 """
 
 import json

@@ -1,6 +1,8 @@
 """Signs of life of a running trial: where it is between two evaluations, told to the driver by Ray's key-value store.
 
 A sign is lost with Ray, and nothing depends on it.
+
+Why so: docs/decisions.md #signs-of-life.
 """
 
 import json

@@ -1,4 +1,7 @@
-"""How far a trial is and how good: folded from its evaluations, by the trial and by readers of its records."""
+"""How far a trial is and how good: folded from its evaluations, by the trial and by readers of its records.
+
+Why so: docs/decisions.md #one-fold-of-evaluations.
+"""
 
 import json
 import math

@@ -3,6 +3,8 @@
 A file sets parts, never budgets or rates: those are the search space's. `source`, `parts` and `leaves_out` say where
 each part comes from and what is missing; `search` are dimensions of the method's own, and `tunes` names those whose
 ranges only a search space can know.
+
+Why so: docs/decisions.md #methods-set-parts.
 """
 
 from functools import cache
