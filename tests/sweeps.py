@@ -74,12 +74,14 @@ class Sweeps:
         return self.launched[-1]
 
     def kill_launched(self) -> None:
-        """Kill what was launched and still runs."""
+        """Kill what was launched and still runs; what nobody has read of its output is shown beside a failure."""
         while self.launched:
             process = self.launched.pop()
             if process.poll() is None:
                 process.kill()
-                process.wait()
+            if process.stdout and not process.stdout.closed:
+                print(*process.communicate())
+            process.wait()
 
     def __call__(
         self, name: str, *arguments: str, cwd: Path | None = None, **changes: Any

@@ -19,9 +19,9 @@ from ray._private import ray_constants
 from ray._private.accelerators import RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO_ENV_VAR as HIDE_GPUS_AT_ZERO
 from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
+from spd_ray.base.environment import gpus_as_outside, variable_as
 from spd_ray.base.errors import UserError
 from spd_ray.base.user_code import ALLOWED, code_is_allowed
-from spd_ray.base.visible_gpus import gpus_as_outside
 
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # where `ray up` leaves the autoscaler's configuration on the head
 KUBERAY_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -29,7 +29,6 @@ LONGEST_SOCKET = 107  # bytes of a Unix socket's path
 SOCKET = "/session_2000-01-01_00-00-00_000000_0000000/sockets/plasma_store"  # what Ray puts below its folder
 PREFIX, OPEN = "spd-", "r"  # Ray opens its folder to all: it lies in one that is not
 LONGEST_FOLDER = LONGEST_SOCKET - len(SOCKET) - len(f"/{PREFIX}12345678/{OPEN}")
-OF_THE_USER = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
 _private = ExitStack()  # what `leave_ray` undoes of a private Ray
 
@@ -42,7 +41,6 @@ def join_ray(address: str | None, logging_level: str) -> None:
     """
     if ray.is_initialized():
         return
-    put_interpreter_on_path()
     if address is not None:
         workers = {"env_vars": {HIDE_GPUS_AT_ZERO: "1", **({ALLOWED: "1"} if code_is_allowed() else {})}}
         ray.init(address, runtime_env=workers, log_to_driver=False, logging_level=logging_level)
@@ -59,7 +57,9 @@ def _start_private(logging_level: str) -> None:
 
     Ray listens there alone by itself on macOS and Windows, and elsewhere under a switch that it reads when it is
     imported, as it does that of `uv run`'s hook, which would upload the working directory: hence both settings. Its
-    token goes by the environment: Ray's own way is a file in the home that others may read.
+    token goes by the environment: Ray's own way is a file in the home that others may read. A worker's environment is
+    that in which Ray was started: on its PATH are the programs of this Python, such as ninja, also where that is not
+    activated.
     """
     os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
     ray_constants.ENABLE_RAY_CLUSTER = False
@@ -67,12 +67,14 @@ def _start_private(logging_level: str) -> None:
     folder = tempfile.mkdtemp(prefix=PREFIX, dir=folder_for_sockets())
     _private.callback(shutil.rmtree, folder, ignore_errors=True)
     if os.environ.get("RAY_AUTH_MODE", "token").lower() == "token":
-        before = {name: os.environ.pop(name) for name in OF_THE_USER if name in os.environ}
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-        _private.callback(_restore_token, before)
-        AuthenticationTokenLoader.instance().reset_cache()
+        tokens = AuthenticationTokenLoader.instance()
+        _private.callback(tokens.reset_cache)
+        _private.enter_context(variable_as("RAY_AUTH_TOKEN_PATH", None))
+        _private.enter_context(variable_as("RAY_AUTH_TOKEN", secrets.token_hex(32)))
+        tokens.reset_cache()
     os.environ[HIDE_GPUS_AT_ZERO] = "1"
-    with gpus_as_outside():
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    with gpus_as_outside(), variable_as("PATH", path):
         ray.init(
             "local",
             include_dashboard=False,
@@ -80,12 +82,6 @@ def _start_private(logging_level: str) -> None:
             logging_level=logging_level,
             _temp_dir=f"{folder}/{OPEN}",
         )
-
-
-def _restore_token(before: dict[str, str]) -> None:
-    del os.environ["RAY_AUTH_TOKEN"]
-    os.environ.update(before)
-    AuthenticationTokenLoader.instance().reset_cache()
 
 
 def leave_ray() -> None:
@@ -104,16 +100,6 @@ def folder_for_sockets() -> str:
         f"TMPDIR: Ray needs a folder that can be written, with a path of at most {LONGEST_FOLDER} characters, for its "
         f"sockets, and none of {', '.join(folders)} is one; set TMPDIR to such a folder"
     )
-
-
-def put_interpreter_on_path() -> None:
-    """Let workers find the programs of this Python's environment, such as ninja, also where it is not activated.
-
-    A worker's environment is that of the process that started Ray.
-    """
-    own, folders = str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath).split(os.pathsep)
-    if own not in folders:
-        os.environ["PATH"] = os.pathsep.join([own, *folders])
 
 
 def gpu_names() -> list[str]:

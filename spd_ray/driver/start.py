@@ -16,12 +16,12 @@ from typing import Any, Literal
 import pyarrow as pa
 from rich.console import Console
 
+from spd_ray.base.environment import gpus_hidden
 from spd_ray.base.errors import UserError, storage_refusal
 from spd_ray.base.files import write_whole
 from spd_ray.base.network import is_uri
 from spd_ray.base.signals import sigterm_as_interrupt
 from spd_ray.base.user_code import code_is_allowed
-from spd_ray.base.visible_gpus import gpus_hidden
 from spd_ray.config.load import load_spec
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.config.yaml_file import yaml_text

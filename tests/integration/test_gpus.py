@@ -10,8 +10,8 @@ import ray
 import torch
 import yaml
 
+from spd_ray.base.environment import gpus_hidden
 from spd_ray.base.ray_cluster import capacity, gpu_names, join_ray
-from spd_ray.base.visible_gpus import gpus_hidden
 from spd_ray.records.trials import read_trials
 from tests.sweeps import Sweeps
 
