@@ -11,6 +11,7 @@ from spd_ray.records.parquet import write_parquet
 from spd_ray.records.schema import SCHEMA_VERSION, STEP_SCHEMA, StepRecord, TrialRecord
 from spd_ray.records.steps import compact_steps
 from spd_ray.records.trials import TrialStore, read_trials, write_trials
+from spd_ray.tracking.missed_points import read_evaluations
 
 STEP = StepRecord(
     step=3, epoch=0.5, stage=1, split="batch", metric="loss", value=0.25, sparsity=0.5, seconds=0.01, draw="10", p=0.6
@@ -200,3 +201,10 @@ def test_parts_that_do_not_follow_each_other_stay(spans, tmp_path):
 def test_a_trial_without_steps_has_nothing_to_compact(tmp_path):
     compact_steps(tmp_path, "00001-s0")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_trial_whose_first_part_found_no_room_has_no_evaluations(tmp_path):
+    folder = layout.steps(tmp_path, "00000-s0")
+    assert read_evaluations(folder, "dev", "accuracy") == []
+    folder.mkdir(parents=True)
+    assert read_evaluations(folder, "dev", "accuracy") == []

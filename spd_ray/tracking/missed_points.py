@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from spd_ray.config.timeline import Timeline
 from spd_ray.records import layout
-from spd_ray.records.schema import ENDED
+from spd_ray.records.schema import ENDED, STEP_SCHEMA
 from spd_ray.records.storage import SweepStorage
 from spd_ray.study.ledger import Ledger
 from spd_ray.tracking.tracker import Tracker, UntimedPoint
@@ -47,7 +47,7 @@ def read_evaluations(folder: Path, selection: str, metric: str) -> list[Evaluati
     if not folder.is_dir():
         return []
     columns = ["step", "stage", "split", "metric", "sparsity", *COURSE_COLUMNS]
-    rows = pq.read_table(folder, columns=columns, partitioning=None).to_pylist()
+    rows = pq.read_table(folder, columns=columns, schema=STEP_SCHEMA, partitioning=None).to_pylist()
     steps = {row["step"]: row for row in rows if row["split"] == "batch"}
     scored = [row for row in rows if row["split"] != "batch" and row["metric"] == metric]
     train = {row["step"]: row["value"] for row in scored if row["split"] == "train"}

@@ -12,7 +12,7 @@ from spd_ray.base.installation import own_command
 from spd_ray.sweep import main
 from tests.sweeps import wait_for, wait_for_saves
 
-MIB = 2**20
+SIZE_MIB = 64
 
 
 def mount(*words):
@@ -25,7 +25,7 @@ def storage(tmp_path):
     folder = tmp_path / "lost_storage"
     mounted = []
     for path in (tmp_path, folder):
-        if os.geteuid() != 0 or not mount("-t", "tmpfs", "-o", "size=64m", "tmpfs", path):
+        if os.geteuid() != 0 or not mount("-t", "tmpfs", "-o", f"size={SIZE_MIB}m", "tmpfs", path):
             pytest.skip("no file system can be mounted here: that takes root")
         mounted.append(path)
         folder.mkdir(exist_ok=True)
@@ -55,11 +55,12 @@ def assert_told(driver, refusal):
 
 
 def fill(files, driver):
-    """Take all room that there is or comes, until the driver has ended."""
+    """Take all room that there is, at once, and what comes, until the driver has ended."""
+    everything = bytes(SIZE_MIB * 2**20)
     while driver.poll() is None:
         for file in files:
             with suppress(OSError), file.open("ab", buffering=0) as stream:
-                stream.write(bytes(MIB))
+                stream.write(everything)
         time.sleep(0.01)
 
 
