@@ -36,7 +36,7 @@ def run_trial(config: TrialConfig, number: int, folder: Path, ended: float) -> t
     """Run trial `number` to its end; also the seconds from `ended` to its first step's begin."""
     request = TrialRequest(
         trial_id=f"{number:05d}-s{number}", config=config.model_copy(update={"seed": number}), place=str(folder),
-        state_every_evaluations=1,
+        state_seconds=60.0,
     )  # fmt: skip
     runner = TrialRunner(request)
     until_first_step = time.perf_counter() - ended

@@ -8,7 +8,7 @@ from spd_ray.config.method import MethodConfig
 from spd_ray.config.trial import EngineConfig, TrialConfig
 from spd_ray.training.checkpoint import export_student
 from spd_ray.training.engine import release
-from spd_ray.training.engine_state import save_state
+from spd_ray.training.engine_state import copy_state
 from spd_ray.training.trainer import prepare, train_spd
 from spd_ray.trials.footprint import bytes_a_parameter, footprint
 
@@ -35,7 +35,7 @@ def test_states_and_students_are_as_large_as_said(tiny_teacher, tmp_path):
     next(itertools.islice(train_spd(run), 1, None))
     said = footprint(run, ranks=1)
     (tmp_path / "state").mkdir()
-    save_state(run.engine, tmp_path / "state")
+    copy_state(run.engine).write(tmp_path / "state")
     export_student(run, tmp_path / "student")
     release(run.engine)
     state = sum(file.stat().st_size for file in (tmp_path / "state").rglob("*") if file.is_file())

@@ -92,7 +92,9 @@ class CheckpointsConfig(Section):
     """What is kept."""
 
     keep: PositiveInt = Field(3, description="the best sparse students of each target sparsity")
-    state_every_evaluations: PositiveInt = Field(1, description="how often a trial saves what it resumes from")
+    state_seconds: NonNegativeFloat = Field(
+        60.0, description="at least, between two states that a trial resumes from; 0: one at each evaluation"
+    )
 
 
 class TrackingConfig(Section):

@@ -44,8 +44,7 @@ class SweepWatcher(Callback):
         self.run_ids: dict[str, str] = {}  # trial id -> the tracker's handle
         self.furthest: dict[str, int] = {}  # trial id -> the last step that this session has seen of it
         self.pace = Pace(_SEND_SHARE, _SEND_SECONDS)
-        left = [folder.name for folder in storage.folders(layout.states(ledger.folder))]
-        self._ended = [name for name in left if name in ledger.trials and ledger.trials[name].status in ENDED]
+        self._ended = self._ended_with_state()
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing for Tune's own snapshot: a sweep is resumed from the ledger."""
@@ -134,11 +133,18 @@ class SweepWatcher(Callback):
         errors = {trial.error and trial.error.replace(trial.trial_id, "ID") for trial in self.ledger.ended}
         return errors.pop() if len(errors) == 1 else None
 
+    def _ended_with_state(self) -> list[str]:
+        """The trials that have ended, and have a state all the same."""
+        left = [folder.name for folder in self.storage.folders(layout.states(self.ledger.folder))]
+        return [name for name in left if name in self.ledger.trials and self.ledger.trials[name].status in ENDED]
+
     def drop_states(self, at_once: bool = False) -> None:
         """Drop the states of the trials that have ended, once a store behind a URI has been sent the ends."""
         if self.storage.is_remote and not (at_once or self.pace.due):
             return
         with self.pace.measured():
+            if at_once:  # what a worker was writing when its trial was stopped
+                self._ended = self._ended_with_state()
             if self.storage.is_remote:
                 self.ledger.fold()
                 self.storage.send_files()

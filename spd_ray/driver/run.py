@@ -164,7 +164,7 @@ def run_trials(spec: SweepSpec, concurrent: int, ledger: Ledger, storage: SweepS
             trial_id=trial_id,
             config=ledger.config(trial_id),
             place=storage.place,
-            state_every_evaluations=spec.checkpoints.state_every_evaluations,
+            state_seconds=spec.checkpoints.state_seconds,
         )
         return {"bundle": bundle, "workers": spec.resources.workers, "request": request.to_dict()}
 

@@ -52,8 +52,9 @@ def export_student(run: SpdRun, folder: Path) -> None:
     with whole_folder(folder) as building:
         with quiet_transformers():
             config = student_config(run.teacher.model, run.config.method.student)
-            student = AutoModelForSequenceClassification.from_config(config)
-            student.load_state_dict(extract_student(run.model))
+            with torch.device("meta"):  # else random numbers for every weight, seconds of them
+                student = AutoModelForSequenceClassification.from_config(config)
+            student.load_state_dict(extract_student(run.model), assign=True)
             student.save_pretrained(building)
             run.teacher.tokenizer.save_pretrained(building)
         (building / "spd_ray.json").write_text(run.config.model_dump_json(indent=2))

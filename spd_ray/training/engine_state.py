@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import deepspeed
 import torch
@@ -58,34 +58,53 @@ def rewind(engine: DeepSpeedEngine, values: dict[str, Tensor]) -> None:
                 moment.zero_()
 
 
-def save_state(engine: DeepSpeedEngine, folder: Path | None) -> None:
-    """Gather everything the next step depends on and write it into `folder`; without one, help to gather.
+class StateCopy(NamedTuple):
+    """A state in host memory, of which training changes nothing."""
 
-    All ranks call it, one of them with a folder: student, masks, optimizer, loss scaler, counters.
+    tensors: dict[str, Tensor]
+    numbers: dict[str, Any]
+
+    def write(self, folder: Path) -> None:
+        """Write it into `folder`, with its sums."""
+        save_file(self.tensors, folder / TENSORS)
+        (folder / NUMBERS).write_text(json.dumps(self.numbers))
+        write_sums(folder)
+
+
+@torch.no_grad()
+def copy_state(engine: DeepSpeedEngine, keep: bool = True, earlier: StateCopy | None = None) -> StateCopy | None:
+    """Gather everything the next step depends on and copy it; without `keep`, help to gather, and return None.
+
+    All ranks call it, one of them to keep: student, masks, optimizer, loss scaler, counters. The tensors of an
+    `earlier` copy of the same trial, which nobody reads any more, are overwritten: there is one copy in memory.
     """
     _link_moments(engine)
-    state, stepped = _base(engine).state, _stepped(engine)
-    tensors = {f"mask.{name}": linear.mask for name, linear in masked_linears(engine.module)}
-    for name, parameter, own in stepped:
-        if own is None:
-            tensors[f"weight.{name}"] = safe_get_full_fp32_param(parameter)
-            found = {moment: safe_get_full_optimizer_state(parameter, moment) for moment in MOMENTS}
-        else:
-            tensors[f"weight.{name}"], found = own
-        tensors |= {f"{moment}.{name}": found[moment] for moment in MOMENTS}
-    if folder is None:
-        return
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, folder / TENSORS)
+    tensors = {} if earlier is None else earlier.tensors
+
+    def put(name: str, tensor: Tensor) -> None:
+        if keep and name in tensors:
+            tensors[name].copy_(tensor)
+        elif keep:
+            tensors[name] = tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+
+    for name, linear in masked_linears(engine.module):
+        put(f"mask.{name}", linear.mask)
+    for name, parameter, own in _stepped(engine):
+        put(f"weight.{name}", safe_get_full_fp32_param(parameter) if own is None else own[0])
+        for moment in MOMENTS:
+            found = safe_get_full_optimizer_state(parameter, moment) if own is None else own[1][moment]
+            put(f"{moment}.{name}", found)
+    if not keep:
+        return None
     numbers: dict[str, Any] = {name: getattr(engine, name) for name in COUNTERS}
     numbers["sparse_from"] = {name: linear.sparse_from for name, linear in masked_linears(engine.module)}
-    scaler = {name: getattr(_scaler(engine), name) for name in SCALER if hasattr(_scaler(engine), name)}
-    optimizer_steps = float(next(iter(state.values()))["step"])
-    (folder / NUMBERS).write_text(json.dumps({**numbers, "scaler": scaler, "optimizer_steps": optimizer_steps}))
-    write_sums(folder)
+    numbers["scaler"] = {name: getattr(_scaler(engine), name) for name in SCALER if hasattr(_scaler(engine), name)}
+    numbers["optimizer_steps"] = float(next(iter(_base(engine).state.values()))["step"])
+    return StateCopy(tensors, numbers)
 
 
 def load_state(engine: DeepSpeedEngine, folder: Path) -> None:
-    """Continue from `save_state`. Raises ValueError if a file is not as it was written."""
+    """Continue from a state that was written. Raises ValueError if a file is not as it was."""
     check_sums(folder)
     tensors, numbers = load_file(folder / TENSORS), json.loads((folder / NUMBERS).read_text())
     for name, linear in masked_linears(engine.module):

@@ -13,7 +13,7 @@ class TrialRequest:
     trial_id: str
     config: TrialConfig
     place: str  # the sweep's folder or URI
-    state_every_evaluations: int
+    state_seconds: float  # at least, between two states; 0: one at each evaluation
 
     def to_dict(self) -> dict[str, Any]:
         """The request as JSON values."""

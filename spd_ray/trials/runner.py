@@ -1,22 +1,20 @@
 """One trial on one rank, an evaluation's worth of steps at a time, safe to kill at any moment.
 
 After each evaluation the worker writes, in this order: the student, if it is the best feasible one; the
-Parquet part of the steps since the last evaluation; the state to continue from. A trial that is killed in
-between does the same steps again and overwrites the same files.
+Parquet part of the steps since the last evaluation; now and then, behind the next steps' back, the state to continue
+from. A trial that is killed in between does the same steps again and overwrites the same files.
 
 Why so: docs/decisions.md #our-own-resume.
 """
 
-import json
-import logging
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import lru_cache
 
 from torch import nn
 
 from spd_ray.base.cache import content_key
-from spd_ray.base.files import remove_unfinished, whole_folder
+from spd_ray.base.files import remove_unfinished
 from spd_ray.config.trial import ModelConfig, TaskConfig, TeacherConfig
 from spd_ray.model.surgery import encoder_layers, remaining_parameters
 from spd_ray.records import layout
@@ -31,8 +29,7 @@ from spd_ray.training.trainer import prepare, train_spd
 from spd_ray.trials.request import TrialRequest
 from spd_ray.trials.signs import SignTeller
 from spd_ray.trials.standing import COURSE_COLUMNS, Evaluation, Standing, TrialFacts, course_of, judge
-
-_log = logging.getLogger(__name__)
+from spd_ray.trials.states import TrialStates
 
 
 @lru_cache(maxsize=2)
@@ -48,7 +45,6 @@ class TrialRunner:
         self.request = request
         config = request.config
         self.run = prepare(config, worker_teacher(config.task, config.model, config.teacher))
-        self._config_key = content_key({**config.model_dump(mode="json"), "content": self.run.teacher.content})
         self.storage = SweepStorage(request.place, f"{request.trial_id}-rank-{engine.rank()}")
         self.storage.clear_copy()
         self._steps_folder = layout.steps(self.storage.folder, request.trial_id)
@@ -58,8 +54,12 @@ class TrialRunner:
             remove_unfinished(layout.trial_states(self.storage.folder, request.trial_id))
             remove_unfinished(self._steps_folder)
             self.storage.fetch(self._steps_folder)
-        self.standing = Standing()
-        self._report_again = self._continue_from_state()
+        key = content_key({**config.model_dump(mode="json"), "content": self.run.teacher.content})
+        self.states = TrialStates(self.storage, request.trial_id, key, request.state_seconds)
+        found = self.states.load(self.run.engine)
+        self.standing, self._report_again = found or Standing(), found is not None
+        if found is None and engine.rank() == 0:
+            self.storage.drop(self._steps_folder)
         teller = SignTeller(request.trial_id, self.run.timeline.t3) if engine.rank() == 0 else None
         self._records = train_spd(self.run, teller)
         self.facts = self._collect_facts()
@@ -95,6 +95,7 @@ class TrialRunner:
             self._report_again = False
             return self.standing
         request, before, started = self.request, self.standing, time.perf_counter()
+        self.states.save_if_due(self.run.engine, before)
         chunk = self._next_chunk()
         standing = self._judge(chunk)
         level = self.run.timeline.level(standing.step)
@@ -110,15 +111,15 @@ class TrialRunner:
             write_parquet(chunk, STEP_SCHEMA, part)
             self.storage.send(part)
         self.standing = replace(standing, wall_seconds=before.wall_seconds + time.perf_counter() - started)
-        if standing.evaluations % self.request.state_every_evaluations == 0 or self.done:
-            self._save_state()
         if self.done and engine.rank() == 0:
+            self.states.save_end(self.standing)
             compact_steps(self.storage.folder, request.trial_id)
             self.storage.send(self._steps_folder)
         return self.standing
 
     def close(self) -> None:
         """Give the trial's memory back, and take no step after it; the worker stays alive for its next trial."""
+        self.states.close()
         engine.release(self.run.engine)
         del self.run, self._records  # the iterator holds the run, too
         engine.collect_memory()
@@ -148,38 +149,3 @@ class TrialRunner:
         with engine_state.whole_parameters(self.run.engine):
             of_encoder, of_model = remaining_parameters(self.run.model)
         return replace(standing, remaining_encoder_parameters=of_encoder, remaining_parameters=of_model)
-
-    def _save_state(self) -> None:
-        """All ranks gather the state; rank 0 writes it into a folder that appears whole, and removes the older one."""
-        if engine.rank() > 0:
-            engine_state.save_state(self.run.engine, None)
-            return
-        older = layout.states_by_age(self.storage.folder, self.request.trial_id)
-        newest = layout.state(self.storage.folder, self.request.trial_id, self.standing.step)
-        with whole_folder(newest) as building:
-            layout.standing_json(building).write_text(json.dumps({"config": self._config_key, **asdict(self.standing)}))
-            engine_state.save_state(self.run.engine, building)
-        self.storage.send(newest)
-        for state in older:
-            self.storage.drop(state)
-
-    def _continue_from_state(self) -> bool:
-        """Load the newest sound state. Returns whether there was one; without, the trial starts from the beginning.
-
-        A state is ignored that is damaged, or that belongs to another configuration: a sweep in an object store can
-        forget a trial that the store was not told of yet, and give its id to another.
-        """
-        for state in reversed(layout.states_by_age(self.storage.folder, self.request.trial_id)):
-            try:
-                standing = json.loads(layout.standing_json(state).read_text())
-                if standing.pop("config") != self._config_key:
-                    raise ValueError(f"{state} is of another configuration")
-                engine_state.load_state(self.run.engine, state)
-            except (OSError, ValueError) as error:
-                _log.warning("%s starts from the beginning: %s", self.request.trial_id, error)
-                continue
-            self.standing = Standing(**standing)
-            return True
-        if engine.rank() == 0:
-            self.storage.drop(self._steps_folder)
-        return False

@@ -11,7 +11,7 @@ from deepspeed.runtime.fp16.unfused_optimizer import FP16_UnfusedOptimizer
 from benchmarks.counts import small_encoder, table_of_counts
 from spd_ray.config.trial import EngineConfig
 from spd_ray.training.engine import Engine
-from spd_ray.training.engine_state import load_state, save_state
+from spd_ray.training.engine_state import copy_state, load_state
 from spd_ray.training.optimizer import FlatOptimizer
 from spd_ray.training.trainer import TrainingError, train_spd
 from tests.integration.test_trainer import WITH_LABELS, run_of  # noqa: F401
@@ -78,7 +78,7 @@ def test_a_state_of_deepspeeds_own_step_is_one_of_ours(run_of, deepspeeds_own, t
         masters = [pair for group in groups for pair in zip(*group, strict=True)]
         pairs = ((p, (master.data, wrapped.state[master])) for p, master in masters)
         patch.setattr("spd_ray.training.engine_state._pairs", lambda engine: pairs)
-        save_state(theirs.engine, tmp_path)
+        copy_state(theirs.engine).write(tmp_path)
     load_state(ours.engine, tmp_path)
     found = dict(ours.engine.optimizer.masters())
     for (_, master), (parameter, (weight, moments)) in zip(masters, found.items(), strict=True):

@@ -15,7 +15,7 @@ from spd_ray.model import surgery
 from spd_ray.model.objective import Needs
 from spd_ray.training import teacher_outputs as activations
 from spd_ray.training.checkpoint import count_zeros, export_student, load_checkpoint, verify_checkpoint
-from spd_ray.training.engine_state import load_state, save_state
+from spd_ray.training.engine_state import copy_state, load_state
 from spd_ray.training.teacher import evaluate, pretrained_classifier
 from spd_ray.training.teacher_outputs import LiveTeacher, RecordedTeacher, in_memory, record
 from spd_ray.training.trainer import loss_terms, prepare, train_spd
@@ -78,7 +78,7 @@ def test_any_method_resumes_bit_for_bit(run_of, tmp_path, name, precision, zero_
     whole = [(r.step, r.split, r.metric, r.value) for r in train_spd(run_of(name, engine))]
     first = run_of(name, engine)
     cut = next(i for i, r in enumerate(train_spd(first)) if r.split == "dev" and r.metric != "loss")
-    save_state(first.engine, tmp_path)
+    copy_state(first.engine).write(tmp_path)
     second = run_of(name, engine)
     load_state(second.engine, tmp_path)
     assert whole[: cut + 1] + [(r.step, r.split, r.metric, r.value) for r in train_spd(second)] == whole

@@ -9,7 +9,7 @@ from spd_ray.config.trial import EngineConfig, TrialConfig
 from spd_ray.kernels import build
 from spd_ray.model.surgery import masked_linears
 from spd_ray.training import sparse
-from spd_ray.training.engine_state import NUMBERS, load_state, save_state
+from spd_ray.training.engine_state import NUMBERS, copy_state, load_state
 from spd_ray.training.trainer import prepare, train_spd
 
 METHOD = MethodConfig(
@@ -51,7 +51,7 @@ def test_a_resume_keeps_the_crossovers_of_its_trial_and_goes_on_bit_for_bit(run_
             break
     used = [linear.kept is not None for linear in linears(first)]
     assert used == [bool(index % 2) for index in range(len(used))]
-    save_state(first.engine, tmp_path)
+    copy_state(first.engine).write(tmp_path)
     second = decided(run_of(zero_stage=zero_stage), None)
     load_state(second.engine, tmp_path)
     assert [linear.sparse_from for linear in linears(second)] == [linear.sparse_from for linear in linears(first)]

@@ -15,7 +15,7 @@ from spd_ray.data.batches import collate, epoch_batches
 from spd_ray.equations.masks import zeros_asked
 from spd_ray.model import surgery
 from spd_ray.training.checkpoint import count_zeros, export_student, load_checkpoint, verify_checkpoint
-from spd_ray.training.engine_state import load_state, save_state, whole_parameters
+from spd_ray.training.engine_state import copy_state, load_state, whole_parameters
 from spd_ray.training.trainer import TrainingError, prepare, train_spd
 
 SHORT = dict(
@@ -167,7 +167,7 @@ def test_zeros_are_exact_and_a_resumed_trial_goes_on_bit_for_bit(run_of, tmp_pat
         part.append(record)
         if record.split == "dev" and record.metric != "loss":
             break
-    save_state(first.engine, tmp_path)
+    copy_state(first.engine).write(tmp_path)
     second = run_of(engine, dropout=0.1)
     load_state(second.engine, tmp_path)
     resumed = part + list(train_spd(second))
@@ -196,7 +196,7 @@ def test_a_trial_resumed_among_skipped_steps_goes_on_bit_for_bit(run_of, tmp_pat
     engine = EngineConfig(precision="fp16", initial_scale_power=24, loss_scale_window=3)
     whole, first, second = [list(train_spd(run_of(engine)))], run_of(engine), run_of(engine)
     part = list(itertools.islice(train_spd(first), first.timeline.eval_steps[0] + 4))
-    save_state(first.engine, tmp_path)
+    copy_state(first.engine).write(tmp_path)
     load_state(second.engine, tmp_path)
     columns = [
         [(r.step, r.value, r.loss_scale, r.skipped) for r in records if r.split == "batch"]

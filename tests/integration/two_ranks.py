@@ -11,7 +11,7 @@ from spd_ray.config.method import MethodConfig
 from spd_ray.config.trial import EngineConfig, ModelConfig, TaskConfig, TeacherConfig, TrialConfig
 from spd_ray.model.surgery import extract_student, masked_linears
 from spd_ray.training import engine
-from spd_ray.training.engine_state import load_state, save_state, whole_parameters
+from spd_ray.training.engine_state import copy_state, load_state, whole_parameters
 from spd_ray.training.teacher import load_teacher
 from spd_ray.training.trainer import SpdRun, prepare, train_spd
 
@@ -57,7 +57,9 @@ def measure(settings: dict[str, Any], combinations: list[tuple[str, int]], folde
         part = curve(first, until=8)
         state = folder / f"{name}-of-{engine.world_size()}"
         state.mkdir(parents=True, exist_ok=True)
-        save_state(first.engine, state if engine.rank() == 0 else None)
+        copied = copy_state(first.engine, keep=engine.rank() == 0)
+        if copied is not None:
+            copied.write(state)
         engine.gather_over_ranks(None)
         found[name] = {
             "whole": whole,
