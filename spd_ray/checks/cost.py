@@ -138,7 +138,9 @@ def computed_share(timeline: Timeline, layers: int) -> float:
 
 
 def teacher_step(spec: SweepSpec, untrained: Untrained) -> float:
-    """Seconds of one step of fine-tuning: the second of two."""
+    """Seconds of one step of fine-tuning: the second of two; 0 where the teacher is the user's own."""
+    if spec.teacher.is_given:
+        return 0.0
     config = spec.teacher.model_copy(update={"epochs": 1})
     data = replace(untrained.sample, train=middle_batches(untrained.sample.train, config.batch_size))
     ends: list[float] = []
@@ -146,7 +148,7 @@ def teacher_step(spec: SweepSpec, untrained: Untrained) -> float:
     def advance(steps: int = 1, note: str = "") -> None:
         ends.append(time.perf_counter())
 
-    with pretrained_folder(spec.model) as folder:
+    with pretrained_folder(spec.model, spec.teacher) as folder:
         began = time.perf_counter()
         fine_tune(folder, data, config, config.learning_rates[0], advance)
     seconds = ends[1] - ends[0] if len(ends) > 1 else ends[0] - began

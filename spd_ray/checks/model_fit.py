@@ -20,7 +20,7 @@ from spd_ray.checks.untrained import Untrained, describe_head
 from spd_ray.config.dimensions import Value
 from spd_ray.config.method import MethodConfig
 from spd_ray.config.sweep import SweepSpec
-from spd_ray.config.trial import ModelConfig
+from spd_ray.config.trial import ModelConfig, TeacherConfig
 from spd_ray.data.batches import collate
 from spd_ray.model import surgery
 from spd_ray.model.objective import Needs
@@ -39,7 +39,7 @@ def check_model(spec: SweepSpec, untrained: Untrained) -> Finding:
 
     Raises UserError naming the kind of model and what is supported.
     """
-    place = describe_place(spec.model)
+    place = describe_place(spec.model, spec.teacher)
     kind = type(untrained.model).__name__
     if untrained.tokenizer.pad_token_id is None:
         raise UserError(f"{place}: the tokenizer of this {kind} has no padding token; {SUPPORTED}")
@@ -60,12 +60,14 @@ def check_model(spec: SweepSpec, untrained: Untrained) -> Finding:
     )
     if untrained.labels is None:
         return Finding(OK, "model", text)
-    mend = "give a pretrained encoder without a classifier, if that is not meant"
+    mend = "give it as teacher.path to train no other, or a pretrained encoder without a classifier"
     return Finding(WARNING, "model", f"{text}; {describe_head(untrained.labels, untrained.sample.task)}", mend)
 
 
-def describe_place(model: ModelConfig) -> str:
+def describe_place(model: ModelConfig, teacher: TeacherConfig) -> str:
     """Where the model was named, as an error names it."""
+    if teacher.is_given:
+        return f"teacher.path: {teacher.path}" if teacher.path is not None else f"teacher.name: {teacher.name}"
     return f"model.path: {model.path}" if model.path is not None else f"model.name: {model.name}"
 
 

@@ -16,11 +16,12 @@ from safetensors import safe_open
 from transformers import PreTrainedModel
 
 from spd_ray.config.sweep import SweepSpec
-from spd_ray.config.trial import ModelConfig
+from spd_ray.config.trial import ModelConfig, TeacherConfig
 from spd_ray.data.batches import EncodedSplit, EncodedTask, encode, encode_task
 from spd_ray.data.tasks import Examples, Task, TaskData, load_task
+from spd_ray.model.classifier import new_classifier, trained_classifier
 from spd_ray.training.miniature_encoder import is_pretrained, save_untrained
-from spd_ray.training.teacher import load_tokenizer, new_classifier, resolve_model
+from spd_ray.training.teacher import load_tokenizer, resolve_source
 
 MOST_SAMPLED = 2000  # examples that lengths and costs are calculated from
 MOST_EXTREME = 16  # texts of the most characters, of which the longest in tokens are tried
@@ -46,10 +47,12 @@ def load_untrained(spec: SweepSpec) -> Untrained:
     """Raises UserError where the task or the model is not available or cannot be read."""
     texts = load_task(spec.task)
     task, train, dev = texts.task, texts.train, texts.dev
-    with pretrained_folder(spec.model) as folder:
+    with pretrained_folder(spec.model, spec.teacher) as folder:
         tokenizer = load_tokenizer(folder, spec.task.max_length)
         model = new_classifier(folder, task, dropout=0.0)
-        labels = _labels_of_head(folder, model)
+        labels = None if spec.teacher.is_given else _labels_of_head(folder, model)
+        if spec.teacher.is_given:
+            trained_classifier(folder, task)  # raises for what is not the task's
     model.set_attn_implementation("eager")
     held_out = round(spec.task.holdout_fraction * len(train.labels)) if spec.task.selection == "holdout" else 0
     sample = TaskData(task, _sampled(train), _sampled(dev), texts.fingerprint)
@@ -61,19 +64,24 @@ def load_untrained(spec: SweepSpec) -> Untrained:
         train_examples=len(train.labels) - held_out,
         chooser_examples=held_out or len(dev.labels),
         labels=labels,
-        is_pretrained=spec.model.path is not None or is_pretrained(spec.model.name, spec.model.seed),
+        is_pretrained=_is_there(spec.model, spec.teacher),
     )
 
 
 @contextmanager
-def pretrained_folder(model: ModelConfig) -> Iterator[Path]:
-    """The folder of the pretrained encoder; a miniature that is to be pretrained yet is of random weights."""
-    if model.path is not None or is_pretrained(model.name, model.seed):
-        yield resolve_model(model)
+def pretrained_folder(model: ModelConfig, teacher: TeacherConfig) -> Iterator[Path]:
+    """The folder that the teacher comes from; a miniature that is to be pretrained yet is of random weights."""
+    if _is_there(model, teacher):
+        yield resolve_source(model, teacher)
         return
     with tempfile.TemporaryDirectory(prefix="spd-") as folder:
         save_untrained(model.name, Path(folder))
         yield Path(folder)
+
+
+def _is_there(model: ModelConfig, teacher: TeacherConfig) -> bool:
+    """Whether nothing is to be pretrained on this machine."""
+    return teacher.is_given or model.path is not None or is_pretrained(model.name, model.seed)
 
 
 def _sampled(examples: Examples) -> Examples:

@@ -18,7 +18,7 @@ from spd_ray.config.presets import Preset, lay_mini, load_preset
 from spd_ray.config.sweep import SECTIONS, SweepSpec
 from spd_ray.config.yaml_file import KeyPath, YamlFile, key_name, override, read_mapping, read_yaml
 
-PATHS = (("task", "path"), ("task", "train_file"), ("task", "dev_file"), ("model", "path"))
+PATHS = (("task", "path"), ("task", "train_file"), ("task", "dev_file"), ("model", "path"), ("teacher", "path"))
 TUNED_BY_ALL = ("stage1_lr", "batch_size", "weight_decay", "dropout", "total_epochs")  # dimensions of any method
 
 

@@ -33,8 +33,15 @@ class ModelConfig(Section):
 
 
 class TeacherConfig(Section):
-    """Fine-tuning of the teacher (Section 4.2): the best of `learning_rates` on the dev set is kept."""
+    """Fine-tuning of the teacher (Section 4.2): the best of `learning_rates` on the dev set is kept.
 
+    Where `path` or `name` is given, that one is the teacher, and only the gate is left to be decided.
+    """
+
+    path: LocalPath | None = Field(
+        None, description="a fine-tuned transformers directory of yours: the teacher, which is not trained again"
+    )
+    name: str | None = Field(None, description="the same from the hub; `path` wins over it")
     epochs: PositiveInt = 4
     batch_size: PositiveInt = 32
     learning_rates: tuple[PositiveFloat, ...] = Field((2e-5, 3e-5, 4e-5, 5e-5), min_length=1)
@@ -46,6 +53,11 @@ class TeacherConfig(Section):
     )
     seed: Seed = 0
     gate: bool = Field(True, description="refuse a teacher that is no better than the majority class")
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the teacher is the user's own."""
+        return self.path is not None or self.name is not None
 
 
 class EngineRequest(Section):

@@ -87,8 +87,10 @@ def describe_cost(spec: SweepSpec, timeline: Timeline, untrained: Untrained, cos
     steps = teacher.epochs * math.ceil(untrained.train_examples / teacher.batch_size)
     seconds = rates * steps * cost.teacher_step
     yield (
-        f"teacher: {rates} learning rate{'s' * (rates > 1)} x {steps:,} steps, {cost.teacher_step * 1000:.0f} ms each: "
-        f"{format_duration(seconds)}, once"
+        f"teacher: {teacher.path or teacher.name}, yours, is not trained"
+        if teacher.is_given
+        else f"teacher: {rates} learning rate{'s' * (rates > 1)} x {steps:,} steps, "
+        f"{cost.teacher_step * 1000:.0f} ms each: {format_duration(seconds)}, once"
     )
     if cost.recording:
         place = "each worker's memory" if cost.footprint.outputs <= MEMORY_LIMIT_BYTES else "files of each machine"

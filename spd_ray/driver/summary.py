@@ -28,9 +28,10 @@ def teacher_line(teacher: Teacher) -> str:
     """The dense teacher's scores in one line."""
     data, task = teacher.data, teacher.data.task
     others = "".join(f", {metric} {value:.4f}" for metric, value in teacher.other_scores.items())
+    origin = "yours, not trained" if teacher.learning_rate is None else f"learning rate {teacher.learning_rate:g}"
     return (
         f"teacher: {data.selection} {task.metric} {teacher.score:.4f}{others}, train {teacher.train_score:.4f}, "
-        f"{task.baseline} {teacher.majority_score:.4f}, learning rate {teacher.learning_rate:g} ({teacher.folder})"
+        f"{task.baseline} {teacher.majority_score:.4f}, {origin} ({teacher.folder})"
     )
 
 

@@ -7,8 +7,7 @@ Why so: docs/decisions.md #teachers-key.
 
 import json
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +15,6 @@ from typing import Any, NamedTuple
 import huggingface_hub
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
@@ -29,6 +27,7 @@ from spd_ray.data.examples import Task
 from spd_ray.data.metrics import metrics_key, score
 from spd_ray.data.tasks import load_task
 from spd_ray.equations.losses import task_loss
+from spd_ray.model.classifier import explain_errors, new_classifier, trained_classifier
 from spd_ray.training.miniature_encoder import MINIATURES, pretrained_miniature
 from spd_ray.training.products import products_in
 
@@ -42,7 +41,6 @@ REQUIRED_FILES = {  # without tokenizer files transformers would load an empty t
     "*.safetensors": ("*.safetensors",),
     "tokenizer (tokenizer.json, vocab.txt, vocab.json or *.model)": ("tokenizer.json", "vocab.*", "*.model"),
 }
-DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")  # those a config has are set
 
 
 class Scores(NamedTuple):
@@ -55,12 +53,12 @@ class Scores(NamedTuple):
 
 @dataclass(frozen=True)
 class Report:
-    """What fine-tuning gave, as `spd_ray_teacher.json` holds it: scores of the best learning rate."""
+    """What the teacher scores, the best of the learning rates or the user's own, as `spd_ray_teacher.json` holds it."""
 
     score: float
     train_score: float
     majority_score: float
-    learning_rate: float
+    learning_rate: float | None  # None: nothing was fine-tuned
     tried: list[tuple[float, float]]  # (learning rate, score)
     other_scores: dict[str, float]  # the other metrics, where `score` is
 
@@ -75,7 +73,7 @@ class Teacher:
     score: float
     train_score: float
     majority_score: float
-    learning_rate: float
+    learning_rate: float | None  # None: it is the user's own
     other_scores: dict[str, float]  # the task's other metrics, where `score` is
     folder: Path
     content: dict[
@@ -90,7 +88,7 @@ def load_teacher(
     before: Callable[[], None] | None = None,
     check: Callable[[dict[str, str]], None] = lambda content: None,
 ) -> Teacher:
-    """Take the teacher from the cache, or fine-tune `model` on `task`.
+    """Take the teacher from the cache, or fine-tune `model` on `task`, or take the one that `teacher` names.
 
     `check` is called with the teacher's content before anything is trained, and may refuse it; `before` where the cache
     has no such teacher: it may have another process fine-tune.
@@ -99,21 +97,24 @@ def load_teacher(
     scores no better than the majority class.
     """
     texts = load_task(task)
-    pretrained = resolve_model(model)
-    tokenizer = load_tokenizer(pretrained, task.max_length)
+    source = resolve_source(model, teacher)
+    tokenizer = load_tokenizer(source, task.max_length)
     data = encode_task(texts, tokenizer, task)
-    model_key = cache.files_key(model_files(pretrained))
+    model_key = cache.files_key(model_files(source))
     recipe = {
         "version": VERSION,
         "task": data.fingerprint,
         "metrics": metrics_key((data.task.metric, *data.task.also)),
         "max_length": task.max_length,
         "model": model_key,
-        "teacher": teacher.model_dump(exclude={"gate"}),
+        "teacher": "given" if teacher.is_given else teacher.model_dump(exclude={"gate", "path", "name"}),
     }
 
     def build(folder: Path) -> None:
-        best, report = best_of_learning_rates(pretrained, data, teacher)
+        if teacher.is_given:
+            best, report = score_given(source, data)
+        else:
+            best, report = best_of_learning_rates(source, data, teacher)
         with quiet_transformers():
             best.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
@@ -140,39 +141,49 @@ def check_gate(data: EncodedTask, report: Report) -> None:
     if report.score > report.majority_score:
         return
     rates = ", ".join(f"{learning_rate:g}" for learning_rate, _ in report.tried)
+    mend = f"learning rates tried: {rates}); change teacher.learning_rates or teacher.epochs"
+    if report.learning_rate is None:
+        mend = "it is yours, not trained here); give a teacher.path that was fine-tuned on this task"
     raise UserError(
         f"the teacher of {data.task.name} is no better than the {data.task.baseline}: "
         f"{data.selection} {data.task.metric} {report.score:.4f} "
-        f"against {report.majority_score:.4f} (learning rates tried: {rates}); change teacher.learning_rates or "
-        f"teacher.epochs, or go on with it by `--set teacher.gate=false`"
+        f"against {report.majority_score:.4f} ({mend}, or go on with it by `--set teacher.gate=false`"
     )
 
 
 def resolve_model(config: ModelConfig) -> Path:
     """The folder of the pretrained encoder: `path`, the miniature, or a snapshot from the hub."""
-    if config.path is not None:
-        check_model_folder(Path(config.path))
-        return Path(config.path)
-    if config.name in MINIATURES:
+    if config.path is None and config.name in MINIATURES:
         return pretrained_miniature(config.name, config.seed)
-    try:
-        snapshot = huggingface_hub.snapshot_download(config.name, allow_patterns=MODEL_FILES, ignore_patterns="*/*")
-    except Exception as error:  # whatever the HTTP client of the day raises
-        raise UserError(
-            f"model.name: {config.name} is not available from the hub ({type(error).__name__}: {error}); give "
-            f"`--set model.path=FOLDER`, a transformers directory, or use search_spaces/demo.yaml, which needs nothing"
-        ) from error
-    check_model_folder(Path(snapshot))
-    return Path(snapshot)
+    return _resolve("model", config.path, config.name)
 
 
-def check_model_folder(folder: Path) -> None:
-    """Refuse what is not a transformers directory with a tokenizer."""
+def resolve_source(model: ModelConfig, teacher: TeacherConfig) -> Path:
+    """The folder that the teacher comes from: the user's own fine-tuned one, else the pretrained encoder."""
+    return _resolve("teacher", teacher.path, teacher.name or "") if teacher.is_given else resolve_model(model)
+
+
+def _resolve(section: str, path: str | None, name: str) -> Path:
+    """A local transformers directory, else a snapshot from the hub."""
+    if path is None:
+        try:
+            path = huggingface_hub.snapshot_download(name, allow_patterns=MODEL_FILES, ignore_patterns="*/*")
+        except Exception as error:  # whatever the HTTP client of the day raises
+            raise UserError(
+                f"{section}.name: {name} is not available from the hub ({type(error).__name__}: {error}); give `--set "
+                f"{section}.path=FOLDER`, a transformers directory, or use search_spaces/demo.yaml, which needs nothing"
+            ) from error
+    check_model_folder(Path(path), f"{section}.path")
+    return Path(path)
+
+
+def check_model_folder(folder: Path, key: str) -> None:
+    """Refuse what is not a transformers directory with a tokenizer; `key` of the space named it."""
     if not folder.is_dir():
-        raise UserError(f"model.path: {folder} is not a directory")
+        raise UserError(f"{key}: {folder} is not a directory")
     for what, patterns in REQUIRED_FILES.items():
         if not any(any(folder.glob(pattern)) for pattern in patterns):
-            raise UserError(f"model.path: {folder} has no {what}; it must be a transformers directory")
+            raise UserError(f"{key}: {folder} has no {what}; it must be a transformers directory")
 
 
 def model_files(folder: Path) -> list[Path]:
@@ -195,34 +206,6 @@ def load_tokenizer(folder: Path, max_length: int) -> Any:
     if max_length > longest:
         raise UserError(f"task.max_length: {max_length} tokens, but the model reads at most {longest}")
     return tokenizer
-
-
-def new_classifier(folder: Path, task: Task, dropout: float) -> Any:
-    """The encoder in `folder` under a new classifier for `task`. Raises UserError if encoder weights are missing."""
-    with explain_errors(folder), quiet_transformers():
-        config = AutoConfig.from_pretrained(folder, num_labels=task.num_labels, **dict.fromkeys(DROPOUTS, dropout))
-        config.problem_type = "regression" if task.is_regression else "single_label_classification"
-        if task.labels is not None:
-            config.id2label = dict(enumerate(task.labels))
-            config.label2id = {label: index for index, label in enumerate(task.labels)}
-        model, report = AutoModelForSequenceClassification.from_pretrained(
-            folder, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
-        )
-    absent = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
-    absent &= {f"{model.base_model_prefix}.{name}" for name in _encoder_tensors(model.base_model)}
-    if absent:
-        raise UserError(
-            f"model.path: {folder}: {len(absent)} of the encoder's weights are not in its files or have another "
-            f"shape than config.json says, first {min(absent)}"
-        )
-    return model
-
-
-def _encoder_tensors(encoder: nn.Module) -> set[str]:
-    """The names of what a pretrained encoder must bring: all but its pooler, which may be new."""
-    pooler = getattr(encoder, "pooler", None)
-    replaceable = {f"pooler.{name}" for name in pooler.state_dict()} if isinstance(pooler, nn.Module) else set()
-    return set(encoder.state_dict()) - replaceable
 
 
 def pretrained_classifier(config: ModelConfig, task: Task, dropout: float, seed: int) -> Any:
@@ -249,6 +232,15 @@ def best_of_learning_rates(folder: Path, data: EncodedTask, config: TeacherConfi
     train_score = evaluate(best, data.train, data.task).score
     majority = data.task.baseline_score(data.train.labels.numpy(), data.chooser.labels.numpy())
     return best, Report(dev_score, train_score, majority, learning_rate, tried, others)
+
+
+def score_given(folder: Path, data: EncodedTask) -> tuple[Any, Report]:
+    """The user's own fine-tuned classifier and what it scores. Raises UserError as `trained_classifier` does."""
+    model = trained_classifier(folder, data.task).eval()
+    scores = evaluate(model, data.chooser, data.task)
+    train_score = evaluate(model, data.train, data.task).score
+    majority = data.task.baseline_score(data.train.labels.numpy(), data.chooser.labels.numpy())
+    return model, Report(scores.score, train_score, majority, None, [], scores.other_scores)
 
 
 def fine_tune(folder: Path, data: EncodedTask, config: TeacherConfig, learning_rate: float, advance: Advance) -> Any:
@@ -325,12 +317,3 @@ def scores_of(logits: np.ndarray, split: EncodedSplit, task: Task) -> Scores:
     labels = split.labels.numpy()
     others = {metric: score(metric, logits, labels) for metric in task.also}
     return Scores(score(task.metric, logits, labels), float(loss), others)
-
-
-@contextmanager
-def explain_errors(folder: Path) -> Iterator[None]:
-    """Turn what transformers and safetensors raise for a bad model folder into a UserError."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"model.path: {folder} cannot be loaded ({type(error).__name__}: {error})") from error
