@@ -34,6 +34,7 @@ def run_sweep(
     replace: bool = False,
     address: str | None = None,
     allow_code: bool = False,
+    push_to_hub: str | None = None,
 ) -> SweepResult:
     """Run a sweep to its end and return its best trial, that trial's checkpoint and the table of all trials.
 
@@ -51,6 +52,7 @@ def run_sweep(
         replace: Move an earlier sweep of this name aside.
         address: HOST:PORT of a running Ray cluster; this machine alone if None.
         allow_code: Run metrics of your own, "module:function" under `task`.
+        push_to_hub: OWNER/NAME on the Hugging Face Hub, to which the best student is pushed at the end.
 
     Raises:
         UserError: For whatever a user can mend, in one line; an argument is named as on the command line (`--set`).
@@ -71,9 +73,9 @@ def run_sweep(
         if not isinstance(space, Mapping):
             asked = {"trials": trials, "name": name, "method": method, "profile": profile, "set": settings}
             how = {"storage": storage, "resume": resume, "replace": replace, "address": address}
-            how |= {"allow-code": allow_code}
+            how |= {"allow-code": allow_code, "push-to-hub": push_to_hub}
             command = shell_command(space=space, **asked, **how)
-        return start_sweep(spec, str(storage), resume, replace, address, command)
+        return start_sweep(spec, str(storage), resume, replace, address, command, push_to_hub)
 
 
 def load_sparse(folder: str | PathLike[str]) -> Any:

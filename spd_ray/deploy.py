@@ -9,7 +9,6 @@ import json
 import sys
 import tempfile
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
@@ -31,6 +30,7 @@ from spd_ray.kernels.encoder import load_sparse
 from spd_ray.kernels.onnx_files import check_installed, export_onnx, onnx_session, quantize_onnx
 from spd_ray.kernels.packed import Sizes, pack_model
 from spd_ray.kernels.timing import inputs_of, least, threads
+from spd_ray.tracking.taken import checkpoint_folder
 from spd_ray.training.checkpoint import load_checkpoint
 from spd_ray.training.teacher import load_tokenizer, predict, scores_of
 
@@ -43,7 +43,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m spd_ray.deploy", description=(__doc__ or "").splitlines()[0])
     add_version(parser)
-    parser.add_argument("checkpoint", help="a student's directory, or models:/NAME@best of MLflow's registry")
+    parser.add_argument("checkpoint", help="a student's directory or URI, or models:/NAME@best of MLflow's registry")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the packed directory to write")
     parser.add_argument("--values", choices=("fp32", "fp16"), default="fp32", help="kept weights (default: fp32)")
     parser.add_argument("--embeddings", choices=("fp32", "fp16", "int8"), default="fp32", help="default: fp32")
@@ -65,8 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.onnx:
         check_installed("onnx", "onnxruntime")
     try:
-        with _checkpoint(options.checkpoint, options.mlflow) as folder:
-            report = deploy(Path(folder), options)
+        with checkpoint_folder(options.checkpoint, options.mlflow) as folder:
+            report = deploy(folder, options)
         if options.json:
             write_whole(options.json, json.dumps(report, indent=2) + "\n")
     except OSError as error:
@@ -74,21 +74,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{error.filename or options.out}: {storage_refusal(error) or error.strerror or error}"
         ) from error
     return 0
-
-
-def _checkpoint(source: str, uri: str | None) -> Any:
-    """A context manager that gives the checkpoint's folder; what was downloaded is gone after it."""
-    if not source.startswith("models:/"):
-        return nullcontext(source)
-    from spd_ray.tracking.mlflow_store import download_model
-
-    folder = tempfile.TemporaryDirectory()
-    try:
-        download_model(source, uri, Path(folder.name))
-    except UserError:
-        folder.cleanup()
-        raise
-    return folder
 
 
 def deploy(folder: Path, options: argparse.Namespace) -> dict[str, Any]:

@@ -47,6 +47,9 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--replace", action="store_true", help="move an earlier sweep of this name aside")
     parser.add_argument("--dry-run", action="store_true", help="print space, schedules and cost, and run two steps")
     parser.add_argument("--allow-code", action="store_true", help="run metrics of your own, module:function")
+    parser.add_argument(
+        "--push-to-hub", metavar="REPO", help="push the best student to OWNER/NAME of the Hugging Face Hub at the end"
+    )
     parser.add_argument("--address", metavar="HOST:PORT", help="a running Ray cluster (default: this machine alone)")
     return parser.parse_args(arguments)
 
@@ -80,7 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         start_dry_run(spec, options.storage, options.address)
         return 0
     command = f"{COMMAND} {shlex.join(arguments)}"
-    result = start_sweep(spec, options.storage, options.resume, options.replace, options.address, command)
+    result = start_sweep(
+        spec, options.storage, options.resume, options.replace, options.address, command, options.push_to_hub
+    )
     return INTERRUPTED if result.interrupted else int(result.best is None)
 
 

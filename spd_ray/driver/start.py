@@ -53,19 +53,32 @@ def read_space(
 
 
 def start_sweep(
-    spec: SweepSpec, place: str, resume: bool, replace: bool, address: str | None, command: str | None
+    spec: SweepSpec,
+    place: str,
+    resume: bool,
+    replace: bool,
+    address: str | None,
+    command: str | None,
+    push_to: str | None = None,
 ) -> SweepResult:
     """Run the sweep in the storage `place`, or go on with it. Raises UserError for what a user can mend.
 
     `command` does the same from a shell; where it is None the sweep's folder gets a `space.yaml` to begin with again.
+    The best student is pushed to the hub's repository `push_to`, when all else is done.
     """
     console = new_console()
+    if push_to is not None:
+        from spd_ray.tracking.hub import check_hub
+
+        check_hub(push_to)
     check_address(address)
     check_ray_is_free()
     storage = place_of(place, spec)
     written = None if command else space_yaml(storage.folder)
     command = command or shell_command(
-        space=storage.shown(space_yaml(storage.folder)), storage=place, **{"allow-code": code_is_allowed()}
+        space=storage.shown(space_yaml(storage.folder)),
+        storage=place,
+        **{"allow-code": code_is_allowed(), "push-to-hub": push_to},
     )
     best, interrupted = None, False
 
@@ -90,7 +103,23 @@ def start_sweep(
         raise UserError(
             f"{storage.place}: {refusal}; mend that and go on with: {go_on_command(storage.folder, command)}"
         ) from None
-    return collect_result(storage, best, interrupted)
+    result = collect_result(storage, best, interrupted)
+    if push_to is not None and result.checkpoint is not None:
+        push_best(str(result.checkpoint), push_to, console)
+    return result
+
+
+def push_best(checkpoint: str, repo: str, console: Console) -> None:
+    """Push a finished sweep's best student. Raises UserError with the command that pushes it later."""
+    from spd_ray.tracking import hub
+    from spd_ray.tracking.taken import checkpoint_folder
+
+    try:
+        with checkpoint_folder(checkpoint, None) as folder:
+            console.print(f"pushed to {hub.push_checkpoint(folder, repo, packed=False)}", soft_wrap=True)
+    except UserError as error:
+        later = hub.push_command(checkpoint, repo)
+        raise UserError(f"{error}; the sweep is whole; push its best student with: {later}") from None
 
 
 def start_dry_run(spec: SweepSpec, place: str, address: str | None) -> None:

@@ -15,6 +15,8 @@ from spd_ray.records.schema import TrialRecord
 
 REPRODUCE = "space.yaml"  # in the checkpoint's folder
 _SETTINGS = ("p0", "stage1_lr", "stage23_lr", "total_epochs", "stage1_epochs", "stage2_epochs", "pruning_end")
+_WHERE = 'model="FOLDER"'  # of the snippet
+_NEXT = "## What it is not"  # the heading after the snippets
 _TEXTS = {
     "text": "a text as in the training data",
     "text_pair": "its second text",
@@ -101,7 +103,7 @@ A student of {origin}, pruned by the method `{config.method.name}` ({load_method
 {_snippet(data, config.task.max_length)}
 ```
 {_mlflow(model, data)}
-## What it is not
+{_NEXT}
 
 - No faster than the dense model as it is: the zeros are multiplied as any other number. Packed it is (above).
 - Not tested beyond the data above: neither on a test set of its own nor on other texts, languages or groups of people.
@@ -114,6 +116,24 @@ All settings are in `spd_ray.json`. To run this one trial again, in this folder:
 
     python -m spd_ray.sweep --space {REPRODUCE}
 """
+
+
+def card_on_hub(card: str, repo: str, packed: str | None) -> str:
+    """The card as it stands in the repository `repo`, with the packed student in its folder `packed`, if any."""
+    card = card.replace(_WHERE, f'model="{repo}"')
+    if packed is None:
+        return card
+    snippet = f"""The small, fast copy, with `spd_ray` installed:
+
+```python
+from huggingface_hub import snapshot_download
+from spd_ray import load_sparse
+
+student = load_sparse(snapshot_download("{repo}") + "/{packed}")
+```
+
+"""
+    return card.replace(_NEXT, snippet + _NEXT)
 
 
 def _packed(cost: StudentCost) -> str:
@@ -173,7 +193,7 @@ def _snippet(data: DataFacts, max_length: int) -> str:
         [
             "from transformers import pipeline",
             "",
-            'classify = pipeline("text-classification", model="FOLDER")',
+            f'classify = pipeline("text-classification", {_WHERE})',
             f"print(classify({{{request}}}, truncation=True, max_length={max_length}))",
         ]
     )
