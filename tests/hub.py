@@ -1,8 +1,8 @@
 """A stand-in for the Hugging Face Hub: the part of its HTTP API that pushing and downloading a model takes.
 
-Written after the requests of huggingface_hub 2.4: whoami-v2, repos/create, preupload, Git LFS's batch API and the commit as
-NDJSON. It keeps what was committed in `repos`, and refuses as the hub does: 401 without a known token, 403 for a
-repository in `refused`.
+Written after the requests of huggingface_hub 2.4: whoami-v2, repos/create, preupload, Git LFS's batch API and the
+commit as NDJSON. It keeps what was committed in `repos`, and refuses as the hub does: 401 without a known token, 403
+for a repository in `refused`.
 """
 
 import base64

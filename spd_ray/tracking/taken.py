@@ -36,6 +36,7 @@ def checkpoint_folder(source: str, mlflow_uri: str | None) -> Iterator[Path]:
 
 
 def _download(uri: str, folder: Path) -> None:
+    folder.mkdir()
     store, path = open_store(uri)
     try:
         fs.copy_files(path, str(folder), source_filesystem=store, destination_filesystem=fs.LocalFileSystem())
