@@ -183,9 +183,10 @@ def unpruned_run(
     sparse_kernels: str = "auto",
     zero_stage: int = 0,
     padding: str = "longest",
+    **more: Any,
 ) -> SpdRun:
-    """A trial made ready."""
-    engine = {"precision": precision, "sparse_kernels": sparse_kernels, "zero_stage": zero_stage}
+    """A trial made ready; `more` are keys of its engine."""
+    engine = {"precision": precision, "sparse_kernels": sparse_kernels, "zero_stage": zero_stage, **more}
     config = TrialConfig(
         task=TaskConfig.model_validate({"name": "rte", "padding": padding}),
         model=ModelConfig(),
