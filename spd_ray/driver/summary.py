@@ -150,11 +150,13 @@ def _commands(
     if not storage.is_remote:
         checkpoint = storage.shown(storage.folder / str(best.checkpoint))
         commands["small, fast copy"] = own_command("spd_ray.deploy", checkpoint, "--out", f"{best.trial_id}-packed")
-    return {
-        **commands,
-        "in MLflow": ", ".join([f"models:/{model_name(spec)}@{ALIAS}", *(models.values() if len(models) > 1 else ())]),
-        "browse the runs": tracker.store.ui_command(),
-    }
+    model, store = f"models:/{model_name(spec)}@{ALIAS}", tracker.store
+    commands["in MLflow"] = ", ".join([model, *(models.values() if len(models) > 1 else ())])
+    commands["answer requests"] = store.serve_command(model)
+    started = store.ui_command()
+    if started is not None:
+        commands["browse the runs"] = started
+    return {**commands, "then open" if started else "browse the runs": store.page_address()}
 
 
 def _scores_table(best: TrialRecord, teacher: Teacher, verification: Verification) -> Table:

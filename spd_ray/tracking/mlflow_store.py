@@ -8,6 +8,9 @@ Why so: docs/decisions.md #embedded-default, #one-mlflow-store-per-folder, #one-
 
 import logging
 import os
+import shlex
+import shutil
+import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,6 +41,7 @@ Point = tuple[str, float, int, int]  # key, value, applied steps, milliseconds s
 SWEEP_TAG = "spd_ray.sweep_id"
 TRIAL_TAG = "spd_ray.trial_id"
 ALIAS = "best"  # of the registered model's version that the last sweep found best; see `alias_of` for one sparsity
+LOCAL_UI = "http://127.0.0.1:5000"  # where `mlflow ui` listens
 _PARENT_TAG = "mlflow.parentRunId"
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on runs, not on traces
 _BATCH = {"metrics": 1000, "params": 100}  # MLflow's limits a call
@@ -153,13 +157,23 @@ class MlflowStore:
         value = view.envelope(int(time.time() * 1000))
         self.client.set_experiment_tag(self.experiment.experiment_id, view.tag, value)
 
-    def ui_command(self) -> str:
-        """What to run, or where to look, to browse the trials, best first."""
-        page, uri = self.view.page(self.experiment.experiment_id), self.client.tracking_uri
-        if urlsplit(uri).scheme in ("http", "https"):
-            return f"{uri}/{page}"
-        command = own_command("mlflow", "ui", "--backend-store-uri", uri)
-        return f"{command}  (then http://127.0.0.1:5000/{page})"
+    def page_address(self) -> str:
+        """Where the sweep's trials are seen, best first: on the server, or on what `ui_command` starts."""
+        uri = self.client.tracking_uri
+        return f"{uri if _is_server(uri) else LOCAL_UI}/{self.view.page(self.experiment.experiment_id)}"
+
+    def ui_command(self) -> str | None:
+        """What serves the pages of a store that is no server."""
+        uri = self.client.tracking_uri
+        return None if _is_server(uri) else own_command("mlflow", "ui", "--backend-store-uri", uri)
+
+    def serve_command(self, model: str) -> str:
+        """What answers requests with a registered model, such as models:/NAME@best, at port 5001, from any shell."""
+        serve = own_command("mlflow", "models", "serve", "-m", model, "--env-manager", "local", "--port", "5001")
+        scripts = Path(sys.executable).parent  # MLflow starts uvicorn by its name
+        found = shutil.which("uvicorn")
+        path = "" if found and Path(found).parent == scripts else f'PATH={shlex.quote(str(scripts))}:"$PATH" '
+        return f"{path}MLFLOW_TRACKING_URI={shlex.quote(self.client.tracking_uri)} {serve}"
 
     def _find_trial(self, trial_id: str) -> str | None:
         query = f"tags.`{_PARENT_TAG}` = '{self.parent_run_id}' AND tags.`{TRIAL_TAG}` = '{trial_id}'"
@@ -181,6 +195,10 @@ class MlflowStore:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             self.client.create_registered_model(name)
+
+
+def _is_server(uri: str) -> bool:
+    return urlsplit(uri).scheme in ("http", "https")
 
 
 @contextmanager

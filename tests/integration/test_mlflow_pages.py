@@ -47,7 +47,8 @@ def test_the_printed_link_opens_on_the_feasible_trials_best_first(tmp_path: Path
     folder = tmp_path / "my runs" / "seen"
     folder.mkdir(parents=True)
     tracker = fill_store(load_spec(tmp_path / "space.yaml"), folder)
-    command, _, page = tracker.store.ui_command().partition("  (then http://127.0.0.1:5000/")
+    command, address = tracker.store.ui_command(), tracker.store.page_address()
+    assert command is not None
     assert command.startswith(own_command("mlflow", "ui", "--backend-store-uri") + " 'sqlite://")
     port = free_port()
     words = ["sh", "-c", f"exec {command} --host 127.0.0.1 --port {port} --workers 1"]
@@ -56,7 +57,7 @@ def test_the_printed_link_opens_on_the_feasible_trials_best_first(tmp_path: Path
     try:
         wait_for_server(port, tmp_path / "log")
         with browser(tmp_path / "profile") as chromium:
-            url = f"http://127.0.0.1:{port}/{page.rstrip(')')}"
+            url = address.replace(":5000/", f":{port}/")
             text = look(chromium, url, "document.body.innerText.includes('0.8999837')", "document.body.innerText")
     finally:
         server.terminate()

@@ -1,18 +1,25 @@
 """The end of a sweep: students are read back, and what MLflow then hands out is the model, as anybody would load it."""
 
 import json
+import os
+import signal
+import subprocess
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
 import mlflow
 import pytest
+import requests
 import torch
 import yaml
 from mlflow import MlflowClient
+from requests.adapters import HTTPAdapter
 from transformers import AutoModelForSequenceClassification, pipeline
+from urllib3.util import Retry
 
 from spd_ray.base.cache import check_sums, write_sums
+from spd_ray.base.network import free_port
 from spd_ray.config.load import load_spec
 from spd_ray.driver.students import publish, read_students_back
 from spd_ray.equations.masks import zeros_asked
@@ -90,7 +97,7 @@ def published(tiny_teacher, tmp_path_factory):
         models = publish(spec, storage, teacher, students, page)
     return SimpleNamespace(
         folder=folder, students=students, models=models, teacher=teacher, uri=f"sqlite:///{folder.parent}/mlflow.db",
-        parent=tracker.store.parent_run_id, spec=spec,
+        parent=tracker.store.parent_run_id, spec=spec, store=tracker.store,
     )  # fmt: skip
 
 
@@ -133,6 +140,28 @@ def test_mlflow_answers_with_the_registered_model_as_transformers_does_from_the_
     assert list(example.columns) == ["text"]
     assert len(model.predict(example)) == 1
     assert mlflow.transformers.load_model("models:/spd_ray-tiny@best-80")(texts) == here
+
+
+def test_the_printed_command_answers_a_request_from_a_shell_that_knows_nothing(published, monkeypatch, tmp_path):
+    """MLflow starts uvicorn by its name, which is in the environment's folder of scripts alone."""
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    command, port = published.store.serve_command("models:/spd_ray-tiny@best"), str(free_port())
+    with (tmp_path / "log").open("wb") as log:
+        words = ["bash", "-c", command.replace("5001", port)]
+        server = subprocess.Popen(words, stdout=log, stderr=log, cwd=tmp_path, start_new_session=True)
+    try:
+        with requests.Session() as session:
+            session.trust_env = False
+            session.mount(
+                "http://", HTTPAdapter(max_retries=Retry(None, connect=450, backoff_factor=0.2, backoff_max=0.2))
+            )
+            request = {"inputs": {"text": "red cat runs"}}
+            answer = session.post(f"http://127.0.0.1:{port}/invocations", json=request, timeout=60)
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
+    here = pipeline("text-classification", model=str(published.students[0].folder))("red cat runs")
+    assert answer.json() == {"predictions": here}, (tmp_path / "log").read_text()
 
 
 def test_the_card_has_scores_exact_zeros_and_a_snippet_that_runs(published, capsys):
