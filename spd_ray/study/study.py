@@ -14,6 +14,7 @@ import copy
 import hashlib
 import itertools
 import logging
+import warnings
 from collections import Counter
 from collections.abc import Container, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from random import Random
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
@@ -30,6 +32,7 @@ from spd_ray.base.errors import UserError
 from spd_ray.base.journal import cut_torn_line
 from spd_ray.config.dimensions import Choices, Range, Value, tidy
 from spd_ray.config.sweep import SweepSpec
+from spd_ray.data.tasks import metric_of
 from spd_ray.study.sparsity import FEW, has_levels, level_of, rank_in_levels
 
 STARTUP_TRIALS = 4  # TPE draws at random until so many are told; Optuna's 10 would be all of a small sweep
@@ -52,13 +55,17 @@ def create_study(spec: SweepSpec, journal: Path) -> optuna.Study:
     try:
         journal.parent.mkdir(parents=True, exist_ok=True)
         cut_torn_line(journal)
-        return optuna.create_study(
+        study = optuna.create_study(
             storage=JournalStorage(JournalFileBackend(str(journal))),
             sampler=optuna.samplers.RandomSampler(),
             study_name=f"{spec.name}-{spec.space_hash()}",
             direction="maximize",
             load_if_exists=True,
         )
+        if study.metric_names is None:
+            with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
+                study.set_metric_names([f"best {spec.task.selection} {metric_of(spec.task)}"])
+        return study
     except _JOURNAL_ERRORS as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{journal}: cannot be opened as an Optuna journal: {reason[:200]}") from None
@@ -163,6 +170,7 @@ class Draws:
             shown = {number for best in self._best.values() for _, number in best[:each]} | set(running[-SHOWN // 2 :])
             others = (number for _, number in self._sample if number not in shown)
             trials = [trials[number] for number in sorted({*shown, *itertools.islice(others, SHOWN - len(shown))})]
+        trials = [_without_course(trial) for trial in trials]
         return self._with_ranks(trials) if self._levels else trials
 
     def _find_level(self, trial: optuna.trial.FrozenTrial) -> float:
@@ -202,6 +210,14 @@ class _Shown(optuna.storages.InMemoryStorage):
         trial = copy.copy(trial)
         trial.number = self._number
         return trial
+
+
+def _without_course(trial: optuna.trial.FrozenTrial) -> optuna.trial.FrozenTrial:
+    """A stopped trial without what it scored on its way, by which TPE would compare trials at other steps."""
+    if trial.state == TrialState.PRUNED and trial.intermediate_values:
+        trial = copy.copy(trial)
+        trial.intermediate_values = {}
+    return trial
 
 
 def _with_value(trial: optuna.trial.FrozenTrial, value: float) -> optuna.trial.FrozenTrial:
