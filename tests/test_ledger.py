@@ -222,6 +222,6 @@ def test_the_journal_has_a_named_objective_and_each_configurations_course(spec, 
     found = optuna.load_study(study_name=study, storage=ledger.study._storage)
     assert found.metric_names == ["best dev accuracy"]
     (trial,) = found.get_trials(states=(TrialState.PRUNED,))
-    assert trial.intermediate_values == {4: pytest.approx(0.6), 8: pytest.approx(0.55)}
+    assert trial.intermediate_values == {4: 0.6, 8: 0.55}  # round numbers
     assert trial.value == pytest.approx(0.55)
     assert [one.intermediate_values for one in ledger._draws._look()][:1] == [{}]  # the sampler is shown none of it

@@ -8,6 +8,8 @@ from statistics import mean
 
 import optuna
 
+from spd_ray.config.dimensions import tidy
+
 POINTS = 12  # of a configuration at most: each is a line of the journal, which is read whole
 
 
@@ -19,7 +21,7 @@ def report_course(study: optuna.Study, number: int, seeds: Sequence[Mapping[int,
     storage = study._storage
     trial_id = storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
     for step in thinned(sorted(set.intersection(*map(set, seeds))) if seeds else []):
-        storage.set_trial_intermediate_value(trial_id, step, mean(scores[step] for scores in seeds))
+        storage.set_trial_intermediate_value(trial_id, step, tidy(mean(scores[step] for scores in seeds)))
 
 
 def thinned(steps: Sequence[int]) -> list[int]:

@@ -18,6 +18,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
+from spd_ray.config.dimensions import tidy
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.config.trial import TrialConfig
 from spd_ray.data.tasks import metric_of
@@ -178,7 +179,7 @@ class Ledger:
         elif any(trial.status == "stopped" for trial in trials):
             self.study.tell(number, state=TrialState.PRUNED)
         else:
-            self.study.tell(number, mean(scores))
+            self.study.tell(number, tidy(mean(scores)))
 
     def _scores(self, trial: TrialRecord) -> dict[int, float]:
         return read_scores(self.folder, trial.trial_id, trial.selection, trial.metric)
