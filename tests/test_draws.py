@@ -175,3 +175,41 @@ def test_the_values_of_a_long_range_are_not_listed(tmp_path: Path) -> None:
 def test_a_grid_takes_whole_numbers_one_after_the_other(tmp_path: Path) -> None:
     text = TASK + "search: {batch_size: {low: 8, high: 10}}\nstudy: {sampler: grid, trials: 9}\n"
     assert load(tmp_path, text).first_points() == [{"batch_size": 8}, {"batch_size": 9}, {"batch_size": 10}]
+
+
+LEVELS = "search:\n  p0: {low: 0, high: 1}\n  target_sparsity: {choices: [0.8, 0.9, 0.95]}\n"
+
+
+def test_target_sparsities_take_turns_and_each_finds_its_own_optimum(tmp_path: Path) -> None:
+    """The score falls with sparsity, and in each level it is best at p0 = 0.3: a search for scores stays at 0.8."""
+    spec = load(tmp_path, TASK + LEVELS + "study: {trials: 45}\n")
+    study = create_study(spec, tmp_path / "study.journal")
+    draws, points = Draws(study, spec), []
+    for _ in range(45):
+        number, point = draws.ask()
+        points.append(point)
+        study.tell(number, 10 * (1 - point["target_sparsity"]) - abs(point["p0"] - 0.3))
+    assert [point["target_sparsity"] for point in points] == [0.8, 0.9, 0.95] * 15
+    late = [point["p0"] for point in points[24:] if point["target_sparsity"] == 0.95]
+    assert sum(abs(p0 - 0.3) < 0.2 for p0 in late) >= 5, late
+    assert [trial.value for trial in study.get_trials()][:2] != [1.0, 1.0]  # the journal holds scores, not ranks
+
+
+def test_a_resumed_study_of_several_sparsities_draws_what_an_undisturbed_one_draws(tmp_path: Path) -> None:
+    spec = load(tmp_path, TASK + LEVELS)
+    journal = tmp_path / "study.journal"
+    study = create_study(spec, journal)
+    draws = Draws(study, spec)
+    for count in range(9):
+        number, point = draws.ask()
+        study.tell(number, point["p0"] * (count % 4))
+    again = Draws(create_study(spec, journal), spec)
+    shown = again._look()
+    assert [trial.value for trial in shown] == [trial.value for trial in draws._look()]
+    assert [max(trial.value for trial in shown[turn::3]) for turn in range(3)] == [1.0, 1.0, 1.0]
+    assert again.ask() == draws_of_a_copy(draws, shown)
+
+
+def draws_of_a_copy(draws: Draws, shown: list) -> tuple[int, dict]:
+    """What `draws` would ask now, without asking."""
+    return draws.count, draws._draw(shown, draws.count)

@@ -1,7 +1,9 @@
 """The study and the trials' files in step, through every way in which a driver can die between them."""
 
+import optuna
 import pyarrow.parquet as pq
 import pytest
+from hand_made_sweep import evaluation, write_steps
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
@@ -205,3 +207,21 @@ def test_what_the_ledger_keeps_is_what_a_look_at_all_trials_finds(changes, reope
     assert {t.trial_id for t in ledger.ended_best_first(99)} == {t.trial_id for t in ended}
     assert set(ledger.running) == {t.trial_id for t in trials if t.status == "running"}
     assert [t.trial_id for t in ledger.seeds_of(1)] == ["00001-s0", "00001-s7"]
+
+
+def test_the_journal_has_a_named_objective_and_each_configurations_course(spec, tmp_path):
+    """Two seeds, of which one is stopped at step 8: the means at 4 and 8, the last is the configuration's value."""
+    ledger = open_ledger(spec, tmp_path)
+    for seed, scores in ((0, {4: 0.5, 8: 0.6}), (7, {4: 0.7, 8: 0.5, 12: 0.9})):
+        trial_id = ledger.next_due()
+        for first, (step, score) in zip((0, 4, 8), scores.items(), strict=False):
+            records = [evaluation(step, "train", 0.1), evaluation(step, "dev", score)]
+            write_steps(tmp_path, trial_id, first, step, records)
+        ledger.end(trial_id, "stopped" if seed == 0 else "finished", best_score=0.6, feasible=True)
+    (study,) = optuna.get_all_study_names(ledger.study._storage)
+    found = optuna.load_study(study_name=study, storage=ledger.study._storage)
+    assert found.metric_names == ["best dev accuracy"]
+    (trial,) = found.get_trials(states=(TrialState.PRUNED,))
+    assert trial.intermediate_values == {4: 0.6, 8: 0.55}  # round numbers
+    assert trial.value == pytest.approx(0.55)
+    assert [one.intermediate_values for one in ledger._draws._look()][:1] == [{}]  # the sampler is shown none of it

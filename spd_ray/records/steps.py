@@ -4,10 +4,21 @@ import itertools
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from spd_ray.records import layout
 from spd_ray.records.parquet import write_table
+
+
+def read_scores(sweep_folder: Path, trial_id: str, split: str, metric: str) -> dict[int, float]:
+    """Step -> score of each evaluation of a trial on `split`, as far as its parts are in the folder."""
+    found: dict[int, float] = {}
+    for part in layout.step_parts(sweep_folder, trial_id):
+        rows = pq.ParquetFile(part).read(["step", "split", "metric", "value"])
+        chosen = rows.filter((pc.field("split") == split) & (pc.field("metric") == metric))
+        found |= zip(chosen["step"].to_pylist(), chosen["value"].to_pylist(), strict=True)
+    return dict(sorted(found.items()))
 
 
 def compact_steps(sweep_folder: Path, trial_id: str) -> None:

@@ -18,11 +18,14 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
+from spd_ray.config.dimensions import tidy
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.config.trial import TrialConfig
 from spd_ray.data.tasks import metric_of
 from spd_ray.records.schema import ENDED, TrialRecord
+from spd_ray.records.steps import read_scores
 from spd_ray.records.trials import TrialStore
+from spd_ray.study.course import report_course
 from spd_ray.study.sparsity import level_of
 from spd_ray.study.study import Draws
 
@@ -169,13 +172,17 @@ class Ledger:
         trials = self.seeds_of(number)
         if any(trial.status not in ENDED for trial in trials):
             return
+        report_course(self.study, number, [self._scores(trial) for trial in trials])
         scores = [trial.best_score for trial in trials if trial.feasible and trial.best_score is not None]
         if any(trial.status == "failed" for trial in trials) or len(scores) < len(trials):
             self.study.tell(number, state=TrialState.FAIL)
         elif any(trial.status == "stopped" for trial in trials):
             self.study.tell(number, state=TrialState.PRUNED)
         else:
-            self.study.tell(number, mean(scores))
+            self.study.tell(number, tidy(mean(scores)))
+
+    def _scores(self, trial: TrialRecord) -> dict[int, float]:
+        return read_scores(self.folder, trial.trial_id, trial.selection, trial.metric)
 
 
 def _ranked(trial: TrialRecord) -> bool:

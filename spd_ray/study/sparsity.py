@@ -4,6 +4,9 @@ Why so: docs/decisions.md #rivals-have-one-target-sparsity.
 """
 
 import math
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Sequence
 
 from spd_ray.config.sweep import SweepSpec
 
@@ -27,6 +30,20 @@ def has_levels(spec: SweepSpec) -> bool:
 def bounds_of(level: float, spec: SweepSpec) -> tuple[float, float]:
     """The least and the greatest target sparsity of a level."""
     return (level, level + BAND - 1e-6) if _in_bands(spec) else (level, level)
+
+
+def rank_in_levels(scores: Sequence[tuple[float, float]]) -> list[float]:
+    """(level, score) each -> the share of its level's scores that are not above it, in (0, 1]: the best of each has 1.
+
+    >>> rank_in_levels([(0.95, 0.7), (0.95, 0.8), (0.8, 0.9), (0.95, 0.6), (0.95, 0.7)])
+    [0.75, 1.0, 1.0, 0.25, 0.75]
+    """
+    of_level: dict[float, list[float]] = defaultdict(list)
+    for level, score in scores:
+        of_level[level].append(score)
+    for ascending in of_level.values():
+        ascending.sort()
+    return [bisect_right(of_level[level], score) / len(of_level[level]) for level, score in scores]
 
 
 def _in_bands(spec: SweepSpec) -> bool:

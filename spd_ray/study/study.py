@@ -5,7 +5,8 @@ drawn by a sampler seeded with (study seed, n, attempt) until it is possible and
 draws what an undisturbed one would have drawn, and since a trial enters the storage whole, in one write, no kill can
 leave half of one.
 
-Why so: docs/decisions.md #impossible-points, #asking-depends-on-history-alone, #tpe-sees-500-trials.
+Why so: docs/decisions.md #impossible-points, #asking-depends-on-history-alone, #tpe-sees-500-trials,
+#rivals-have-one-target-sparsity.
 """
 
 import bisect
@@ -13,6 +14,8 @@ import copy
 import hashlib
 import itertools
 import logging
+import warnings
+from collections import Counter
 from collections.abc import Container, Sequence
 from pathlib import Path
 from random import Random
@@ -20,6 +23,7 @@ from random import Random
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
@@ -28,6 +32,8 @@ from spd_ray.base.errors import UserError
 from spd_ray.base.journal import cut_torn_line
 from spd_ray.config.dimensions import Choices, Range, Value, tidy
 from spd_ray.config.sweep import SweepSpec
+from spd_ray.data.tasks import metric_of
+from spd_ray.study.sparsity import FEW, has_levels, level_of, rank_in_levels
 
 STARTUP_TRIALS = 4  # TPE draws at random until so many are told; Optuna's 10 would be all of a small sweep
 REDRAWS = 50
@@ -49,13 +55,17 @@ def create_study(spec: SweepSpec, journal: Path) -> optuna.Study:
     try:
         journal.parent.mkdir(parents=True, exist_ok=True)
         cut_torn_line(journal)
-        return optuna.create_study(
+        study = optuna.create_study(
             storage=JournalStorage(JournalFileBackend(str(journal))),
             sampler=optuna.samplers.RandomSampler(),
             study_name=f"{spec.name}-{spec.space_hash()}",
             direction="maximize",
             load_if_exists=True,
         )
+        if study.metric_names is None:
+            with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
+                study.set_metric_names([f"best {spec.task.selection} {metric_of(spec.task)}"])
+        return study
     except _JOURNAL_ERRORS as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{journal}: cannot be opened as an Optuna journal: {reason[:200]}") from None
@@ -68,6 +78,9 @@ class Draws:
     ones a sample, by a hash of their numbers. It judges a point by how dense the good trials lie there and how dense
     the others do: a sample leaves the second as it is, where the newest or the next best would crowd around the first.
     Which trials are shown depends on the study's trials alone, not on when they were looked at.
+
+    Where trials may have different target sparsities, a score is shown as its rank among those of its own level, else a
+    search for it would end at the least sparse. If a few values of it are searched, they take turns.
     """
 
     def __init__(self, study: optuna.Study, spec: SweepSpec) -> None:
@@ -80,7 +93,10 @@ class Draws:
         self.count = 0  # trials of the study
         self._points: set[tuple[tuple[str, Value], ...]] = set()  # that were run, or are
         self._running: list[int] = []  # numbers, ascending
-        self._best: list[tuple[float, int]] = []  # of the completed: (-value, number), ascending
+        self._best: dict[float, list[tuple[float, int]]] = {}  # a level's completed: (-value, number), ascending
+        self._levels: dict[int, float] = {}  # number -> level, of the completed, where trials have different ones
+        self._turns = spec.search.get("target_sparsity") if spec.study.sampler == "tpe" else None
+        self._drawn: Counter[Value] = Counter()  # target sparsity -> how many trials have it
         self._sample: list[tuple[bytes, int]] = []  # of the completed and pruned: (hash, number), ascending
         self._look()
 
@@ -96,16 +112,16 @@ class Draws:
         self.study.add_trial(
             optuna.trial.create_trial(state=TrialState.RUNNING, params=point, distributions=self.distributions)
         )
-        self._points.add(_key(point))
+        self._take_up(point)
         self._running.append(number)
         self.count += 1
         return number, point
 
     def _draw(self, shown: Sequence[optuna.trial.FrozenTrial], number: int) -> dict[str, Value] | None:
         """A point that is possible and new: the sampler's, else one of all that are left, else one found at random."""
-        history = list(shown)
+        history, turn = list(shown), self._turn()
         for attempt in range(REDRAWS):
-            point = draw_once(self.spec, self.distributions, history, number, attempt)
+            point = draw_once(self.spec, self.distributions, history, number, attempt) | turn
             if self._is_new(point):
                 return point
             if len(shown) >= STARTUP_TRIALS:  # for the rest of this draw TPE takes it for a bad one
@@ -117,13 +133,25 @@ class Draws:
         points = (self.spec.random_point(random) for _ in range(RANDOM_REDRAWS))
         return next((point for point in points if self._is_new(point)), None)
 
+    def _turn(self) -> dict[str, Value]:
+        """The target sparsity that is due, where a few of them are searched: the one with the fewest trials so far."""
+        if not isinstance(self._turns, Choices) or len(self._turns.choices) > FEW:
+            return {}
+        return {"target_sparsity": min(self._turns.choices, key=self._drawn.__getitem__)}
+
+    def _take_up(self, point: dict[str, Value]) -> None:
+        self._points.add(_key(point))
+        if "target_sparsity" in point:
+            self._drawn[point["target_sparsity"]] += 1
+
     def _is_new(self, point: dict[str, Value]) -> bool:
         return _key(point) not in self._points and self.spec.is_possible(point)
 
     def _look(self) -> list[optuna.trial.FrozenTrial]:
         """Take up what has happened in the study, and return the trials to show, by number."""
         trials = self.study.get_trials(deepcopy=False)
-        self._points.update(_key(trial.params) for trial in trials[self.count :])
+        for trial in trials[self.count :]:
+            self._take_up(trial.params)
         running = []
         for number in [*self._running, *range(self.count, len(trials))]:
             trial = trials[number]
@@ -133,14 +161,32 @@ class Draws:
                 bisect.insort(self._sample, (hashlib.sha256(b"%d" % number).digest(), number))
                 del self._sample[SHOWN:]
                 if trial.state == TrialState.COMPLETE:
-                    bisect.insort(self._best, (-(trial.value or 0.0), number))
-                    del self._best[BEST:]
+                    best = self._best.setdefault(self._find_level(trial), [])
+                    bisect.insort(best, (-(trial.value or 0.0), number))
+                    del best[BEST:]
         self._running, self.count = running, len(trials)
-        if len(trials) <= SHOWN:
-            return trials
-        shown = {number for _, number in self._best} | set(running[-SHOWN // 2 :])
-        others = (number for _, number in self._sample if number not in shown)
-        return [trials[number] for number in sorted({*shown, *itertools.islice(others, SHOWN - len(shown))})]
+        if len(trials) > SHOWN:
+            each = BEST // len(self._best) or 1 if self._best else 0
+            shown = {number for best in self._best.values() for _, number in best[:each]} | set(running[-SHOWN // 2 :])
+            others = (number for _, number in self._sample if number not in shown)
+            trials = [trials[number] for number in sorted({*shown, *itertools.islice(others, SHOWN - len(shown))})]
+        trials = [_without_course(trial) for trial in trials]
+        return self._with_ranks(trials) if self._levels else trials
+
+    def _find_level(self, trial: optuna.trial.FrozenTrial) -> float:
+        """Of sparsity, the level of a completed trial; 0 for all where there are no different ones."""
+        if not has_levels(self.spec):
+            return 0.0
+        method = self.spec.trial_config(trial.params, seed=0).method
+        level = self._levels[trial.number] = level_of(method.final_sparsity, self.spec)
+        return level
+
+    def _with_ranks(self, trials: Sequence[optuna.trial.FrozenTrial]) -> list[optuna.trial.FrozenTrial]:
+        """The same trials, a completed one with its rank among its level's in the place of its score."""
+        completed = [trial for trial in trials if trial.number in self._levels]
+        ranks = rank_in_levels([(self._levels[trial.number], trial.value or 0.0) for trial in completed])
+        ranked = dict(zip((trial.number for trial in completed), ranks, strict=True))
+        return [_with_value(trial, ranked[trial.number]) if trial.number in ranked else trial for trial in trials]
 
 
 class _Shown(optuna.storages.InMemoryStorage):
@@ -164,6 +210,20 @@ class _Shown(optuna.storages.InMemoryStorage):
         trial = copy.copy(trial)
         trial.number = self._number
         return trial
+
+
+def _without_course(trial: optuna.trial.FrozenTrial) -> optuna.trial.FrozenTrial:
+    """A stopped trial without what it scored on its way, by which TPE would compare trials at other steps."""
+    if trial.state == TrialState.PRUNED and trial.intermediate_values:
+        trial = copy.copy(trial)
+        trial.intermediate_values = {}
+    return trial
+
+
+def _with_value(trial: optuna.trial.FrozenTrial, value: float) -> optuna.trial.FrozenTrial:
+    trial = copy.copy(trial)
+    trial.value = value
+    return trial
 
 
 def refused_trial(
