@@ -171,9 +171,8 @@ def keys_of_a_space() -> str:
 def keys_of(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str]]:
     """The keys below a section: path, default, description. A section that others repeat is written out once."""
     for name, field in section.model_fields.items():
-        inner = next(
-            (kind for kind in (field.annotation, *typing.get_args(field.annotation)) if is_section(kind)), None
-        )
+        kinds = (field.annotation, *typing.get_args(field.annotation))
+        inner = None if typing.get_origin(field.annotation) is dict else next(filter(is_section, kinds), None)
         if inner is not None:
             if field.default is None:
                 yield f"{prefix}{name}", "null", f"none, unless a key of it is given. {inner.__doc__}"

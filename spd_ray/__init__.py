@@ -45,7 +45,8 @@ def run_sweep(
         trials: How many configurations; each runs under every seed.
         set: Keys of the space to override, such as `{"method.p0": 0.6, "study.seeds": [0, 1]}`.
         name: Of the sweep and its folder; the file's if None.
-        method: Run this method with its own dimensions, a file of spd_ray/config/methods.
+        method: Run this method with its own dimensions, a file of spd_ray/config/methods, or
+            "FILE.yaml", one of your own.
         profile: "mini" lays the miniature's task, model and budget over the space.
         storage: Where sweeps are kept: a folder, or a URI such as "s3://bucket/runs".
         resume: Continue the sweep of this name.

@@ -23,7 +23,9 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     add_version(parser)
     parser.add_argument("--space", metavar="FILE", help="the search space, such as search_spaces/demo.yaml")
     parser.add_argument(
-        "--method", metavar="NAME", help=f"run this method with its own dimensions: {', '.join(METHODS)}"
+        "--method",
+        metavar="NAME",
+        help=f"run this method with its own dimensions: {', '.join(METHODS)}, or FILE.yaml, one of your own",
     )
     parser.add_argument(
         "--profile", choices=("mini",), help="lay the miniature's task, model and budget over the space"
@@ -72,9 +74,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "--space FILE is missing, such as --space search_spaces/demo.yaml; "
                 "--name NAME --resume goes on with a sweep that was begun"
             )
+        from spd_ray.config.load import find_method
         from spd_ray.driver.dry_run import explain_method
 
-        explain_method(options.method, new_console())
+        explain_method(*find_method(options.method), new_console())
         return 0
     if options.allow_code:
         allow_code()

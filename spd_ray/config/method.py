@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 from pydantic import Field, create_model, model_validator
 
-from spd_ray.config.methods import METHODS
 from spd_ray.config.section import NonNegativeFloat, PositiveFloat, PositiveInt, Probability, Section, refuse
 from spd_ray.equations import schedules
 from spd_ray.equations.loss_terms import LOSS_TERMS
@@ -75,7 +74,7 @@ class MethodConfig(Section):
     The defaults are SPD at the paper's RTE setting; the files of `spd_ray/config/methods` compose the parts otherwise.
     """
 
-    name: Literal[METHODS] = Field("spd", description="a file of spd_ray/config/methods")  # type: ignore[valid-type]
+    name: str = Field("spd", description="a file of spd_ray/config/methods, or FILE.yaml, one of your own like it")
     student: StudentConfig = StudentConfig()
     trained: Literal["layers", "all"] = Field("layers", description="all: also embeddings, pooler and classifier")
     grafting: schedules.Grafting = "three_stage"

@@ -28,7 +28,7 @@ from spd_ray.config.execution import (
     TrackingConfig,
 )
 from spd_ray.config.method import MethodConfig, ObjectiveConfig, StudentConfig
-from spd_ray.config.methods import METHODS, fill_in, load_method
+from spd_ray.config.methods import METHODS, MethodCard, fill_in, load_method
 from spd_ray.config.presets import Preset
 from spd_ray.config.section import PositiveFloat, Section, refuse_at
 from spd_ray.config.trial import EngineConfig, EngineRequest, ModelConfig, TaskConfig, TeacherConfig, TrialConfig
@@ -55,6 +55,9 @@ class SweepSpec(Section):
     model: ModelConfig = ModelConfig()
     teacher: TeacherConfig = TeacherConfig()
     method: MethodConfig = Field(MethodConfig(), description="what does not vary; its name can be searched, too")
+    own_methods: dict[str, MethodCard] = Field(
+        default_factory=dict, description="methods of your own by name: here stands what the files say that are named"
+    )
     engine: EngineRequest = EngineRequest()
     search: dict[str, Dimension] = Field(default_factory=dict)
     warm_start: tuple[dict[str, Value], ...] = ()
@@ -67,6 +70,7 @@ class SweepSpec(Section):
 
     @model_validator(mode="after")
     def _check_space(self) -> "SweepSpec":
+        self._check_methods()
         for name, dimension in self.search.items():
             self._check_name(name, "search", name)
             self._check_values(name, dimension)
@@ -170,6 +174,10 @@ class SweepSpec(Section):
         searched = self.search.get("method")
         return [str(name) for name in searched.choices] if isinstance(searched, Choices) else [self.method.name]
 
+    def card(self, name: str) -> MethodCard:
+        """What the file of the method `name` says, one of the user's own or of this package."""
+        return self.own_methods.get(name) or load_method(name)
+
     def resolved(self) -> dict[str, Any]:
         """Every key and its value; where the method is searched, `method` says only what holds for all methods."""
         parts = self.model_dump(mode="json")
@@ -198,8 +206,8 @@ class SweepSpec(Section):
         data = self.method.model_dump(exclude_unset="method" in values)
         if "method" in values:
             data["name"] = values["method"]
-        if data.get("name") in METHODS and "method" in values:
-            data = fill_in(data, load_method(data["name"]).method)
+        if "method" in values and self._is_method(data["name"]):
+            data = fill_in(data, self.card(data["name"]).method)
         for name, value in values.items():
             section, _, leaf = name.rpartition(".")
             if name != "method":
@@ -234,6 +242,23 @@ class SweepSpec(Section):
     def _searched(self, path: KeyPath) -> KeyPath:
         name = "method" if path == ("method", "name") else ".".join(map(str, path[1:]))
         return ("search", name) if path[:1] == ("method",) and name in self.search else path
+
+    def _is_method(self, name: Value) -> bool:
+        return name in METHODS or name in self.own_methods
+
+    def _check_methods(self) -> None:
+        """Refuse a name that no method has, and one that two have."""
+        for name in self.own_methods:
+            if name in METHODS:
+                raise refuse_at(f"{name} is a method of this package; give yours another name", ("own_methods", name))
+        searched = self.search.get("method")
+        named: list[tuple[KeyPath, Value]] = [(("method", "name"), self.method.name)]
+        if isinstance(searched, Choices):
+            named = [(("search", "method", *key), value) for key, value in searched.extremes()]
+        for path, value in named:
+            if not self._is_method(value):
+                known = nearest(str(value), [*METHODS, *self.own_methods])
+                raise refuse_at(f"no such method; {known} A file of your own ends in .yaml", path)
 
     def _check_name(self, name: str, *path: str | int) -> None:
         if name not in DIMENSIONS:

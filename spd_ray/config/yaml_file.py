@@ -50,14 +50,26 @@ class YamlFile:
     def has(self, path: KeyPath) -> bool:
         return path in self.places
 
+    def below(self, *path: str) -> "YamlFile":
+        """The mapping at `path` as a file of its own."""
+        data: Any = self.data
+        for part in path:
+            data = data[part]
+        depth = len(path)
+        places = {one[depth:]: place for one, place in self.places.items() if one[:depth] == path}
+        return YamlFile(self.place(path), data, places)
+
 
 def key_name(path: KeyPath) -> str:
     """`("warm_start", 0, "p0")` -> `warm_start[0].p0`."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
 
 
-def read_yaml(path: str | Path) -> YamlFile:
-    """Read the mapping in the file `path`. Raises UserError, one line, for whatever is wrong with it."""
+def read_yaml(path: str | Path, key: str = "task") -> YamlFile:
+    """Read the mapping in the file `path`, which has the key `key` if it is what it should be.
+
+    Raises UserError, one line, for whatever is wrong with it.
+    """
     file = str(path)
     try:
         text = Path(path).read_bytes()
@@ -67,12 +79,12 @@ def read_yaml(path: str | Path) -> YamlFile:
         raise UserError(f"{file}: a folder, where a YAML file is needed") from None
     except OSError as error:
         raise UserError(f"{file}: {error.strerror}") from None
-    return _mapping(text, lambda line: f"{file}, line {line}", file)
+    return _mapping(text, lambda line: f"{file}, line {line}", file, key)
 
 
 def read_mapping(data: Mapping[str, Any]) -> YamlFile:
     """`data` as if it had been read from a file; errors name `space` in the place of file and line."""
-    return _mapping(yaml_text(data).encode(), lambda line: "space", "space")
+    return _mapping(yaml_text(data).encode(), lambda line: "space", "space", "task")
 
 
 def yaml_text(value: Any) -> str:
@@ -98,13 +110,13 @@ def _plain_value(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is no value of YAML")
 
 
-def _mapping(text: bytes, place: Callable[[int], str], file: str) -> YamlFile:
+def _mapping(text: bytes, place: Callable[[int], str], file: str, key: str) -> YamlFile:
     places: dict[KeyPath, str] = {}
     data = _parse(text, places, place, file)
     if data is None:
-        raise UserError(f"{file}: the file is empty, where a mapping with the key task is needed")
+        raise UserError(f"{file}: the file is empty, where a mapping with the key {key} is needed")
     if not isinstance(data, dict):
-        raise UserError(f"{places[()]}: {_shown(data)}, where a mapping with the key task is needed")
+        raise UserError(f"{places[()]}: {_shown(data)}, where a mapping with the key {key} is needed")
     return YamlFile(file, data, places)
 
 

@@ -14,7 +14,7 @@ from spd_ray.base.ray_cluster import capacity, leave_ray
 from spd_ray.checks.cost import Cost, measure
 from spd_ray.checks.untrained import Untrained, load_untrained
 from spd_ray.config import auto
-from spd_ray.config.methods import load_method
+from spd_ray.config.methods import MethodCard
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.config.timeline import Timeline
 from spd_ray.config.trial import TrialConfig
@@ -33,11 +33,9 @@ def dry_run(spec: SweepSpec, storage: str, address: str | None, console: Console
     Raises UserError for what a sweep's preflight refuses.
     """
     began = time.monotonic()
-    for name in spec.methods():
-        load_method(name)  # raises before anything is printed
     console.print(spec.to_yaml().rstrip(), highlight=False, markup=False)
     for name in spec.methods():
-        explain_method(name, console)
+        explain_method(name, spec.card(name), console)
     check_first(spec, storage, address, console)
     try:
         have = capacity(address)
@@ -126,9 +124,8 @@ def _size(number: int) -> str:
     return f"{number / 2**30:.1f} GiB" if number >= 2**30 else f"{number / 2**20:.0f} MiB"
 
 
-def explain_method(name: str, console: Console) -> None:
+def explain_method(name: str, method: MethodCard, console: Console) -> None:
     """Print which parts the method composes, where each comes from, and what it leaves out."""
-    method = load_method(name)
     console.rule(f"method {name}")
     console.print(method.source, highlight=False)
     table = Table("part", "what, and where from", box=None, show_header=False, pad_edge=False)

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import yaml
 
 from spd_ray.config.execution import TrackingConfig
-from spd_ray.config.methods import load_method
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.config.trial import TrialConfig
 from spd_ray.kernels.cost import StudentCost
@@ -79,7 +78,7 @@ def model_card(
 {header}---
 # {config.task.name}: {share:.1%} of the encoder's weights are zero
 
-A student of {origin}, pruned by the method `{config.method.name}` ({load_method(config.method.name).source}).
+A student of {origin}, pruned by the method `{config.method.name}` ({spec.card(config.method.name).source}).
 {_synthetic(data)}
 {_scores(trial, student, data)}
 {_choice(trial, student)}
