@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spd_ray.base import network
 from spd_ray.base.network import join_place
+from spd_ray.base.user_code import packages_that_add as adding
 from spd_ray.checks.finding import FAILED, OK, WARNING, Finding, describe_error
 
 if TYPE_CHECKING:  # its package may be missing, which the doctor is to say
@@ -135,7 +136,7 @@ def report(node_id: str, address: str, resources: dict[str, float], place: str) 
     return NodeReport(
         node_id=node_id,
         address=address,
-        versions={"Python": sys.version.split()[0], **{package: version_of(package) for package in PACKAGES}},
+        versions={"Python": sys.version.split()[0], **{name: version_of(name) for name in (*PACKAGES, *adding())}},
         cpus=resources.get("CPU", 0),
         ray_gpus=resources.get("GPU", 0),
         gpus=gpus,
@@ -150,9 +151,9 @@ def check_nodes(reports: Sequence[NodeReport]) -> Finding:
     first, wrong = reports[0], []
     for node in reports[1:]:
         differ = [
-            f"{name} {version or 'missing'} (here {first.versions[name]})"
-            for name, version in node.versions.items()
-            if version != first.versions[name]
+            f"{name} {node.versions.get(name) or 'missing'} (here {first.versions.get(name) or 'missing'})"
+            for name in dict.fromkeys([*node.versions, *first.versions])
+            if node.versions.get(name) != first.versions.get(name)
         ]
         wrong += [f"{node.address}: {', '.join(differ)}"] if differ else []
     if wrong:

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ValidationError
 
 from spd_ray.base.errors import UserError, nearest, plain
+from spd_ray.config.method import check_packages
 from spd_ray.config.methods import METHODS, MethodCard, fill_in, load_method
 from spd_ray.config.presets import EPOCHS, Preset, lay_mini, load_preset
 from spd_ray.config.sweep import DIMENSIONS, SECTIONS, SweepSpec
@@ -38,6 +39,7 @@ def load_spec(
     where the program runs. Raises UserError, one line: file, line number (or `--set key=value`), key, value, what
     would be right.
     """
+    check_packages()
     source = read_mapping(space) if isinstance(space, Mapping) else read_yaml(fspath(space))
     _refuse_old_words(source)
     if not isinstance(space, Mapping):

@@ -1,18 +1,41 @@
 """What a method is composed of: the student, grafting, pruning, the objective, what is trained, the rates.
 
-Why so: docs/decisions.md #method-and-trial.
+Why so: docs/decisions.md #method-and-trial, #installed-rows.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from pydantic import Field, create_model, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, create_model, model_serializer, model_validator
 
+from spd_ray.base.errors import UserError
+from spd_ray.base.user_code import installed_rows
 from spd_ray.config.section import NonNegativeFloat, PositiveFloat, PositiveInt, Probability, Section, refuse
 from spd_ray.equations import schedules
-from spd_ray.equations.loss_terms import LOSS_TERMS
+from spd_ray.equations.loss_terms import LOSS_TERMS, CountedBy, LossTerm, Reads
 
+OBJECTIVE_KEYS = (
+    "layers", "temperature", "temperature_on", "attention_maps", "tokens", "average_classes", "regression_target",
+)  # beside the terms  # fmt: skip
+
+
+def wrong_with_term(term: LossTerm) -> str:
+    """What an installed package has got wrong in its row."""
+    reads = [name for name in get_args(Reads) if name != "mixed"]
+    if not callable(term.function):
+        return f"has the function {term.function!r}, where a function is needed"
+    if term.reads not in reads:
+        return f"reads {term.reads!r}; it must be one of {', '.join(reads)}"
+    if term.counted_by not in get_args(CountedBy):
+        return f"is counted by {term.counted_by!r}; it must be one of {', '.join(get_args(CountedBy))}"
+    return "must have the weight 0.0, for a space asks for it" if term.weight else ""
+
+
+_own_terms, _refused_terms = installed_rows(
+    "spd_ray.loss_terms", LossTerm, (*LOSS_TERMS, *OBJECTIVE_KEYS), wrong_with_term
+)
+TERMS: dict[str, LossTerm] = {**LOSS_TERMS, **_own_terms}  # also those of installed packages
 _weights: dict[str, Any] = {
-    name: (NonNegativeFloat, Field(term.weight, description=term.description)) for name, term in LOSS_TERMS.items()
+    name: (NonNegativeFloat, Field(term.weight, description=term.description)) for name, term in TERMS.items()
 }
 TermWeights: Any = create_model("TermWeights", __base__=Section, **_weights)
 
@@ -35,20 +58,31 @@ class ObjectiveConfig(TermWeights):
     @model_validator(mode="after")
     def _check_terms(self) -> "ObjectiveConfig":
         if not self.weights():
-            *others, last = LOSS_TERMS
-            raise refuse(f"at least one of {', '.join(others)} and {last} must be above 0", *LOSS_TERMS)
+            *others, last = TERMS
+            raise refuse(f"at least one of {', '.join(others)} and {last} must be above 0", *TERMS)
         if "attention_relation" in self.weights() and self.attention_maps != "scores":
             raise refuse("attention_relation needs attention_maps: scores", "attention_relation", "attention_maps")
         return self
 
     def weights(self) -> dict[str, float]:
         """The terms above 0 with their weights."""
-        return {name: weight for name in LOSS_TERMS if (weight := getattr(self, name)) > 0}
+        return {name: weight for name in TERMS if (weight := getattr(self, name)) > 0}
 
     @property
     def distils(self) -> bool:
         """Whether any term needs the teacher."""
-        return any(LOSS_TERMS[name].distils for name in self.weights())
+        return any(TERMS[name].distils for name in self.weights())
+
+    @model_serializer(mode="wrap")
+    def _leave_out_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A package that is installed and not used leaves no trace, so that a sweep can go on without it."""
+        return {name: value for name, value in dump(self).items() if value or name not in _own_terms}
+
+
+def check_packages() -> None:
+    """Raises UserError where an installed package adds something that cannot be used."""
+    if _refused_terms:
+        raise UserError(_refused_terms[0])
 
 
 class PhaseConfig(Section):

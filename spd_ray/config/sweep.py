@@ -192,10 +192,10 @@ class SweepSpec(Section):
     # Checks. Each raises the first error it finds, at the key that is to blame.
 
     def _base(self) -> dict[str, Value]:
-        flat = self.method.model_dump()
+        flat = dict(self.method)
         flat = {"method": flat.pop("name")} | flat
         for section in SECTIONS:
-            flat |= {f"{section}.{name}": value for name, value in flat.pop(section).items()}
+            flat |= {f"{section}.{name}": value for name, value in flat.pop(section)}
         return flat
 
     def method_at(self, values: dict[str, Value]) -> MethodConfig:

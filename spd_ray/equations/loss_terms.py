@@ -1,29 +1,34 @@
 """The loss terms by name: the one table from which the YAML's keys, the records' columns and the dispatch follow.
 
-A new term is a function in `losses` and a row here. This file imports no tensors: the command line reads it, too.
+A new term is a function in `losses` and a row here; one of an installed package is a row there (`config.method.TERMS`
+has both). This file imports no tensors: the command line reads it, too.
 
 Why so: docs/decisions.md #one-table-of-loss-terms.
 """
 
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 Reads = Literal["labels", "logits", "embeddings", "hidden", "attention", "value", "mixed"]
+CountedBy = Literal["examples", "tokens", "pairs"]
 LAYER_OUTPUTS = ("hidden", "attention", "value")  # what a layer gives; a term that reads one is summed over layers
 
 
 class LossTerm(NamedTuple):
     """One term of Eq. (2).
 
-    `reads` says which outputs of student and teacher the function of `losses` compares (`labels`: the student's logits
-    with the labels; `mixed`: the student with itself under mixup). `counted_by` says what the term is a mean of, so
-    that ranks can share a batch; a function whose mean is over tokens or pairs of tokens takes the token mask, too.
+    `function` is the name of one of `losses`, or a function. `reads` says which outputs of student and teacher it
+    compares (`labels`: the student's logits with the labels; `mixed`: the student with itself under mixup).
+    `counted_by` says what the term is a mean of, so that ranks can share a batch; a function whose mean is over tokens
+    or pairs of tokens takes the token mask, too.
     """
 
-    function: str
+    function: str | Callable[..., Any]
     reads: Reads
-    counted_by: Literal["examples", "tokens", "pairs"]
+    counted_by: CountedBy
     weight: float  # the default
     description: str
+    package: str | None = None  # that brings it; None: this one
 
     @property
     def of_layers(self) -> bool:

@@ -6,15 +6,16 @@ teacher layer of its block. A layer that was not computed is the teacher's own: 
 Why so: docs/decisions.md #ranks-share-a-batch.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from spd_ray.config.method import MethodConfig, ObjectiveConfig
+from spd_ray.config.method import TERMS, MethodConfig, ObjectiveConfig
 from spd_ray.data.batches import Shares
 from spd_ray.equations import losses
-from spd_ray.equations.loss_terms import LOSS_TERMS, LossTerm
+from spd_ray.equations.loss_terms import LossTerm
 from spd_ray.model.attention import LayerOutputs, ModelOutputs
 
 ALONE = Shares()
@@ -33,7 +34,7 @@ class Needs:
         """What all objectives of `method` read; a method that grafts also reads the outputs of leading blocks."""
 
         def read(output: str) -> set[int]:
-            reading = [one for one in method.objectives if any(LOSS_TERMS[n].reads == output for n in one.weights())]
+            reading = [one for one in method.objectives if any(TERMS[n].reads == output for n in one.weights())]
             return {index for one in reading for index in compared_layers(one, blocks)}
 
         every = set(range(blocks)) if method.grafts else set()
@@ -66,7 +67,7 @@ def terms(
         tokens = torch.ones_like(tokens)
         shares = Shares(*[shares.examples] * 3)
     values = _own_terms(objective, student, teacher, labels, losses.RealTokens(tokens))
-    factors = {name: getattr(shares, LOSS_TERMS[name].counted_by) for name in values}
+    factors = {name: getattr(shares, TERMS[name].counted_by) for name in values}
     return {name: value if factors[name] == 1.0 else value * factors[name] for name, value in values.items()}
 
 
@@ -80,12 +81,12 @@ def _own_terms(
     zero = student.logits.new_zeros((), dtype=torch.float32)
     values = {}
     for name in objective.weights():
-        term = LOSS_TERMS[name]
+        term = TERMS[name]
         if term.reads == "labels":
-            values[name] = losses.task_loss(student.logits, labels)
+            values[name] = _function(term)(student.logits, labels)
         elif teacher is None or term.reads == "mixed":
             continue
-        elif term.reads == "logits":
+        elif name == "prediction":
             values[name] = prediction_term(objective, student.logits, teacher.logits, labels)
         elif term.of_layers:
             pairs = _compared_pairs(objective, student, teacher)
@@ -113,9 +114,14 @@ def _compare(
     tokens: losses.RealTokens,
 ) -> Tensor:
     """The term's function of the output that it reads, a scalar."""
-    function = getattr(losses, term.function)
+    function = _function(term)
     outputs = getattr(student, term.reads), getattr(teacher, term.reads)
     return function(*outputs) if term.counted_by == "examples" else function(*outputs, tokens)
+
+
+def _function(term: LossTerm) -> Callable[..., Tensor]:
+    """The function that computes the term."""
+    return term.function if callable(term.function) else getattr(losses, term.function)
 
 
 def prediction_term(objective: ObjectiveConfig, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from spd_ray.base.files import write_whole
+from spd_ray.config.method import TERMS
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.records import layout
 from spd_ray.records.schema import SCHEMA_VERSION
@@ -29,6 +30,14 @@ def git_commit() -> str | None:
     return described.stdout.strip() if described.returncode == 0 else None
 
 
+def packages_used(spec: SweepSpec) -> list[str]:
+    """The installed packages whose loss terms the sweep may weigh."""
+    objectives = [one for name in spec.methods() for one in spec.method_at({"method": name}).objectives]
+    names = {name for one in objectives for name in one.weights()}
+    names |= {name.removeprefix("objective.") for name in spec.search}
+    return sorted({package for name in names & TERMS.keys() if (package := TERMS[name].package)})
+
+
 def write_sweep_yaml(spec: SweepSpec, folder: Path, command: str, gpus: Sequence[str], read: Mapping[str, str]) -> None:
     """Write `sweep.yaml`: the resolved specification and where it ran, on `gpus` of the cluster by their names.
 
@@ -41,7 +50,7 @@ def write_sweep_yaml(spec: SweepSpec, folder: Path, command: str, gpus: Sequence
         "content": dict(read),
         "command": command,
         "git_commit": git_commit(),
-        "versions": {package: version(package) for package in PACKAGES},
+        "versions": {package: version(package) for package in (*PACKAGES, *packages_used(spec))},
         "machine": {"cpus": os.cpu_count(), "gpus": list(gpus), "system": platform.platform()},
     }
     write_whole(layout.sweep_yaml(folder), yaml.safe_dump(content, sort_keys=False))

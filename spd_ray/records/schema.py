@@ -23,7 +23,8 @@ from typing import Any, get_args
 
 import pyarrow as pa
 
-from spd_ray.equations.loss_terms import LOSS_TERMS, column
+from spd_ray.config.method import TERMS
+from spd_ray.equations.loss_terms import column
 
 SCHEMA_VERSION = "3"
 _METADATA = {"spd_ray.schema_version": SCHEMA_VERSION}
@@ -31,7 +32,7 @@ COSTS = ("packed_bytes", "latency_ms", "dense_latency_ms")  # columns of trials,
 ENDED = ("finished", "stopped", "failed")  # the status of a trial that runs no more
 
 
-LOSS_COLUMNS = tuple(column(name) for name in LOSS_TERMS)
+LOSS_COLUMNS = tuple(column(name) for name in TERMS)
 StepLosses: Any = make_dataclass(
     "StepLosses",
     [(name, float | None, field(default=None)) for name in LOSS_COLUMNS],
@@ -45,7 +46,7 @@ StepLosses: Any = make_dataclass(
 class StepRecord(StepLosses):
     """One training step, or one score of one evaluation (then the fields that default to None are None).
 
-    The terms of the step's objective, unweighted, are `loss_<name>` for each name of `LOSS_TERMS`.
+    The terms of the step's objective, unweighted, are `loss_<name>` for each name of `config.method.TERMS`.
     """
 
     step: int

@@ -35,6 +35,7 @@ def compact_steps(sweep_folder: Path, trial_id: str) -> None:
         return
     whole = layout.step_part(sweep_folder, trial_id, spans[kept[0]][0], spans[kept[-1]][1])
     if len(kept) > 1:
-        write_table(pa.concat_tables([pq.ParquetFile(part).read() for part in kept]), whole)
+        tables = [pq.ParquetFile(part).read() for part in kept]  # a package may have brought a term in between
+        write_table(pa.concat_tables(tables, promote_options="default"), whole)
     for part in spans.keys() - {whole}:
         part.unlink()

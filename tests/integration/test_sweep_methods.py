@@ -1,6 +1,7 @@
 """Sweeps over methods, down a ladder of sparsities, and on a holdout: by the real command."""
 
 import json
+import os
 
 import pytest
 import yaml
@@ -8,6 +9,7 @@ import yaml
 from spd_ray.records.trials import read_trials
 from spd_ray.training.checkpoint import count_zeros, load_checkpoint
 from tests.integration.test_sweep import sweep_of  # noqa: F401
+from tests.own_package import DISTANCE, install_package
 from tests.sweeps import SPACE, steps_of
 
 TRIAL = {key: value for key, value in SPACE["method"].items() if key != "stage23_lr"}
@@ -83,3 +85,26 @@ def test_a_holdout_is_what_everything_is_chosen_on_and_dev_is_scored_once(sweep_
     assert record.dev_score * 30 == pytest.approx(round(record.dev_score * 30))
     assert "holdout accuracy" in done.stdout
     assert "(its only use)" in done.stdout
+
+
+def test_a_method_and_a_loss_term_of_ones_own_train_in_a_worker(
+    sweep_of,  # noqa: F811
+    tmp_path,
+    monkeypatch,
+):
+    install_package(tmp_path, DISTANCE, loss_terms="distance = farther:DISTANCE")
+    monkeypatch.setenv("PYTHONPATH", f"{os.environ.get('PYTHONPATH', '')}{os.pathsep}{tmp_path}")
+    mine = tmp_path / "mine.yaml"
+    words = {"source": "ourselves", "parts": {"objective": "distances"}, "leaves_out": "nothing", "tunes": []}
+    objective = {"hidden": 0, "attention": 0, "prediction": 1, "distance": 2}
+    mine.write_text(yaml.safe_dump({**words, "method": {"objective": objective}, "search": {}}))
+    short = {**TRIAL, "total_epochs": 3, "stage1_epochs": 1}
+    done, folder = sweep_of("own", "--method", str(mine), method=short, search={}, study={"seeds": [0]})
+    assert done.returncode == 0, done.stderr
+    (trial,) = read_trials(folder)
+    assert (trial.method, trial.status) == ("mine", "finished")
+    steps = [row for row in steps_of(folder) if row["split"] == "batch"]
+    assert len(steps) == 24
+    for row in steps:
+        assert row["value"] == pytest.approx(row["loss_prediction"] + 2 * row["loss_distance"], rel=1e-5)
+    assert yaml.safe_load((folder / "sweep.yaml").read_text())["versions"]["farther"] == "1.5"
