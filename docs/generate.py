@@ -18,6 +18,7 @@ from spd_ray.config.method import MethodConfig
 from spd_ray.config.methods import METHODS, load_method
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.config.trial import EngineConfig
+from spd_ray.equations.criterion_table import CRITERIA
 from spd_ray.equations.loss_terms import LOSS_TERMS, column
 from spd_ray.records import schema
 
@@ -61,6 +62,14 @@ def loss_terms() -> str:
             (f"`{name}`", term.description, f"`{term.function}`", term.reads, term.counted_by, f"{term.weight:g}")
             for name, term in LOSS_TERMS.items()
         ),
+    )
+
+
+def criteria() -> str:
+    """Every row of `CRITERIA`."""
+    return table(
+        ("`method.pruning`", "score of a weight w, g = dL/dw", "reads", "fp32 numbers kept a weight"),
+        ((f"`{name}`", row.description, row.reads, row.floats or "none") for name, row in CRITERIA.items()),
     )
 
 
@@ -245,6 +254,7 @@ def code(value: Any) -> str:
 TABLES = {
     "methods": methods,
     "loss terms": loss_terms,
+    "criteria": criteria,
     "presets": preset_tables,
     "decisions": decisions,
     "columns of trials": trial_columns,

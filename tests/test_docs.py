@@ -216,6 +216,7 @@ def naming(name):
     [
         ("A method", "theseus", {PRINTED}),
         ("A loss term", "first_token_loss", set()),
+        ("A criterion", "movement_score", set()),
         ("A task", "qnli", {PRINTED, "spd_ray/config/presets/paper.yaml", "spd_ray/config/presets/mini.yaml"}),
         ("A figure", "pareto", set()),
         ("A check of the doctor", "check_compiler", set()),

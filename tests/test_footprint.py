@@ -28,9 +28,10 @@ def test_bytes_of_a_trained_parameter(precision, stage, ranks, expected):
     assert bytes_a_parameter(2**26, engine, ranks) == expected
 
 
-def test_states_and_students_are_as_large_as_said(tiny_teacher, tmp_path):
+@pytest.mark.parametrize("pruning", ["magnitude", "platon"])
+def test_states_and_students_are_as_large_as_said(tiny_teacher, tmp_path, pruning):
     task, model, settings = tiny_teacher.configs
-    method = MethodConfig(batch_size=8, p0=0.5)
+    method = MethodConfig(batch_size=8, p0=0.5, pruning=pruning)
     run = prepare(TrialConfig(task=task, model=model, teacher=settings, method=method), tiny_teacher.teacher)
     next(itertools.islice(train_spd(run), 1, None))
     said = footprint(run, ranks=1)

@@ -51,7 +51,7 @@ REFUSED = {
     SEARCH + "batch_size: {low: 8, high: 32, step: 0.5}": "x.yaml, line 3: search.batch_size.step = 0.5: must be a "
     "whole number",
     SEARCH + "pruning_schedule: {choices: [cubic, square]}": "x.yaml, line 3: search.pruning_schedule.choices[1] = "
-    "\"square\": must be 'cubic', 'linear', 'geometric' or 'one_shot'",
+    "\"square\": must be 'cubic', 'linear', 'geometric', 'one_shot' or 'constant'",
     SEARCH + "stage1_epochs: {low: 10, high: 55}": "x.yaml, line 3: search.stage1_epochs.high = 55: can never be used: "
     "stage1_epochs + stage2_epochs <= total_epochs must hold, but got 55 + 10 > 60",
     SEARCH + "total_epochs: {low: 45, high: 60}\n  stage1_epochs: {low: 40, high: 45}": "x.yaml, line 3: "

@@ -26,7 +26,7 @@ from spd_ray.config.trial import TrialConfig
 from spd_ray.model.objective import Needs
 from spd_ray.model.surgery import blocks_of, encoder_layers
 from spd_ray.training.teacher_outputs import MEMORY_LIMIT_BYTES, SHARE_OF_FREE_DISK, bytes_needed
-from spd_ray.trials.footprint import bytes_a_parameter, state_bytes
+from spd_ray.trials.footprint import bytes_a_parameter, bytes_of_criterion, state_bytes
 
 GIB = 2**30
 BASE = 0.8 * GIB  # of a worker that has imported all and trains nothing yet
@@ -66,8 +66,9 @@ def room_of(config: TrialConfig, untrained: Untrained, steps: int, ranks: int) -
     recorded = _recorded_bytes(config, untrained, blocks)
     in_memory = recorded if recorded <= MEMORY_LIMIT_BYTES else 0
     memory = BASE + 4 * whole + trained * bytes_a_parameter(trained, config.engine, ranks) + in_memory
-    memory += _activations(config, untrained, blocks, ranks)
-    return Room(int(memory), 4 * student, state_bytes(trained, prunable), recorded, ROW * steps)
+    memory += _activations(config, untrained, blocks, ranks) + prunable * bytes_of_criterion(method)
+    state = state_bytes(trained, prunable, method.floats)
+    return Room(int(memory), 4 * student, state, recorded, ROW * steps)
 
 
 def _recorded_bytes(config: TrialConfig, untrained: Untrained, blocks: int) -> int:

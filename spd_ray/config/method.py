@@ -11,6 +11,7 @@ from spd_ray.base.errors import UserError
 from spd_ray.base.user_code import installed_rows
 from spd_ray.config.section import NonNegativeFloat, PositiveFloat, PositiveInt, Probability, Section, refuse
 from spd_ray.equations import schedules
+from spd_ray.equations.criterion_table import CRITERIA, Criterion
 from spd_ray.equations.loss_terms import LOSS_TERMS, CountedBy, LossTerm, Reads
 
 OBJECTIVE_KEYS = (
@@ -38,6 +39,7 @@ _weights: dict[str, Any] = {
     name: (NonNegativeFloat, Field(term.weight, description=term.description)) for name, term in TERMS.items()
 }
 TermWeights: Any = create_model("TermWeights", __base__=Section, **_weights)
+PRUNINGS = ("none", *CRITERIA, "global_magnitude", "lottery", "reweighted_l1")
 
 
 class ObjectiveConfig(TermWeights):
@@ -102,6 +104,40 @@ class StudentConfig(Section):
     init: Literal["teacher", "pretrained"] = Field("teacher", description="the weights that it starts from")
 
 
+class CriterionConfig(Section):
+    """How weights are ranked where they are pruned; the criterion itself is `pruning`."""
+
+    scope: Literal["matrix", "global"] = Field(
+        "matrix", description="global: one ranking of all matrices, which so end at different sparsities"
+    )
+    penalty: NonNegativeFloat = Field(1.0, description="soft_movement: lambda of the mean of sigma(S)")
+    score_lr: PositiveFloat = Field(1e-2, description="soft_movement: the rate of the scores S")
+    threshold: Probability = Field(0.1, description="soft_movement: weights with sigma(S) at most this are pruned")
+    beta1: Probability = Field(0.85, description="platon: of the moving average of the sensitivity |w g|")
+    beta2: Probability = Field(0.95, description="platon: of that of its uncertainty")
+    gradients: PositiveInt = Field(16, description="fisher: gradients of batches that it is the mean of, at each event")
+    block_size: PositiveInt = Field(
+        50, description="fisher: weights of a block, 4 bytes times block_size of memory a weight; 1: the diagonal"
+    )
+    damping: PositiveFloat = Field(1e-7, description="fisher: what is added to its diagonal")
+    compensate: bool = Field(True, description="fisher: kept weights of a block make up for the pruned ones (OBS)")
+
+
+class RegrowthConfig(Section):
+    """What of the pruned weights comes back at pruning events, and begins anew at 0; none: masks are nested."""
+
+    kind: Literal["none", "gradient", "exploration", "partitions"] = Field(
+        "none",
+        description="gradient: the largest dense gradients give and take places (RigL); exploration: with a bonus for "
+        "weights that were seldom in the mask (DST-EE); partitions: of layers, dense in turn (grow-and-prune)",
+    )
+    share: Probability = Field(0.3, description="gradient, exploration: of the kept weights; it decays to 0")
+    gradients: PositiveInt = Field(1, description="gradient, exploration: batches that it is the mean of")
+    bonus: NonNegativeFloat = Field(1e-3, description="exploration: its weight c beside the gradient")
+    epsilon: PositiveFloat = Field(1.0, description="exploration: what is added to how often a weight was kept")
+    partitions: int = Field(2, ge=2, description="partitions: how many; of layers in a row")
+
+
 class MethodConfig(Section):
     """What a trial does: the section `method` of a search space. Any of it can be searched.
 
@@ -125,12 +161,21 @@ class MethodConfig(Section):
     stage23_lr: PositiveFloat | None = Field(
         None, description="lambda_1 of Eq. (6), the initial rate of Stages II and III; null: as stage1_lr"
     )
-    pruning: Literal["none", "magnitude", "global_magnitude", "lottery", "reweighted_l1"] = "magnitude"
+    pruning: Literal[PRUNINGS] = Field(  # type: ignore[valid-type]
+        "magnitude",
+        description=f"none; by a criterion: {', '.join(CRITERIA)}; global_magnitude: magnitude with scope global; "
+        "lottery: the same, then what is left is rewound; reweighted_l1: magnitude after an L1 norm",
+    )
+    criterion: CriterionConfig = CriterionConfig()
+    regrowth: RegrowthConfig = RegrowthConfig()
     target_sparsity: float = Field(0.9, ge=0, lt=1, description="fraction of zeros in the pruned matrices")
     ladder: tuple[Probability, ...] = Field((), description="lower sparsities, rising: a student is kept at each")
     pruning_end: PositiveFloat = Field(1.0, description="end of pruning as a multiple of t1 (Figure 10); at most t2")
     pruning_events: PositiveInt = 12
     pruning_schedule: schedules.PruningSchedule = "cubic"
+    first_event_share: float = Field(
+        0.0, ge=0, lt=1, description="cubic: above 0, of target_sparsity at the first event (s_i, Zhu & Gupta 2018)"
+    )
     drop_last_event: bool = Field(
         False, description="where the events divide the steps exactly, as the public code does"
     )
@@ -184,17 +229,35 @@ class MethodConfig(Section):
             raise refuse(
                 "student.init: pretrained needs trained: all, for its classifier is new", "student.init", "trained"
             )
+        untils = [phase.until for phase in self.phases]
+        if untils != sorted(set(untils)):
+            raise refuse("phases must end one after the other: until must rise", "phases")
+        if any(phase.objective.attention_maps != self.objective.attention_maps for phase in self.phases):
+            raise refuse("phases and objective must have the same attention_maps", "phases", "objective.attention_maps")
+        return self
+
+    @model_validator(mode="after")
+    def _check_pruning_fits(self) -> "MethodConfig":
+        if self.first_event_share > 0 and self.pruning_schedule != "cubic":
+            raise refuse("first_event_share needs pruning_schedule: cubic", "first_event_share", "pruning_schedule")
+        if self.criterion_row.thresholded and (self.criterion.scope, self.regrowth.kind) != ("global", "none"):
+            raise refuse(
+                f"pruning: {self.pruning} has one threshold for all matrices: it needs criterion.scope: global, "
+                "regrowth.kind: none",
+                "criterion.scope",
+                "regrowth.kind",
+                "pruning",
+            )
+        if self.regrowth.kind != "none" and self.pruning not in CRITERIA:
+            raise refuse(f"regrowth needs pruning by a criterion: {', '.join(CRITERIA)}", "regrowth.kind", "pruning")
+        if self.is_sparse_at_the_end and self.ladder:
+            raise refuse("what is sparse at its last event alone has no ladder", "ladder", "regrowth.kind", "pruning")
         if any(self.ladder[i] >= self.ladder[i + 1] for i in range(len(self.ladder) - 1)):
             raise refuse("ladder must rise", "ladder")
         if self.ladder and not self.ladder[-1] < self.final_sparsity:
             raise refuse(
                 f"ladder must stay below the sparsity at the end, {self.final_sparsity:g}", "ladder", "target_sparsity"
             )
-        untils = [phase.until for phase in self.phases]
-        if untils != sorted(set(untils)):
-            raise refuse("phases must end one after the other: until must rise", "phases")
-        if any(phase.objective.attention_maps != self.objective.attention_maps for phase in self.phases):
-            raise refuse("phases and objective must have the same attention_maps", "phases", "objective.attention_maps")
         try:
             self.event_rates()
         except ValueError as error:
@@ -219,7 +282,22 @@ class MethodConfig(Section):
     @property
     def prunes_globally(self) -> bool:
         """Whether the matrices share one ranking and so end at different sparsities."""
-        return self.pruning in ("global_magnitude", "lottery")
+        return self.pruning in ("global_magnitude", "lottery") or self.criterion.scope == "global"
+
+    @property
+    def criterion_row(self) -> Criterion:
+        """The row of the table by which weights are scored."""
+        return CRITERIA.get(self.pruning, CRITERIA["magnitude"])
+
+    @property
+    def is_sparse_at_the_end(self) -> bool:
+        """Whether only the last pruning event gives the sparsity that its rate says."""
+        return self.criterion_row.thresholded or self.regrowth.kind == "partitions"
+
+    @property
+    def floats(self) -> int:
+        """fp32 numbers that are kept of a prunable weight from step to step, beside weight, mask and moments."""
+        return self.criterion_row.floats + (self.regrowth.kind == "exploration")
 
     @property
     def objectives(self) -> tuple[ObjectiveConfig, ...]:
@@ -228,6 +306,7 @@ class MethodConfig(Section):
 
     def event_rates(self) -> list[float]:
         """theta_1 ... theta_n, with the ladder's levels. Raises ValueError where the events are too few for them."""
-        events, target = self.pruning_events, self.final_sparsity
-        rates = [schedules.event_rate(event, events, target, self.pruning_schedule) for event in range(1, events + 1)]
+        events, target, schedule = self.pruning_events, self.final_sparsity, self.pruning_schedule
+        first = self.first_event_share * target
+        rates = [schedules.event_rate(event, events, target, schedule, first) for event in range(1, events + 1)]
         return schedules.with_ladder(rates, self.ladder)

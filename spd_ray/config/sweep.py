@@ -27,14 +27,19 @@ from spd_ray.config.execution import (
     StudyConfig,
     TrackingConfig,
 )
-from spd_ray.config.method import MethodConfig, ObjectiveConfig, StudentConfig
+from spd_ray.config.method import CriterionConfig, MethodConfig, ObjectiveConfig, RegrowthConfig, StudentConfig
 from spd_ray.config.methods import METHODS, MethodCard, fill_in, load_method
 from spd_ray.config.presets import Preset
 from spd_ray.config.section import PositiveFloat, Section, refuse_at
 from spd_ray.config.trial import EngineConfig, EngineRequest, ModelConfig, TaskConfig, TeacherConfig, TrialConfig
 from spd_ray.config.yaml_file import KeyPath
 
-SECTIONS: dict[str, type[Section]] = {"objective": ObjectiveConfig, "student": StudentConfig}
+SECTIONS: dict[str, type[Section]] = {
+    "criterion": CriterionConfig,
+    "objective": ObjectiveConfig,
+    "regrowth": RegrowthConfig,
+    "student": StudentConfig,
+}
 DIMENSIONS = ["method"]
 DIMENSIONS += [name for name in MethodConfig.model_fields if name not in (*SECTIONS, "name", "phases", "ladder")]
 DIMENSIONS += [f"{section}.{name}" for section, model in SECTIONS.items() for name in model.model_fields]

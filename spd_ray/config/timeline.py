@@ -106,6 +106,12 @@ class Timeline:
         """The sparsity from the last pruning event on: a student with less is not feasible."""
         return self.pruning_events[-1].rate if self.pruning_events else 0.0
 
+    def pruning_is_over(self, step: int) -> bool:
+        """Whether the student has its final sparsity after `step` applied steps, so that it is feasible."""
+        if self.method.is_sparse_at_the_end:
+            return not self.pruning_events or step >= self.pruning_events[-1].step
+        return self.pruning_rate(step) >= self.final_sparsity
+
     def objective(self, step: int) -> ObjectiveConfig:
         """The objective of `step`: that of its phase."""
         phase = next((phase for phase in self.method.phases if self.budget(step) < phase.until), None)

@@ -103,3 +103,19 @@ class TrialConfig(Section):
                 "engine.zero_stage",
             )
         return self
+
+    @model_validator(mode="after")
+    def _check_gradients_are_whole(self) -> "TrialConfig":
+        method = self.method
+        for key, asked, is_simple in (
+            ("pruning", method.pruning, method.criterion_row.reads == "weights"),
+            ("regrowth.kind", method.regrowth.kind, method.regrowth.kind == "none"),
+        ):
+            if self.engine.zero_stage == 3 and not is_simple:
+                raise refuse(
+                    f"{key}: {asked} reads whole gradients and needs engine.zero_stage 0 to 2",
+                    f"method.{key}",
+                    "method.name",
+                    "engine.zero_stage",
+                )
+        return self

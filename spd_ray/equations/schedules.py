@@ -12,7 +12,7 @@ from typing import Literal
 
 Grafting = Literal["none", "three_stage", "constant", "linear"]
 LearningRateSchedule = Literal["two_decays", "one_decay", "rounds", "phases", "constant"]
-PruningSchedule = Literal["cubic", "linear", "geometric", "one_shot"]
+PruningSchedule = Literal["cubic", "linear", "geometric", "one_shot", "constant"]
 
 
 def stage(step: int, t1: int, t2: int) -> int:
@@ -70,11 +70,16 @@ def decay(step: int, rate: float, first: int, end: int) -> float:
     return rate * (1.0 - (step - first) / (end - first)) if step < end else 0.0
 
 
-def event_rate(event: int, events: int, target_sparsity: float, schedule: PruningSchedule) -> float:
+def event_rate(
+    event: int, events: int, target_sparsity: float, schedule: PruningSchedule, initial_sparsity: float = 0.0
+) -> float:
     """The sparsity theta_j of pruning event j = `event` in 1..n (Section 3.2; Figure 4 (b)); theta_n = theta_t.
 
     With u = j / n: cubic (Zhu & Gupta 2018): theta_t (1 - (1 - u)^3);  linear: theta_t u;  geometric (each event prunes
-    the same share of what is left, Frankle & Carbin 2019): 1 - (1 - theta_t)^u;  one_shot: only event n counts.
+    the same share of what is left, Frankle & Carbin 2019): 1 - (1 - theta_t)^u;  one_shot: only event n counts;
+    constant: theta_t at every event, for masks that grow again.
+    An initial sparsity s_i > 0 is that of event 1, as Zhu & Gupta print it: cubic with v = (j - 1) / (n - 1) is
+    theta_t + (s_i - theta_t) (1 - v)^3.
 
     >>> [round(event_rate(j, 2, 0.8, "cubic"), 3) for j in (1, 2)]
     [0.7, 0.8]
@@ -82,10 +87,17 @@ def event_rate(event: int, events: int, target_sparsity: float, schedule: Prunin
     [0.5, 0.75]
     >>> [event_rate(j, 2, 0.8, "one_shot") for j in (1, 2)]
     [0.0, 0.8]
+    >>> [round(event_rate(j, 3, 0.9, "cubic", initial_sparsity=0.5), 3) for j in (1, 2, 3)]
+    [0.5, 0.85, 0.9]
     """
     fraction = event / events
+    if schedule == "cubic" and initial_sparsity > 0 and event < events:
+        after_first = (event - 1) / (events - 1)
+        return target_sparsity + (initial_sparsity - target_sparsity) * (1.0 - after_first) ** 3
     if schedule == "cubic":
         return target_sparsity * (1.0 - (1.0 - fraction) ** 3)
+    if schedule == "constant":
+        return target_sparsity
     if schedule == "linear":
         return target_sparsity * fraction
     if schedule == "geometric":

@@ -20,13 +20,16 @@ class MaskedLinear(nn.Linear):
 
     mask: Tensor
     sparse_from: float | None = None  # None: never
+    probe: Tensor | None = None  # computed with in the place of weight * mask: its gradient is dense
     _pattern: Pattern | None = None
+    statistics: dict[str, Tensor]  # of the criterion, fp32, of the weight's shape; part of a trial's state
 
     @classmethod
     def of(cls, linear: nn.Linear) -> "MaskedLinear":
         """A masked layer over the same parameters, nothing pruned yet."""
         masked = cls(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
         masked.weight, masked.bias = linear.weight, linear.bias
+        masked.statistics = {}
         masked.register_buffer("mask", torch.ones_like(linear.weight, dtype=torch.bool))
         return masked
 
@@ -43,11 +46,15 @@ class MaskedLinear(nn.Linear):
     @property
     def kept(self) -> KeptLinear | None:
         """What the sparse kernels compute with; None where the dense product is computed."""
-        return None if self._pattern is None else KeptLinear(self.weight, self.bias, self._pattern)
+        return (
+            None
+            if self._pattern is None or self.probe is not None
+            else KeptLinear(self.weight, self.bias, self._pattern)
+        )
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features)."""
         kept = self.kept
         if kept is not None:
             return masked_linear(input, kept)
-        return F.linear(input, self.weight * self.mask, self.bias)
+        return F.linear(input, self.weight * self.mask if self.probe is None else self.probe, self.bias)

@@ -11,7 +11,7 @@ Why so: docs/decisions.md #one-model, #embeddings-of-its-own.
 
 import copy
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from spd_ray.base.errors import UserError
 from spd_ray.config.method import StudentConfig
-from spd_ray.equations.masks import global_magnitude_masks, magnitude_mask
+from spd_ray.equations.masks import global_nested_masks, nested_mask
 from spd_ray.model.attention import ATTENTION_MAPS, LayerOutputs, ModelOutputs
 from spd_ray.model.dropout import Dropout
 from spd_ray.model.linear import MaskedLinear
@@ -234,13 +234,25 @@ def masked_linears(model: nn.Module) -> Iterator[tuple[str, MaskedLinear]]:
     return ((name, module) for name, module in model.named_modules() if isinstance(module, MaskedLinear))
 
 
-def prune(model: nn.Module, sparsity: float, globally: bool = False) -> None:
-    """One pruning event by magnitude, in place: every prunable matrix to `sparsity`, or all of them together."""
-    linears = [linear for _, linear in masked_linears(model)]
+def prune(
+    model: nn.Module, sparsity: float, globally: bool = False, scores: Mapping[str, Tensor] | None = None
+) -> None:
+    """One pruning event, in place: every prunable matrix to `sparsity`, or all of them together.
+
+    `scores` by the matrix's name; else magnitudes.
+    """
+    linears = dict(masked_linears(model))
+    ranked = (one.weight.detach().abs() if scores is None else scores[name] for name, one in linears.items())
+    masks = [linear.mask for linear in linears.values()]
     if globally:
-        masks = global_magnitude_masks([one.weight for one in linears], [one.mask for one in linears], sparsity)
+        masks = global_nested_masks(ranked, masks, sparsity)
     else:
-        masks = [magnitude_mask(linear.weight, linear.mask, sparsity) for linear in linears]
+        masks = [nested_mask(own, mask, sparsity) for own, mask in zip(ranked, masks, strict=True)]
+    set_masks(linears.values(), masks)
+
+
+def set_masks(linears: Iterable[MaskedLinear], masks: Iterable[Tensor]) -> None:
+    """What each of the `linears` keeps from now on."""
     for linear, mask in zip(linears, masks, strict=True):
         linear.mask.copy_(mask)
         linear.index_kept()

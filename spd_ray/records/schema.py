@@ -97,7 +97,7 @@ class TrialRecord:
     status: str  # "waiting", "running", "finished", "stopped" (early) or "failed"
     method: str  # "spd", or what it is compared with: a file of spd_ray/config/methods
     grafting: str  # "none", "three_stage", "constant" or "linear"
-    pruning: str  # "none", "magnitude", "global_magnitude", "lottery" or "reweighted_l1"
+    pruning: str  # "none", a criterion, "global_magnitude", "lottery" or "reweighted_l1"
     task: str
     model: str
     metric: str

@@ -162,9 +162,22 @@ def world_size() -> int:
 def mean_over_ranks(values: torch.Tensor) -> torch.Tensor:
     """The mean of each element over all ranks, the same on all of them."""
     if world_size() > 1:
-        torch.distributed.all_reduce(values)
+        sum_over_ranks(values)
         values /= world_size()
     return values
+
+
+def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:
+    """The sum of each element over all ranks, the same on all of them."""
+    if world_size() > 1:
+        torch.distributed.all_reduce(values)
+    return values
+
+
+def take_from_rank_0(values: torch.Tensor) -> None:
+    """Overwrite `values` by rank 0's."""
+    if world_size() > 1:
+        torch.distributed.broadcast(values, 0)
 
 
 def gather_over_ranks(value: Any) -> list[Any]:

@@ -7,7 +7,7 @@ Why so: docs/decisions.md #a-trials-state.
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +30,7 @@ from spd_ray.model.surgery import masked_linears
 from spd_ray.training.optimizer import FlatOptimizer
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's
+STATISTIC = "statistic."  # what the names of a criterion's tensors begin with
 TENSORS, NUMBERS = "state.safetensors", "state.json"
 COUNTERS = ("global_steps", "global_samples", "micro_steps", "skipped_steps")
 SCALER = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")  # of the fp16 loss scale
@@ -56,6 +57,38 @@ def rewind(engine: DeepSpeedEngine, values: dict[str, Tensor]) -> None:
         for moment in state.values():
             if isinstance(moment, torch.Tensor):
                 moment.zero_()
+
+
+class Change(NamedTuple):
+    """What happens to a parameter outside of the optimizer's steps."""
+
+    added: Tensor | None = None  # to its weights
+    fresh: Tensor | None = None  # bool: weights that begin anew, at 0 and with moments of 0
+
+
+@torch.no_grad()
+def change_weights(engine: DeepSpeedEngine, changes: Mapping[str, Change]) -> None:
+    """Apply `changes`, by the parameter's name, to weights, masters and moments. All ranks call it; not for ZeRO 3."""
+    _link_moments(engine)
+    for name, parameter, own in _stepped(engine):
+        if name not in changes:
+            continue
+        added, fresh = changes[name]
+        weight = safe_get_full_fp32_param(parameter).clone() if own is None else own[0]
+        if added is not None:
+            weight += added
+        if fresh is not None:
+            weight.masked_fill_(fresh, 0.0)
+        parameter.data.copy_(weight)
+        if own is None:
+            safe_set_full_fp32_param(parameter, weight)
+        if fresh is None:
+            continue
+        for moment in MOMENTS:
+            found = safe_get_full_optimizer_state(parameter, moment).clone() if own is None else own[1][moment]
+            found.masked_fill_(fresh, 0.0)
+            if own is None:
+                safe_set_full_optimizer_state(parameter, found, moment)
 
 
 class StateCopy(NamedTuple):
@@ -89,6 +122,8 @@ def copy_state(engine: DeepSpeedEngine, keep: bool = True, earlier: StateCopy | 
 
     for name, linear in masked_linears(engine.module):
         put(f"mask.{name}", linear.mask)
+        for statistic, tensor in linear.statistics.items():
+            put(f"{STATISTIC}{statistic}.{name}", tensor)
     for name, parameter, own in _stepped(engine):
         put(f"weight.{name}", safe_get_full_fp32_param(parameter) if own is None else own[0])
         for moment in MOMENTS:
@@ -109,6 +144,7 @@ def load_state(engine: DeepSpeedEngine, folder: Path) -> None:
     tensors, numbers = load_file(folder / TENSORS), json.loads((folder / NUMBERS).read_text())
     for name, linear in masked_linears(engine.module):
         linear.mask.copy_(tensors[f"mask.{name}"])
+        linear.statistics = _statistics_of(name, tensors, linear.mask.device)
         linear.sparse_from = numbers["sparse_from"][name]
         linear.index_kept()
     _make_moments(engine, numbers["optimizer_steps"])
@@ -131,6 +167,12 @@ def load_state(engine: DeepSpeedEngine, folder: Path) -> None:
         setattr(engine, name, numbers[name])
     for name, value in numbers["scaler"].items():
         setattr(_scaler(engine), name, value)
+
+
+def _statistics_of(linear: str, tensors: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """The criterion's statistics of the matrix `linear`, by their names."""
+    keys = {key: key.removeprefix(STATISTIC).partition(".") for key in tensors if key.startswith(STATISTIC)}
+    return {name: tensors[key].to(device) for key, (name, _, of) in keys.items() if of == linear}
 
 
 def _base(engine: DeepSpeedEngine) -> torch.optim.Optimizer:

@@ -19,13 +19,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from spd_ray.base import cache
+from spd_ray.config.trial import TrialConfig
 from spd_ray.data.batches import Batch, DeviceSplit, EncodedSplit, eval_batches
 from spd_ray.model import surgery
 from spd_ray.model.attention import LayerOutputs, ModelOutputs
 from spd_ray.model.objective import Needs
 from spd_ray.model.surgery import GraftedLayer
+from spd_ray.training.teacher import Teacher
 
 KIND = "activations"
 VERSION = 1  # count it up when a table's layout changes: the cache cannot see code
@@ -186,6 +189,33 @@ def bytes_needed(model: Any, split: EncodedSplit, needs: Needs) -> int:
     states = (1 + len(needs.hidden) + len(needs.value)) * config.hidden_size * lengths.sum()
     maps = len(needs.attention) * config.num_attention_heads * np.square(lengths).sum()
     return int(states + maps) * model.dtype.itemsize
+
+
+def choose_teacher_outputs(
+    config: TrialConfig, teacher: Teacher, model: PreTrainedModel, layers: Sequence[GraftedLayer]
+) -> RecordedTeacher | LiveTeacher | None:
+    """The teacher's outputs: recorded if there is room, else computed by the model itself under r = 0...0.
+
+    Ranks of ZeRO 3 compute together, so none may record a file alone. A student that is trained whole has embeddings
+    of its own: there f^T is a model beside it.
+    """
+    method = config.method
+    distils = any(one.distils for one in method.objectives)
+    if not (distils or method.grafts):
+        return None
+    live = LiveTeacher(model, layers)
+    if method.trained == "all":
+        alone = surgery.teacher_in_blocks(teacher.model, method.student, method.objective.attention_maps)
+        alone.to(model.device, model.dtype)
+        live = LiveTeacher(alone, surgery.grafted_layers(alone))
+    if config.task.padding == "max_length":
+        return live
+    data, needs = teacher.data, Needs.of(method, len(layers))
+    maps = method.objective.attention_maps
+    engine = (config.engine.precision, config.engine.tf32, config.engine.zero_stage)  # ZeRO 3's have other last bits
+    key = (str(teacher.folder), data.fingerprint, *engine, maps, method.student.depth, needs)
+    recorded = recorded_teacher(live, data.train, needs, key, mapped=config.engine.zero_stage < 3)
+    return recorded or (live if distils else None)
 
 
 def recorded_teacher(

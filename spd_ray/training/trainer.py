@@ -8,7 +8,8 @@ Why so: docs/decisions.md #embeddings-of-its-own, #random-numbers, #empty-draws,
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,10 +28,11 @@ from spd_ray.records.schema import StepRecord
 from spd_ray.training import engine as engines
 from spd_ray.training import engine_state
 from spd_ray.training.optimizer import ReweightedNorm
+from spd_ray.training.pruning import Pruner
 from spd_ray.training.sparse import choose_kernels
 from spd_ray.training.taken_steps import TakenStep, TrainingError, read_steps
 from spd_ray.training.teacher import EVAL_BATCH_SIZE, Scores, Teacher, predict, pretrained_classifier, scores_of
-from spd_ray.training.teacher_outputs import LiveTeacher, RecordedTeacher, recorded_teacher
+from spd_ray.training.teacher_outputs import LiveTeacher, RecordedTeacher, choose_teacher_outputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +48,7 @@ class SpdRun:
     active: list[nn.Module]  # in training mode during a step, with dropout
     engine: Any
     teacher_outputs: RecordedTeacher | LiveTeacher | None  # f^T on the training set; None: nothing reads it
-    initial: dict[str, Tensor]  # what lottery tickets rewind to; else empty
+    pruner: Pruner
     norm: ReweightedNorm
 
     @property
@@ -101,8 +103,8 @@ def prepare(config: TrialConfig, teacher: Teacher) -> SpdRun:
         layers=layers,
         active=active,
         engine=engine,
-        teacher_outputs=_choose_teacher_outputs(config, teacher, model, layers),
-        initial=initial,
+        teacher_outputs=choose_teacher_outputs(config, teacher, model, layers),
+        pruner=Pruner(timeline, engine, layers, initial),
         norm=norm,
     )
 
@@ -125,33 +127,6 @@ def _source(config: TrialConfig, teacher: Teacher) -> PreTrainedModel:
     return pretrained_classifier(config.model, teacher.data.task, config.method.dropout, config.seed)
 
 
-def _choose_teacher_outputs(
-    config: TrialConfig, teacher: Teacher, model: PreTrainedModel, layers: Sequence[surgery.GraftedLayer]
-) -> RecordedTeacher | LiveTeacher | None:
-    """The teacher's outputs: recorded if there is room, else computed by the model itself under r = 0...0.
-
-    Ranks of ZeRO 3 compute together, so none may record a file alone. A student that is trained whole has embeddings
-    of its own: there f^T is a model beside it.
-    """
-    method = config.method
-    distils = any(one.distils for one in method.objectives)
-    if not (distils or method.grafts):
-        return None
-    live = LiveTeacher(model, layers)
-    if method.trained == "all":
-        alone = surgery.teacher_in_blocks(teacher.model, method.student, method.objective.attention_maps)
-        alone.to(model.device, model.dtype)
-        live = LiveTeacher(alone, surgery.grafted_layers(alone))
-    if config.task.padding == "max_length":
-        return live
-    data, needs = teacher.data, objective.Needs.of(method, len(layers))
-    maps = method.objective.attention_maps
-    engine = (config.engine.precision, config.engine.tf32, config.engine.zero_stage)  # ZeRO 3's have other last bits
-    key = (str(teacher.folder), data.fingerprint, *engine, maps, method.student.depth, needs)
-    recorded = recorded_teacher(live, data.train, needs, key, mapped=config.engine.zero_stage < 3)
-    return recorded or (live if distils else None)
-
-
 def train_spd(run: SpdRun, tell: Callable[[TakenStep], None] | None = None) -> Iterator[StepRecord]:
     """Algorithm 1 from the run's current step to t3: one record a training step, several an evaluation.
 
@@ -170,21 +145,12 @@ def train_spd(run: SpdRun, tell: Callable[[TakenStep], None] | None = None) -> I
             if run.norm.strength:  # what the norm has zeroed, whatever the masks say
                 with engine_state.whole_parameters(run.engine):
                     taken[-1].known["sparsity"] = surgery.share_of_zeros(run.model)
-            prune(run, step + 1)
+            run.pruner.event(step + 1, partial(student_losses, run, step + 1))
             sparsity = surgery.sparsity(run.model)
         if step + 1 in timeline.eval_steps:
             yield from read_steps(run.engine, taken)
             taken.clear()
             yield from evaluate_student(run, step + 1, sparsity)
-
-
-def prune(run: SpdRun, step: int) -> None:
-    """The pruning event that is due after `step` applied steps, Eq. (3); lottery tickets rewind what is left."""
-    method = run.config.method
-    with engine_state.whole_parameters(run.engine):
-        surgery.prune(run.model, run.timeline.pruning_rate(step), globally=method.prunes_globally)
-    if method.pruning == "lottery":
-        engine_state.rewind(run.engine, run.initial)
 
 
 def training_step(run: SpdRun, step: int, parts: Sequence[Batch], sparsity: float) -> TakenStep:
@@ -206,6 +172,7 @@ def training_step(run: SpdRun, step: int, parts: Sequence[Batch], sparsity: floa
         if attempts and loss_scale <= 1.0:
             raise TrainingError(f"fp16 overflows even at loss scale {loss_scale:g} at step {step}")
         attempts += 1
+        run.pruner.begin_step(step, loss_scale)
         found = []
         for index, part in enumerate(parts, start=engines.rank() * len(parts)):
             torch.manual_seed((seed * 1_000_003 + step) * engines.world_size() * len(parts) + index)
@@ -213,6 +180,7 @@ def training_step(run: SpdRun, step: int, parts: Sequence[Batch], sparsity: floa
             loss = with_gradient(run, part, objective.weighted_sum(timeline.objective(step), terms))
             engines.apply_part(run.engine, loss)
             found.append(torch.stack([loss, *terms.values()]).detach())
+    run.pruner.end_step(draw)
 
     known = dict(
         step=step,
@@ -278,6 +246,27 @@ def loss_terms(run: SpdRun, batch: Batch, step: int, draw: Draw) -> dict[str, Te
         consistency = mixed_consistency(run, batch, step, draw, student)
         terms["consistency"] = run.timeline.phase_share(step) * batch.shares.tokens * consistency
     return terms
+
+
+def student_losses(run: SpdRun, step: int, count: int) -> Iterator[list[Callable[[], Tensor]]]:
+    """What a pruning event after `step` steps takes gradients of: this rank's of `count` batches drawn at random.
+
+    Of each batch its parts, whose mean it is: the objective of the student alone, without dropout, outside the engine.
+    """
+    aside = replace(run, engine=run.model, active=[])
+    train, seed, size = run.teacher.data.train, run.config.seed, run.config.method.batch_size
+    on_device = DeviceSplit.of(train, run.engine.device)
+    parts = engines.world_size() * run.config.engine.gradient_accumulation_steps
+    width = run.config.task.max_length if run.config.task.padding == "max_length" else None
+    objective_at, draw = run.timeline.objective(step), (True,) * len(run.layers)
+
+    def loss(batch: Batch) -> Tensor:
+        return objective.weighted_sum(objective_at, loss_terms(aside, batch, step, draw))
+
+    for index in range(engines.rank(), count, engines.world_size()):
+        indices = np.random.default_rng([seed, step, 2, index]).permutation(len(train))[:size]
+        rows = on_device.rows_of(indices)
+        yield [partial(loss, on_device.part(indices, rows, part, parts, width)) for part in range(parts)]
 
 
 def run_grafted(

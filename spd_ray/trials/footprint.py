@@ -5,6 +5,7 @@
 
 from typing import NamedTuple
 
+from spd_ray.config.method import MethodConfig
 from spd_ray.config.trial import EngineConfig
 from spd_ray.model.surgery import masked_linears
 from spd_ray.training import engine as engines
@@ -15,7 +16,7 @@ from spd_ray.training.trainer import SpdRun
 class Footprint(NamedTuple):
     """Bytes of one trial."""
 
-    engine: int  # weights, masks, moments, gradients of a rank, at their largest
+    engine: int  # weights, masks, moments, gradients of a rank, a criterion's statistics, at their largest
     outputs: int  # the teacher's recorded outputs, in each process or mapped into all of a machine
     state: int  # on disk: what it continues from
     student: int  # on disk, at most: a sparse student is stored dense
@@ -27,9 +28,10 @@ def footprint(run: SpdRun, ranks: int) -> Footprint:
     masked = sum(_numel(linear.weight) for _, linear in masked_linears(run.model))
     outputs = run.teacher_outputs
     return Footprint(
-        engine=int(trained * bytes_a_parameter(trained, run.config.engine, ranks)),
+        engine=int(trained * bytes_a_parameter(trained, run.config.engine, ranks))
+        + masked * bytes_of_criterion(run.config.method),
         outputs=outputs.nbytes if isinstance(outputs, RecordedTeacher) else 0,
-        state=state_bytes(trained, masked),
+        state=state_bytes(trained, masked, run.config.method.floats),
         student=4 * sum(parameter.numel() for parameter in run.teacher.model.parameters()),
     )
 
@@ -58,9 +60,21 @@ def bytes_a_parameter(trained: int, engine: EngineConfig, ranks: int) -> float:
     return stays + max(backward, step)
 
 
-def state_bytes(trained: int, masked: int) -> int:
-    """What a trial continues from: weights and two moments in fp32, masks of a byte a weight."""
-    return 12 * trained + masked
+def bytes_of_criterion(method: MethodConfig) -> int:
+    """Bytes on each rank for a prunable weight, all in fp32.
+
+    The statistics, and while a step is taken w dL/dw; at an event blocks of the Fisher, a gradient and scores; where
+    weights grow again the dense gradient, what it is taken by and the scores.
+    """
+    row = method.criterion_row
+    at_events = method.criterion.block_size + 2 if row.reads == "events" else 0
+    regrowth = 3 if method.regrowth.kind in ("gradient", "exploration") else 0
+    return 4 * (method.floats + (row.reads == "steps") + max(at_events, regrowth))
+
+
+def state_bytes(trained: int, masked: int, floats: int) -> int:
+    """What a trial continues from: weights and two moments in fp32, masks of a byte a weight, and its statistics."""
+    return 12 * trained + masked + 4 * floats * masked
 
 
 def _numel(parameter: object) -> int:

@@ -100,7 +100,7 @@ RECORDED = tuple(  # what the record of a trial takes from its facts and its sta
 def judge(before: Standing, timeline: Timeline, evaluation: Evaluation) -> Standing:
     """The standing after `evaluation`. A student is feasible, and may be the best, after the last pruning event."""
     step, score = evaluation.step, evaluation.score
-    pruning_done = timeline.pruning_rate(step) >= timeline.final_sparsity
+    pruning_done = timeline.pruning_is_over(step)
     standing = replace(
         before,
         step=step,

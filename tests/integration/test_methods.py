@@ -1,6 +1,7 @@
 """Every method by name on a real engine: its parts do what its file says, and its student is what the record says."""
 
 import itertools
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -18,12 +19,12 @@ from spd_ray.training.checkpoint import count_zeros, export_student, load_checkp
 from spd_ray.training.engine_state import copy_state, load_state
 from spd_ray.training.teacher import evaluate, pretrained_classifier
 from spd_ray.training.teacher_outputs import LiveTeacher, RecordedTeacher, in_memory, record
-from spd_ray.training.trainer import loss_terms, prepare, train_spd
+from spd_ray.training.trainer import batches_from, loss_terms, prepare, student_losses, train_spd
 from tests.taken_steps import train_steps
 
 BUDGET = dict(
     total_epochs=4, stage1_epochs=2, stage2_epochs=1, stage1_lr=2e-3, batch_size=8, target_sparsity=0.5,
-    dropout=0.1, eval_every_epochs=2,
+    dropout=0.1, eval_every_epochs=2, criterion={"gradients": 2},
 )  # fmt: skip
 
 
@@ -63,7 +64,7 @@ def test_a_method_trains_prunes_and_leaves_the_student_that_its_parts_say(run_of
     assert zeros / numel == pytest.approx(method.final_sparsity, abs=1e-3)
     nonzero = sum(int((p != 0).sum()) for p in student.bert.encoder.parameters())
     assert surgery.remaining_parameters(run.model)[0] == nonzero
-    per_matrix = method.pruning not in ("global_magnitude", "lottery")
+    per_matrix = not method.prunes_globally
     verified = verify_checkpoint(tmp_path / "student", run.timeline.final_sparsity, per_matrix, run.teacher)
     assert verified.score == pytest.approx(records[-1].value)
 
@@ -71,7 +72,7 @@ def test_a_method_trains_prunes_and_leaves_the_student_that_its_parts_say(run_of
     assert same == (method.trained == "layers")
 
 
-@pytest.mark.parametrize("name", ["theseus", "tickets", "rpp", "tinybert6", "cr_ild"])
+@pytest.mark.parametrize("name", ["theseus", "tickets", "rpp", "tinybert6", "cr_ild", "soft_movement", "dst_ee"])
 @pytest.mark.parametrize(("precision", "zero_stage"), [("fp32", 0), ("fp16", 1), ("bf16", 2)])
 def test_any_method_resumes_bit_for_bit(run_of, tmp_path, name, precision, zero_stage):
     engine = EngineConfig.model_validate({"precision": precision, "zero_stage": zero_stage})
@@ -82,6 +83,93 @@ def test_any_method_resumes_bit_for_bit(run_of, tmp_path, name, precision, zero_
     second = run_of(name, engine)
     load_state(second.engine, tmp_path)
     assert whole[: cut + 1] + [(r.step, r.split, r.metric, r.value) for r in train_spd(second)] == whole
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        {}, {"gradient_accumulation_steps": 2}, {"zero_stage": 1}, {"zero_stage": 2, "gradient_accumulation_steps": 2},
+        {"precision": "fp16", "initial_scale_power": 24}, {"precision": "fp16", "zero_stage": 2},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_criterion_sees_weight_times_gradient_of_the_whole_step_whatever_the_engine(run_of, engine):
+    """Also where fp16 overflows at first: these attempts count nothing."""
+    run = run_of("movement", EngineConfig(**engine), dropout=0.0, clip_norm=1e-3)
+    alone = run_of("movement", dropout=0.0)
+    alone = replace(alone, engine=alone.model)
+    weights = [linear.weight for _, linear in surgery.masked_linears(alone.model)]
+    terms = loss_terms(alone, next(batches_from(alone, 0))[0], 0, (True,) * len(alone.layers))
+    expected = torch.autograd.grad(terms["task"], weights)
+    skipped = []
+    train_steps(run, 1, lambda taken: skipped.append(taken.known["skipped"]))
+    assert (skipped[0] > 0) == ("initial_scale_power" in engine)
+    for (_, linear), weight, gradient in zip(surgery.masked_linears(run.model), weights, expected, strict=True):
+        tolerance = 1e-6 if run.config.engine.precision == "fp32" else 2e-4
+        torch.testing.assert_close(linear.statistics["movement"], -weight * gradient, rtol=0.02, atol=tolerance)
+
+
+def test_layers_that_a_draw_leaves_out_keep_their_statistics(run_of):
+    run = run_of("spd_movement", p0=0.5)
+    seen = []
+
+    def look(taken):
+        sums = [float(own[0].statistics["movement"].sum()) if own[0].statistics else 0.0 for own in run.pruner._layers]
+        seen.append((taken.known["draw"], sums))
+
+    train_steps(run, 8, look)
+    for (_, before), (draw, after) in itertools.pairwise(seen):
+        assert [a != b for a, b in zip(before, after, strict=True)] == [r == "1" for r in draw]
+    assert len({draw for draw, _ in seen}) > 2
+
+
+def test_the_highest_scores_stay_at_an_event(run_of):
+    run = run_of("platon", pruning_events=1)
+    event = run.timeline.pruning_events[0].step
+    scored = {}
+
+    def look(taken):
+        if taken.known["step"] == event - 1:
+            for name, one in surgery.masked_linears(run.model):
+                scored[name] = one.statistics["sensitivity"] * one.statistics["uncertainty"]
+
+    train_steps(run, event + 1, look)
+    linears = dict(surgery.masked_linears(run.model))
+    kept, gone = (torch.cat([scored[n][one.mask == m] for n, one in linears.items()]) for m in (True, False))
+    assert kept.min() >= gone.max()
+    assert len(kept) == len(gone)  # in one ranking of all matrices
+
+
+@pytest.mark.parametrize(
+    "engine", [{}, {"precision": "bf16"}, {"zero_stage": 2}, {"precision": "fp16", "zero_stage": 1}], ids=str
+)
+def test_weights_that_come_back_begin_at_zero_without_moments(run_of, engine):
+    run = run_of("rigl", EngineConfig(**engine), pruning_events=3)
+    linears, step = dict(surgery.masked_linears(run.model)), run.timeline.pruning_events[1].step
+    train_steps(run, step)
+    before = {name: one.mask.clone() for name, one in linears.items()}
+    run.pruner.event(step, partial(student_losses, run, step))
+    state = copy_state(run.engine).tensors
+    for name, one in linears.items():
+        fresh, kept = one.mask & ~before[name], one.mask & before[name]
+        assert int(one.mask.sum()) == int(before[name].sum()) == one.mask.numel() // 2
+        assert fresh.any()
+        for tensor in (one.weight, *(state[f"{kind}.{name}.weight"] for kind in ("weight", "exp_avg", "exp_avg_sq"))):
+            assert not tensor[fresh].any()
+            assert tensor[kept].count_nonzero() > 0.9 * kept.sum()
+
+
+def test_grow_and_prune_makes_partitions_dense_in_turn_and_is_feasible_at_its_end_alone(run_of):
+    run = run_of("grow_prune", pruning_events=4, regrowth={"partitions": 2})
+    timeline, dense = run.timeline, []
+
+    def look(taken):
+        dense.append([all(bool(one.mask.all()) for _, one in surgery.masked_linears(layer)) for layer in run.layers])
+
+    train_steps(run, timeline.pruning_end_step + 1, look)
+    turns = [dense[event.step] for event in timeline.pruning_events]
+    assert turns == [[True, False], [False, True], [True, False], [False, False]]
+    assert [timeline.pruning_is_over(event.step) for event in timeline.pruning_events] == [False, False, False, True]
 
 
 def test_tickets_rewind_what_is_left_to_the_pretrained_weights(run_of):

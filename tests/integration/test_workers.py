@@ -14,7 +14,7 @@ import pytest
 from spd_ray.base.network import free_port
 from spd_ray.records.trials import read_trials
 from tests.integration.test_sweep import sweep_of  # noqa: F401
-from tests.integration.two_ranks import measure, resumed
+from tests.integration.two_ranks import PARTS, events, measure, resumed
 from tests.sweeps import SPACE, scores, steps_of
 
 METHOD = {
@@ -38,6 +38,7 @@ def curves(tiny_teacher, tmp_path_factory):
     }  # fmt: skip
     (folder / "order.json").write_text(json.dumps(order))
     alone = measure(order["settings"], COMBINATIONS, folder)
+    alone["events"] = events(order["settings"])
     words = [sys.executable, "-m", "tests.integration.two_ranks", str(folder / "order.json")]
     others = [
         subprocess.Popen([*words, str(rank)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for rank in (0, 1)
@@ -79,6 +80,17 @@ def test_the_number_of_ranks_may_change_on_resume(curves, precision, zero_stage)
         losses = ([row[2] for row in rows if row[1] == "batch"] for rows in (changed, expected))
         tolerance = TOLERANCE[precision]
         assert next(losses) == pytest.approx(next(losses), rel=tolerance, abs=tolerance)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_two_ranks_score_prune_and_regrow_as_one(curves, part):
+    """Scores that differ by the order of sums alone may change places at a mask's edge: a few of 8,000 weights."""
+    alone, first, second = (found["events"][part] for found in curves)
+    assert first == second
+    assert first["statistics"] == pytest.approx(alone["statistics"], rel=1e-4, abs=1e-6)
+    assert first["norm"] == pytest.approx(alone["norm"], rel=1e-5)
+    assert len(first["kept"]) == len(alone["kept"])
+    assert len({*first["kept"]} ^ {*alone["kept"]}) <= 0.001 * len(alone["kept"])
 
 
 def ray_processes() -> set[int]:

@@ -12,9 +12,16 @@ from spd_ray.config.trial import EngineConfig, ModelConfig, TaskConfig, TeacherC
 from spd_ray.model.surgery import extract_student, masked_linears
 from spd_ray.training import engine
 from spd_ray.training.engine_state import copy_state, load_state, whole_parameters
+from spd_ray.training.taken_steps import TakenStep
 from spd_ray.training.teacher import load_teacher
 from spd_ray.training.trainer import SpdRun, prepare, train_spd
+from tests.taken_steps import train_steps
 
+PARTS: dict[str, tuple[int, int, dict[str, Any]]] = {  # ZeRO stage, steps to one after an event (5, 10, 16), method
+    "platon": (0, 6, {"pruning": "platon", "criterion": {"scope": "global"}}),
+    "fisher": (1, 6, {"pruning": "fisher", "criterion": {"gradients": 3, "block_size": 4, "damping": 1e-4}}),
+    "exploration": (2, 11, {"pruning_schedule": "constant", "regrowth": {"kind": "exploration", "gradients": 3}}),
+}
 BY_KERNELS = (("fp32", 0), ("fp32", 2))  # sparse kernels compute what is pruned
 
 
@@ -70,6 +77,25 @@ def measure(settings: dict[str, Any], combinations: list[tuple[str, int]], folde
     return found
 
 
+def events(settings: dict[str, Any]) -> dict[str, Any]:
+    """For each of `PARTS`, shortly after a pruning event: what is kept, sums of statistics, the norm of the weights."""
+    found = {}
+    for name, (stage, steps, parts) in PARTS.items():
+        run = run_of({**settings, "method": {**settings["method"], **parts}}, "fp32", stage)
+        seen: list[float] = []
+
+        def look(taken: TakenStep, run: SpdRun = run, seen: list[float] = seen) -> None:
+            seen[:] = [float(s.sum()) for _, one in masked_linears(run.model) for s in one.statistics.values()]
+
+        train_steps(run, steps, look)
+        kept = torch.cat([linear.mask.flatten() for _, linear in masked_linears(run.model)])
+        norm = float(
+            sum((one.weight.detach() * one.mask).double().square().sum() for _, one in masked_linears(run.model))
+        )
+        found[name] = {"statistics": seen, "kept": kept.nonzero().flatten().tolist(), "norm": norm}
+    return found
+
+
 def resumed(settings: dict[str, Any], precision: str, stage: int, state: Path) -> list[list[Any]]:
     """The curve from `state` on."""
     run = run_of(settings, precision, stage)
@@ -86,4 +112,5 @@ if __name__ == "__main__":
     for precision, stage in order["combinations"]:
         of_one = folder / f"{precision}-{stage}-of-1"
         result[f"{precision}-{stage}"]["grown"] = resumed(order["settings"], precision, stage, of_one)
+    result["events"] = events(order["settings"])
     (folder / f"rank-{sys.argv[2]}.json").write_text(json.dumps(result))
