@@ -14,6 +14,18 @@ def distance(student: Tensor, teacher: Tensor, tokens: RealTokens) -> Tensor:
 DISTANCE = LossTerm(distance, "hidden", "tokens", 0.0, "absolute distance of hidden states")
 '''
 
+LATEST = """
+from spd_ray.equations.criterion_table import Criterion
+
+def latest_update(product, statistics, settings):
+    return {"latest": product.abs()}
+
+def latest_score(weight, statistics, settings):
+    return statistics.get("latest", weight.abs())
+
+LATEST = Criterion(latest_score, "steps", "|w dL/dw| of the last step", update=latest_update, floats=1)
+"""
+
 
 def install_package(folder: Path, code: str, **points: str) -> None:
     """Put the package `farther` into `folder`: a module with `code`, and entry points `group` = "name = value"."""

@@ -9,9 +9,10 @@ import pytest
 
 from spd_ray.base.user_code import installed_rows
 from spd_ray.config.load import load_spec
-from spd_ray.config.method import OBJECTIVE_KEYS, TERMS, ObjectiveConfig, wrong_with_term
+from spd_ray.config.method import OBJECTIVE_KEYS, TERMS, ObjectiveConfig, wrong_with_criterion, wrong_with_term
+from spd_ray.equations.criterion_table import CRITERIA, Criterion
 from spd_ray.equations.loss_terms import LOSS_TERMS, LossTerm
-from tests.own_package import DISTANCE, install_package
+from tests.own_package import DISTANCE, LATEST, install_package
 from tests.spaces import TASK
 
 ROOT = Path(__file__).parents[1]
@@ -93,6 +94,61 @@ def test_a_broken_row_is_told_in_one_line_and_left_out(
     assert rows == {}
     assert line.startswith(f"package farther: the entry point spd_ray.loss_terms: {point} ")
     assert said in " ".join(line.split())
+
+
+PRUNED = """
+import torch
+from spd_ray.config.load import load_spec
+from spd_ray.config.timeline import Timeline
+from spd_ray.config.trial import EngineConfig
+from spd_ray.model.linear import MaskedLinear
+from spd_ray.records.provenance import packages_used
+from spd_ray.training import engine
+from spd_ray.training.pruning import Pruner
+
+spec = load_spec("x.yaml", ["method.pruning=latest", "method.target_sparsity=0.5", "method.pruning_events=1"])
+print(spec.method.criterion_row.package, spec.method.floats, packages_used(spec))
+model = torch.nn.Sequential(MaskedLinear.of(torch.nn.Linear(2, 1, bias=False)))
+linear = model[0]
+linear.weight.data = torch.tensor([[1.0, 2.0]])
+trained = engine.make_engine(model, [linear.weight], EngineConfig(), batch_size=1, clip_norm=1.0, weight_decay=0.0)
+timeline = Timeline.of(spec.method, 64)
+pruner = Pruner(timeline, trained, [model], {})
+pruner.begin_step(0, 1.0)
+engine.apply_part(trained, trained(torch.tensor([[3.0, 1.0]])).sum())
+pruner.end_step((True,))
+pruner.event(timeline.pruning_end_step, lambda count: iter(()))
+print(linear.statistics["latest"].tolist(), linear.mask.tolist())
+"""
+
+
+def test_a_criterion_prunes_as_one_of_ours(tmp_path: Path) -> None:
+    install_package(tmp_path, LATEST, criteria="latest = farther:LATEST")
+    (tmp_path / "x.yaml").write_text(TASK)
+    done = python(tmp_path, "-c", PRUNED)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-2:] == ["farther 1 ['farther']", "[[3.0, 2.0]] [[True, False]]"]  # |w g|
+
+
+REFUSED_CRITERIA = {
+    "reads": (LATEST.replace('"steps"', '"epochs"'), "reads 'epochs'; it must be one of weights, steps, events"),
+    "no update": (LATEST.replace("update=latest_update, ", ""), "reads steps and needs an update, a function"),
+    "no function": (
+        LATEST.replace("Criterion(latest_score", "Criterion('latest'"),
+        "has the function 'latest', where a",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_CRITERIA)
+def test_a_broken_criterion_is_told_in_one_line(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, said = REFUSED_CRITERIA[name]
+    install_package(tmp_path, code, criteria="latest = farther:LATEST")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "farther", raising=False)
+    rows, (line,) = installed_rows("spd_ray.criteria", Criterion, CRITERIA, wrong_with_criterion)
+    assert rows == {}
+    assert said in line
 
 
 def test_the_command_says_it_and_others_go_on(tmp_path: Path) -> None:

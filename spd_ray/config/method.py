@@ -11,7 +11,7 @@ from spd_ray.base.errors import UserError
 from spd_ray.base.user_code import installed_rows
 from spd_ray.config.section import NonNegativeFloat, PositiveFloat, PositiveInt, Probability, Section, refuse
 from spd_ray.equations import schedules
-from spd_ray.equations.criterion_table import CRITERIA, Criterion
+from spd_ray.equations.criterion_table import CRITERIA, Criterion, CriterionReads
 from spd_ray.equations.loss_terms import LOSS_TERMS, CountedBy, LossTerm, Reads
 
 OBJECTIVE_KEYS = (
@@ -39,7 +39,26 @@ _weights: dict[str, Any] = {
     name: (NonNegativeFloat, Field(term.weight, description=term.description)) for name, term in TERMS.items()
 }
 TermWeights: Any = create_model("TermWeights", __base__=Section, **_weights)
-PRUNINGS = ("none", *CRITERIA, "global_magnitude", "lottery", "reweighted_l1")
+
+
+def wrong_with_criterion(row: Criterion) -> str:
+    """What an installed package has got wrong in its row."""
+    if row.reads not in get_args(CriterionReads):
+        return f"reads {row.reads!r}; it must be one of {', '.join(get_args(CriterionReads))}"
+    updates = "no update" if row.reads == "weights" else "an update, a function"
+    if (row.update is None) != (row.reads == "weights"):
+        return f"reads {row.reads} and needs {updates}"
+    functions = [one for one in (row.score, row.update, row.compensate) if one is not None]
+    text = next((one for one in functions if not callable(one)), None)
+    return "" if text is None else f"has the function {text!r}, where a function is needed"
+
+
+_PRUNINGS = ("none", "global_magnitude", "lottery", "reweighted_l1")  # beside the criteria
+_own_criteria, _refused_criteria = installed_rows(
+    "spd_ray.criteria", Criterion, (*CRITERIA, *_PRUNINGS), wrong_with_criterion
+)
+ALL_CRITERIA: dict[str, Criterion] = {**CRITERIA, **_own_criteria}
+PRUNINGS = (*_PRUNINGS[:1], *ALL_CRITERIA, *_PRUNINGS[1:])
 
 
 class ObjectiveConfig(TermWeights):
@@ -83,8 +102,8 @@ class ObjectiveConfig(TermWeights):
 
 def check_packages() -> None:
     """Raises UserError where an installed package adds something that cannot be used."""
-    if _refused_terms:
-        raise UserError(_refused_terms[0])
+    for line in (*_refused_terms, *_refused_criteria):
+        raise UserError(line)
 
 
 class PhaseConfig(Section):
@@ -163,7 +182,7 @@ class MethodConfig(Section):
     )
     pruning: Literal[PRUNINGS] = Field(  # type: ignore[valid-type]
         "magnitude",
-        description=f"none; by a criterion: {', '.join(CRITERIA)}; global_magnitude: magnitude with scope global; "
+        description=f"none; by a criterion: {', '.join(ALL_CRITERIA)}; global_magnitude: magnitude with scope global; "
         "lottery: the same, then what is left is rewound; reweighted_l1: magnitude after an L1 norm",
     )
     criterion: CriterionConfig = CriterionConfig()
@@ -248,8 +267,10 @@ class MethodConfig(Section):
                 "regrowth.kind",
                 "pruning",
             )
-        if self.regrowth.kind != "none" and self.pruning not in CRITERIA:
-            raise refuse(f"regrowth needs pruning by a criterion: {', '.join(CRITERIA)}", "regrowth.kind", "pruning")
+        if self.regrowth.kind != "none" and self.pruning not in ALL_CRITERIA:
+            raise refuse(
+                f"regrowth needs pruning by a criterion: {', '.join(ALL_CRITERIA)}", "regrowth.kind", "pruning"
+            )
         if self.is_sparse_at_the_end and self.ladder:
             raise refuse("what is sparse at its last event alone has no ladder", "ladder", "regrowth.kind", "pruning")
         if any(self.ladder[i] >= self.ladder[i + 1] for i in range(len(self.ladder) - 1)):
@@ -287,7 +308,7 @@ class MethodConfig(Section):
     @property
     def criterion_row(self) -> Criterion:
         """The row of the table by which weights are scored."""
-        return CRITERIA.get(self.pruning, CRITERIA["magnitude"])
+        return ALL_CRITERIA.get(self.pruning, CRITERIA["magnitude"])
 
     @property
     def is_sparse_at_the_end(self) -> bool:

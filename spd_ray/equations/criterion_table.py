@@ -1,7 +1,7 @@
 """By which score weights are pruned: the one table from which `method.pruning`, the dispatch and the state follow.
 
-A new criterion is a function or two in `criteria` and a row here. This file imports no tensors: the command line reads
-it, too.
+A new criterion is a function or two in `criteria` and a row here; one of an installed package is a row there
+(`config.method.ALL_CRITERIA` has both). This file imports no tensors: the command line reads it, too.
 
 Why so: docs/decisions.md #one-table-of-criteria.
 """
@@ -9,6 +9,7 @@ Why so: docs/decisions.md #one-table-of-criteria.
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
+CriterionReads = Literal["weights", "steps", "events"]
 Function = str | Callable[..., Any]  # by its name in `criteria`, or itself
 
 
@@ -24,12 +25,13 @@ class Criterion(NamedTuple):
     """
 
     score: Function
-    reads: Literal["weights", "steps", "events"]
+    reads: CriterionReads
     description: str
     update: Function | None = None
     compensate: Function | None = None
     thresholded: bool = False  # before the last event as many go as score at most `criterion.threshold`
     floats: int = 0  # fp32 numbers that are kept of a weight from step to step
+    package: str | None = None  # that brings it; None: this one
 
 
 CRITERIA: dict[str, Criterion] = {

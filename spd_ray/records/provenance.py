@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 
 from spd_ray.base.files import write_whole
-from spd_ray.config.method import TERMS
+from spd_ray.config.dimensions import Choices
+from spd_ray.config.method import ALL_CRITERIA, TERMS
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.records import layout
 from spd_ray.records.schema import SCHEMA_VERSION
@@ -31,11 +32,16 @@ def git_commit() -> str | None:
 
 
 def packages_used(spec: SweepSpec) -> list[str]:
-    """The installed packages whose loss terms the sweep may weigh."""
-    objectives = [one for name in spec.methods() for one in spec.method_at({"method": name}).objectives]
-    names = {name for one in objectives for name in one.weights()}
+    """The installed packages whose loss terms the sweep may weigh, or by whose criteria it may prune."""
+    methods = [spec.method_at({"method": name}) for name in spec.methods()]
+    names = {name for method in methods for one in method.objectives for name in one.weights()}
     names |= {name.removeprefix("objective.") for name in spec.search}
-    return sorted({package for name in names & TERMS.keys() if (package := TERMS[name].package)})
+    searched = spec.search.get("pruning")
+    prunings = {method.pruning for method in methods}
+    prunings |= {str(name) for name in (searched.choices if isinstance(searched, Choices) else ())}
+    packages = {TERMS[name].package for name in names & TERMS.keys()}
+    packages |= {ALL_CRITERIA[name].package for name in prunings & ALL_CRITERIA.keys()}
+    return sorted(package for package in packages if package)
 
 
 def write_sweep_yaml(spec: SweepSpec, folder: Path, command: str, gpus: Sequence[str], read: Mapping[str, str]) -> None:
