@@ -18,7 +18,7 @@ from typing import Any, Literal
 from spd_ray.base.errors import UserError
 from spd_ray.driver.result import SweepResult
 
-__all__ = ["SweepResult", "UserError", "__version__", "load_sparse", "run_sweep"]
+__all__ = ["SweepResult", "UserError", "__version__", "load_semi_structured", "load_sparse", "run_sweep"]
 
 
 def run_sweep(
@@ -89,6 +89,20 @@ def load_sparse(folder: str | PathLike[str]) -> Any:
     from spd_ray.kernels.encoder import load_sparse as load
 
     return load(Path(folder))
+
+
+def load_semi_structured(checkpoint: str | PathLike[str], precision: Literal["fp16", "bf16"] = "fp16") -> Any:
+    """The student in the folder `checkpoint` on this machine's GPU, its 2:4 matrices in torch's semi-structured format.
+
+    It answers as transformers' model does. Raises UserError where no matrix is 2:4 (`method.pattern: "2:4"` makes such
+    students), and without an NVIDIA GPU that has sparse tensor cores.
+    """
+    from pathlib import Path
+
+    from spd_ray.kernels.semi_structured import to_semi_structured
+    from spd_ray.training.checkpoint import load_checkpoint
+
+    return to_semi_structured(load_checkpoint(Path(checkpoint)), precision)
 
 
 def __getattr__(name: str) -> str:

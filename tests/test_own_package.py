@@ -9,7 +9,7 @@ import pytest
 
 from spd_ray.base.user_code import installed_rows
 from spd_ray.config.load import load_spec
-from spd_ray.config.method import OBJECTIVE_KEYS, TERMS, ObjectiveConfig, wrong_with_criterion, wrong_with_term
+from spd_ray.config.method import OBJECTIVE_KEYS, TERMS, ObjectiveConfig
 from spd_ray.equations.criterion_table import CRITERIA, Criterion
 from spd_ray.equations.loss_terms import LOSS_TERMS, LossTerm
 from tests.own_package import DISTANCE, LATEST, install_package
@@ -90,7 +90,7 @@ def test_a_broken_row_is_told_in_one_line_and_left_out(
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "farther", raising=False)
     taken = (*LOSS_TERMS, *OBJECTIVE_KEYS)
-    rows, (line,) = installed_rows("spd_ray.loss_terms", LossTerm, taken, wrong_with_term)
+    rows, (line,) = installed_rows("spd_ray.loss_terms", LossTerm, taken, LossTerm.wrong)
     assert rows == {}
     assert line.startswith(f"package farther: the entry point spd_ray.loss_terms: {point} ")
     assert said in " ".join(line.split())
@@ -146,7 +146,7 @@ def test_a_broken_criterion_is_told_in_one_line(name: str, tmp_path: Path, monke
     install_package(tmp_path, code, criteria="latest = farther:LATEST")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "farther", raising=False)
-    rows, (line,) = installed_rows("spd_ray.criteria", Criterion, CRITERIA, wrong_with_criterion)
+    rows, (line,) = installed_rows("spd_ray.criteria", Criterion, CRITERIA, Criterion.wrong)
     assert rows == {}
     assert said in line
 

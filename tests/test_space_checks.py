@@ -73,6 +73,16 @@ REFUSED = {
     'method.clip_over = "all": clip_over: all needs engine.precision fp32 and engine.zero_stage 0',
     "method: {clip_over: all}\nengine: {zero_stage: 2}": 'x.yaml, line 2: method.clip_over = "all": clip_over: all '
     "needs engine.precision fp32 and engine.zero_stage 0",
+    "method: {pattern: 4:2}": 'x.yaml, line 2: method.pattern = "4:2": must be single, n:m with n below m, such as '
+    "2:4, or blocks RxC, such as 4x4",
+    "method: {pattern: 2:4, target_sparsity: 0.75}": "x.yaml, line 2: method.target_sparsity = 0.75: pattern: 2:4 ends "
+    "at a sparsity of 0.5 and at no other: target_sparsity must be 0.5, but got 0.75",
+    "method: {pattern: 2:4}": 'x.yaml, line 2: method.pattern = "2:4": pattern: 2:4 ends at a sparsity of 0.5 and at '
+    "no other: target_sparsity must be 0.5, but got 0.9",
+    "method: {pattern: 4x4, regrowth: {kind: gradient}}": 'x.yaml, line 2: method.pattern = "4x4": regrowth.kind: '
+    "gradient needs pattern: single",
+    "method: {pattern: 1:4, target_sparsity: 0.75, drop_last_event: true}": "x.yaml, line 2: method.drop_last_event = "
+    "true: pattern: 1:4 needs drop_last_event: false",
     "study: {sampler: grid}\n" + SEARCH + "stage1_epochs: {choices: [55, 58]}": "x.yaml, line 4: "
     "search.stage1_epochs.choices[0] = 55: can never be used: stage1_epochs + stage2_epochs <= total_epochs must hold, "
     "but got 55 + 10 > 60",

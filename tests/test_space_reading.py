@@ -78,6 +78,14 @@ def test_a_number_may_be_written_as_3e_5_everywhere(tmp_path: Path) -> None:
     assert spec.teacher.learning_rates == (2e-5,)
 
 
+def test_a_pattern_may_be_written_without_quotes(tmp_path: Path) -> None:
+    text = TASK + "method: {pattern: 2:4, target_sparsity: 0.5}\nsearch: {pattern: {choices: [single, 2:4, 4x4]}}\n"
+    spec = load(tmp_path, text)
+    assert (spec.method.pattern, spec.search["pattern"].choices) == ("2:4", ("single", "2:4", "4x4"))
+    assert load(tmp_path, text, "method.pattern=4:8").method.pattern == "4:8"
+    assert load(tmp_path, spec.to_yaml()) == spec
+
+
 def test_defaults_overrides_and_name(tmp_path: Path) -> None:
     spec = load(tmp_path, TASK)
     assert (spec.name, spec.retries, spec.early_stopping, spec.study.seeds) == ("x", 2, None, (0,))

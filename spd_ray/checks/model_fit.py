@@ -140,14 +140,16 @@ def close(found: Tensor, expected: Tensor) -> bool:
 
 
 def points_of(spec: SweepSpec) -> list[dict[str, Value]]:
-    """A possible point for each kind of student, and of what is recorded, that a look at some points finds."""
+    """A possible point for each kind of student and pattern, and of what is recorded, that a look at some finds."""
     random = Random(0)
     points = [*spec.first_points()[:POINTS_TRIED], *(spec.random_point(random) for _ in range(POINTS_TRIED))]
-    found: dict[tuple[float, str, str], dict[str, Value]] = {}
+    found: dict[tuple[float | str, ...], dict[str, Value]] = {}
     for point in points:
         if spec.is_possible(point):
             method = spec.method_at(point)
-            found.setdefault((method.student.depth, method.student.pick, method.objective.attention_maps), point)
+            pattern = "single" if method.pruning == "none" else method.pattern
+            kind = (method.student.depth, method.student.pick, method.objective.attention_maps, pattern)
+            found.setdefault(kind, point)
     return list(found.values())
 
 
@@ -163,6 +165,8 @@ def graft_and_record(untrained: Untrained, method: MethodConfig, logits: Tensor)
     without = [index for index, layer in enumerate(layers) if not list(surgery.masked_linears(layer))]
     if without:
         raise ValueError(f"layer {without[0]} has no nn.Linear matrix to prune")
+    if method.pruning != "none":
+        surgery.check_pattern(grafted, method.zeros, method.pattern)
     recorded = record(partial(in_memory, grafted), LiveTeacher(grafted, layers), split, Needs.of(method, len(layers)))
     if not close(recorded.logits, logits):
         raise ValueError("with grafted layers it computes something else")

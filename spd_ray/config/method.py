@@ -3,36 +3,32 @@
 Why so: docs/decisions.md #method-and-trial, #installed-rows.
 """
 
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, create_model, model_serializer, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    create_model,
+    model_serializer,
+    model_validator,
+)
 
 from spd_ray.base.errors import UserError
 from spd_ray.base.user_code import installed_rows
 from spd_ray.config.section import NonNegativeFloat, PositiveFloat, PositiveInt, Probability, Section, refuse
 from spd_ray.equations import schedules
-from spd_ray.equations.criterion_table import CRITERIA, Criterion, CriterionReads
-from spd_ray.equations.loss_terms import LOSS_TERMS, CountedBy, LossTerm, Reads
+from spd_ray.equations.criterion_table import CRITERIA, Criterion
+from spd_ray.equations.loss_terms import LOSS_TERMS, LossTerm
+from spd_ray.equations.patterns import Pattern
 
 OBJECTIVE_KEYS = (
     "layers", "temperature", "temperature_on", "attention_maps", "tokens", "average_classes", "regression_target",
 )  # beside the terms  # fmt: skip
 
 
-def wrong_with_term(term: LossTerm) -> str:
-    """What an installed package has got wrong in its row."""
-    reads = [name for name in get_args(Reads) if name != "mixed"]
-    if not callable(term.function):
-        return f"has the function {term.function!r}, where a function is needed"
-    if term.reads not in reads:
-        return f"reads {term.reads!r}; it must be one of {', '.join(reads)}"
-    if term.counted_by not in get_args(CountedBy):
-        return f"is counted by {term.counted_by!r}; it must be one of {', '.join(get_args(CountedBy))}"
-    return "must have the weight 0.0, for a space asks for it" if term.weight else ""
-
-
 _own_terms, _refused_terms = installed_rows(
-    "spd_ray.loss_terms", LossTerm, (*LOSS_TERMS, *OBJECTIVE_KEYS), wrong_with_term
+    "spd_ray.loss_terms", LossTerm, (*LOSS_TERMS, *OBJECTIVE_KEYS), LossTerm.wrong
 )
 TERMS: dict[str, LossTerm] = {**LOSS_TERMS, **_own_terms}  # also those of installed packages
 _weights: dict[str, Any] = {
@@ -40,22 +36,9 @@ _weights: dict[str, Any] = {
 }
 TermWeights: Any = create_model("TermWeights", __base__=Section, **_weights)
 
-
-def wrong_with_criterion(row: Criterion) -> str:
-    """What an installed package has got wrong in its row."""
-    if row.reads not in get_args(CriterionReads):
-        return f"reads {row.reads!r}; it must be one of {', '.join(get_args(CriterionReads))}"
-    updates = "no update" if row.reads == "weights" else "an update, a function"
-    if (row.update is None) != (row.reads == "weights"):
-        return f"reads {row.reads} and needs {updates}"
-    functions = [one for one in (row.score, row.update, row.compensate) if one is not None]
-    text = next((one for one in functions if not callable(one)), None)
-    return "" if text is None else f"has the function {text!r}, where a function is needed"
-
-
 _PRUNINGS = ("none", "global_magnitude", "lottery", "reweighted_l1")  # beside the criteria
 _own_criteria, _refused_criteria = installed_rows(
-    "spd_ray.criteria", Criterion, (*CRITERIA, *_PRUNINGS), wrong_with_criterion
+    "spd_ray.criteria", Criterion, (*CRITERIA, *_PRUNINGS), Criterion.wrong
 )
 ALL_CRITERIA: dict[str, Criterion] = {**CRITERIA, **_own_criteria}
 PRUNINGS = (*_PRUNINGS[:1], *ALL_CRITERIA, *_PRUNINGS[1:])
@@ -111,6 +94,11 @@ class PhaseConfig(Section):
 
     until: float = Field(gt=0, lt=1, description="the budget (step / t3) at which the phase ends")
     objective: ObjectiveConfig
+
+
+def _check_pattern(text: str) -> str:
+    Pattern.parse(text)
+    return text
 
 
 class StudentConfig(Section):
@@ -187,6 +175,11 @@ class MethodConfig(Section):
     )
     criterion: CriterionConfig = CriterionConfig()
     regrowth: RegrowthConfig = RegrowthConfig()
+    pattern: Annotated[str, AfterValidator(_check_pattern)] = Field(
+        "single",
+        description="single: any weight may be pruned; n:m (2:4): at the end n of m consecutive weights of a row stay; "
+        "RxC (4x4): blocks of R rows and C columns stay or go whole",
+    )
     target_sparsity: float = Field(0.9, ge=0, lt=1, description="fraction of zeros in the pruned matrices")
     ladder: tuple[Probability, ...] = Field((), description="lower sparsities, rising: a student is kept at each")
     pruning_end: PositiveFloat = Field(1.0, description="end of pruning as a multiple of t1 (Figure 10); at most t2")
@@ -284,6 +277,29 @@ class MethodConfig(Section):
         except ValueError as error:
             raise refuse(str(error), "pruning_events", "ladder") from None
         return self
+
+    @model_validator(mode="after")
+    def _check_pattern_fits(self) -> "MethodConfig":
+        if self.pattern != "single" and self.regrowth.kind in ("gradient", "exploration"):
+            raise refuse(f"regrowth.kind: {self.regrowth.kind} needs pattern: single", "pattern", "regrowth.kind")
+        only = self.zeros.sparsity
+        if self.pruning == "none" or only is None:
+            return self
+        if abs(self.target_sparsity - only) > 1e-12:
+            raise refuse(
+                f"pattern: {self.pattern} ends at a sparsity of {only:g} and at no other: target_sparsity must be "
+                f"{only:g}, but got {self.target_sparsity:g}",
+                "target_sparsity",
+                "pattern",
+            )
+        if self.drop_last_event:
+            raise refuse(f"pattern: {self.pattern} needs drop_last_event: false", "drop_last_event", "pattern")
+        return self
+
+    @property
+    def zeros(self) -> Pattern:
+        """The pattern that the zeros have."""
+        return Pattern.parse(self.pattern)
 
     @property
     def grafts(self) -> bool:

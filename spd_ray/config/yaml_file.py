@@ -1,7 +1,8 @@
 """YAML that remembers where each value stands, so that an error can name file and line.
 
-`yaml.safe_load` semantics, but stricter and with two repairs: duplicate keys, keys that are not text, NaN
-and infinities are refused; `3e-5` is a number (PyYAML's YAML 1.1 wants `3.0e-5`); dates stay text.
+`yaml.safe_load` semantics, but stricter and with three repairs: duplicate keys, keys that are not text, NaN
+and infinities are refused; `3e-5` is a number (PyYAML's YAML 1.1 wants `3.0e-5`); dates stay text, and so does `2:4`
+(124 in YAML 1.1, which counts in sixties).
 """
 
 import json
@@ -18,12 +19,14 @@ from spd_ray.base.errors import UserError
 
 KeyPath = tuple[str | int, ...]
 _TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "map", "seq", "merge")}
+_RATIO = re.compile("^[0-9]+:[0-9]+$")
 _TEXT, _INT, _FLOAT, _MERGE = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "merge"))
 
 
 class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers = {  # noqa: RUF012
-        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+        first: [(_TEXT, _RATIO)] * first.isdigit()
+        + [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 

@@ -25,6 +25,7 @@ from spd_ray.config.sweep import SweepSpec
 from spd_ray.config.timeline import Timeline
 from spd_ray.config.trial import TrialConfig
 from spd_ray.data.tasks import load_task
+from spd_ray.equations.patterns import SINGLE, Pattern
 from spd_ray.records import layout
 from spd_ray.records.parquet import write_parquet
 from spd_ray.records.schema import COSTS, PREDICTION_SCHEMA, PredictionRecord, TrialRecord
@@ -128,14 +129,14 @@ def _verify(
     score: float,
 ) -> Verification:
     """Read a student back. Raises ValueError where it is not what its trial said; `level` is that of a ladder."""
-    final, per_matrix = final_sparsity(ledger.config(trial.trial_id), teacher)
+    final, per_matrix, pattern = final_sparsity(ledger.config(trial.trial_id), teacher)
     asked, spec = final if level is None else level, ledger.spec
     storage.fetch(folder)
     if spec.resources.worker_gpus:
-        about = str(folder.relative_to(storage.folder)), asked, per_matrix, spec.task, spec.model, spec.teacher
+        about = str(folder.relative_to(storage.folder)), asked, per_matrix, pattern, spec.task, spec.model, spec.teacher
         found = run_on_gpu(read_back, spec.resources.cpus_per_worker, storage.place, *about)
     else:
-        found = verify_checkpoint(folder, asked, per_matrix, teacher)
+        found = verify_checkpoint(folder, asked, per_matrix, teacher, pattern)
     if abs(found.score - score) > RESCORE_TOLERANCE * max(1.0, abs(score)):
         raise ValueError(f"{folder}: scores {found.score:.4f} after reading, {score} before")
     return found
@@ -148,10 +149,10 @@ def write_predictions(storage: SweepStorage, trial_id: str, predictions: list[Pr
     storage.send(file)
 
 
-def final_sparsity(config: TrialConfig, teacher: Teacher) -> tuple[float, bool]:
-    """What the best student's zeros are counted against, and whether in each matrix or in all of them together."""
-    timeline = Timeline.of(config.method, len(teacher.data.train))
-    return timeline.final_sparsity, not config.method.prunes_globally
+def final_sparsity(config: TrialConfig, teacher: Teacher) -> tuple[float, bool, Pattern]:
+    """What the best student's zeros are counted against, whether in each matrix or in all together, and where."""
+    timeline, pruned = Timeline.of(config.method, len(teacher.data.train)), config.method.pruning != "none"
+    return timeline.final_sparsity, not config.method.prunes_globally, config.method.zeros if pruned else SINGLE
 
 
 def publish(

@@ -7,7 +7,7 @@ Why so: docs/decisions.md #one-table-of-criteria.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 CriterionReads = Literal["weights", "steps", "events"]
 Function = str | Callable[..., Any]  # by its name in `criteria`, or itself
@@ -32,6 +32,17 @@ class Criterion(NamedTuple):
     thresholded: bool = False  # before the last event as many go as score at most `criterion.threshold`
     floats: int = 0  # fp32 numbers that are kept of a weight from step to step
     package: str | None = None  # that brings it; None: this one
+
+    def wrong(self) -> str:
+        """What an installed package has got wrong in this row of its own; "" if nothing."""
+        if self.reads not in get_args(CriterionReads):
+            return f"reads {self.reads!r}; it must be one of {', '.join(get_args(CriterionReads))}"
+        updates = "no update" if self.reads == "weights" else "an update, a function"
+        if (self.update is None) != (self.reads == "weights"):
+            return f"reads {self.reads} and needs {updates}"
+        functions = [one for one in (self.score, self.update, self.compensate) if one is not None]
+        text = next((one for one in functions if not callable(one)), None)
+        return "" if text is None else f"has the function {text!r}, where a function is needed"
 
 
 CRITERIA: dict[str, Criterion] = {

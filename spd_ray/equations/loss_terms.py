@@ -7,7 +7,7 @@ Why so: docs/decisions.md #one-table-of-loss-terms.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 Reads = Literal["labels", "logits", "embeddings", "hidden", "attention", "value", "mixed"]
 CountedBy = Literal["examples", "tokens", "pairs"]
@@ -29,6 +29,17 @@ class LossTerm(NamedTuple):
     weight: float  # the default
     description: str
     package: str | None = None  # that brings it; None: this one
+
+    def wrong(self) -> str:
+        """What an installed package has got wrong in this row of its own; "" if nothing."""
+        reads = [name for name in get_args(Reads) if name != "mixed"]
+        if not callable(self.function):
+            return f"has the function {self.function!r}, where a function is needed"
+        if self.reads not in reads:
+            return f"reads {self.reads!r}; it must be one of {', '.join(reads)}"
+        if self.counted_by not in get_args(CountedBy):
+            return f"is counted by {self.counted_by!r}; it must be one of {', '.join(get_args(CountedBy))}"
+        return "must have the weight 0.0, for a space asks for it" if self.weight else ""
 
     @property
     def of_layers(self) -> bool:

@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 from spd_ray.base.errors import UserError
 from spd_ray.config.method import StudentConfig
 from spd_ray.equations.masks import global_nested_masks, nested_mask
+from spd_ray.equations.patterns import SINGLE, Pattern
 from spd_ray.model.attention import ATTENTION_MAPS, LayerOutputs, ModelOutputs
 from spd_ray.model.dropout import Dropout
 from spd_ray.model.linear import MaskedLinear
@@ -235,20 +236,27 @@ def masked_linears(model: nn.Module) -> Iterator[tuple[str, MaskedLinear]]:
 
 
 def prune(
-    model: nn.Module, sparsity: float, globally: bool = False, scores: Mapping[str, Tensor] | None = None
+    model: nn.Module,
+    sparsity: float,
+    globally: bool = False,
+    scores: Mapping[str, Tensor] | None = None,
+    pattern: Pattern = SINGLE,
 ) -> None:
     """One pruning event, in place: every prunable matrix to `sparsity`, or all of them together.
 
-    `scores` by the matrix's name; else magnitudes.
+    `scores` by the matrix's name; else magnitudes. What stays or goes together, and where, is the `pattern`'s.
     """
     linears = dict(masked_linears(model))
-    ranked = (one.weight.detach().abs() if scores is None else scores[name] for name, one in linears.items())
-    masks = [linear.mask for linear in linears.values()]
+    ranked = [
+        pattern.units(pattern.magnitudes(one.weight) if scores is None else scores[name], one.mask)
+        for name, one in linears.items()
+    ]
     if globally:
-        masks = global_nested_masks(ranked, masks, sparsity)
+        own, masks = zip(*ranked, strict=True)
+        units = global_nested_masks(own, masks, sparsity)
     else:
-        masks = [nested_mask(own, mask, sparsity) for own, mask in zip(ranked, masks, strict=True)]
-    set_masks(linears.values(), masks)
+        units = [nested_mask(own, mask, sparsity) for own, mask in ranked]
+    set_masks(linears.values(), [pattern.of_units(unit) for unit in units])
 
 
 def set_masks(linears: Iterable[MaskedLinear], masks: Iterable[Tensor]) -> None:
@@ -256,6 +264,17 @@ def set_masks(linears: Iterable[MaskedLinear], masks: Iterable[Tensor]) -> None:
     for linear, mask in zip(linears, masks, strict=True):
         linear.mask.copy_(mask)
         linear.index_kept()
+
+
+def check_pattern(model: nn.Module, pattern: Pattern, name: str) -> None:
+    """Raises UserError where a prunable matrix is not made of whole groups or blocks of the pattern `name`."""
+    for matrix, linear in masked_linears(model):
+        if not pattern.divides(tuple(linear.weight.shape)):
+            rows, columns = linear.weight.shape
+            raise UserError(
+                f"method.pattern: {name} does not divide {matrix} of {rows} x {columns}: rows must be a multiple of "
+                f"{pattern.rows}, columns of {pattern.group * pattern.columns}"
+            )
 
 
 def sparsity(model: nn.Module) -> float:

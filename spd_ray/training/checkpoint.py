@@ -3,17 +3,19 @@
 Why so: docs/decisions.md #best-means-feasible-and-read-back.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from spd_ray.base.cache import check_sums, write_sums
 from spd_ray.base.errors import UserError
 from spd_ray.base.files import whole_folder
 from spd_ray.base.progress import quiet_transformers
-from spd_ray.equations.masks import zeros_asked
+from spd_ray.equations.patterns import SINGLE, Pattern
 from spd_ray.kernels.cost import StudentCost, measure_cost
 from spd_ray.model.surgery import encoder_layers, extract_student, student_config
 from spd_ray.records.schema import PredictionRecord
@@ -72,33 +74,41 @@ def load_checkpoint(folder: Path) -> PreTrainedModel:
         raise UserError(f"{folder}: the checkpoint cannot be read ({error})") from error
 
 
-def count_zeros(model: PreTrainedModel) -> list[LayerZeros]:
-    """The zeros of every linear matrix of every encoder layer, from the weights themselves."""
-    counts = []
+def encoder_matrices(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
+    """Every linear matrix of every encoder layer, by name."""
     for index, layer in enumerate(encoder_layers(model)):
         for name, module in layer.named_modules():
             if isinstance(module, torch.nn.Linear):
-                zeros = int((module.weight == 0).sum())
-                counts.append(LayerZeros(f"{index}.{name}", module.weight.numel(), zeros))
-    return counts
+                yield f"{index}.{name}", module.weight
 
 
-def verify_checkpoint(folder: Path, sparsity: float, per_matrix: bool, teacher: Teacher) -> Verification:
+def count_zeros(model: PreTrainedModel) -> list[LayerZeros]:
+    """The zeros of every linear matrix of every encoder layer, from the weights themselves."""
+    return [LayerZeros(name, one.numel(), int((one == 0).sum())) for name, one in encoder_matrices(model)]
+
+
+def verify_checkpoint(
+    folder: Path, sparsity: float, per_matrix: bool, teacher: Teacher, pattern: Pattern = SINGLE
+) -> Verification:
     """Read `folder` back, count its zeros and score it again, on what students are chosen on and on dev.
 
     Raises ValueError if a file is not as it was written, or if a matrix (unless `per_matrix`, all of them together)
-    has not exactly the zeros that `sparsity` asks for.
+    has not exactly the zeros that `sparsity` and `pattern` ask for, or not where the pattern wants them.
     """
     check_sums(folder)
     model = load_checkpoint(folder)
     layers = count_zeros(model)
     total = LayerZeros("the encoder", sum(one.numel for one in layers), sum(one.zeros for one in layers))
     for counted in layers if per_matrix else [total]:
-        asked = zeros_asked(counted.numel, sparsity)
+        asked = pattern.zeros_asked(counted.numel, sparsity)
         if counted.zeros != asked:
             raise ValueError(
                 f"{folder}: {counted.name} has {counted.zeros} zeros, sparsity {sparsity:g} asks for {asked}"
             )
+    at_its_end = pattern.sparsity in (None, sparsity)  # on a ladder n:m is on its way
+    for name, weight in encoder_matrices(model) if pattern != SINGLE and at_its_end else ():
+        if not pattern.holds(weight != 0):
+            raise ValueError(f"{folder}: the zeros of {name} are not where the pattern wants them: {pattern}")
     data = teacher.data
     model.to(engine.device())
     scores = evaluate(model, data.chooser, data.task)

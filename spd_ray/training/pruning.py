@@ -106,7 +106,7 @@ class Pruner:
                     masks = (linear.mask for linear in self._linears.values())
                     passing = criteria.passing_share(scores.values(), masks, method.criterion.threshold)
                     rate = min(1.0 - passing, self._timeline.final_sparsity)
-                surgery.prune(self._engine.module, rate, method.prunes_globally, scores)
+                surgery.prune(self._engine.module, rate, method.prunes_globally, scores, method.zeros)
             if kind == "partitions":
                 self._make_dense(step)
             self._change_weights(before, statistics)

@@ -13,6 +13,7 @@ from ray.exceptions import RayTaskError
 
 from spd_ray.base.errors import UserError
 from spd_ray.config.trial import ModelConfig, TaskConfig, TeacherConfig
+from spd_ray.equations.patterns import Pattern
 from spd_ray.records.storage import SweepStorage
 from spd_ray.training.checkpoint import Verification, verify_checkpoint
 from spd_ray.training.teacher import load_teacher
@@ -38,6 +39,7 @@ def read_back(
     checkpoint: str,
     sparsity: float,
     per_matrix: bool,
+    pattern: Pattern,
     task: TaskConfig,
     model: ModelConfig,
     teacher: TeacherConfig,
@@ -47,7 +49,7 @@ def read_back(
     storage.fetch(storage.folder / checkpoint)
     try:
         student = storage.folder / checkpoint
-        return verify_checkpoint(student, sparsity, per_matrix, worker_teacher(task, model, teacher))
+        return verify_checkpoint(student, sparsity, per_matrix, worker_teacher(task, model, teacher), pattern)
     finally:
         storage.clear_copy()
 
