@@ -21,10 +21,12 @@ from transformers import AutoModelForSequenceClassification
 from spd_ray.config.load import load_spec
 from spd_ray.config.trial import TrialConfig
 from spd_ray.model import surgery
-from spd_ray.training.teacher import EVAL_BATCH_SIZE, predict
+from spd_ray.records.storage import SweepStorage
+from spd_ray.training.teacher import EVAL_BATCH_SIZE, Teacher, load_teacher, predict
 from spd_ray.training.trainer import evaluate_student
 from spd_ray.trials.request import TrialRequest
 from spd_ray.trials.runner import TrialRunner
+from spd_ray.trials.shared_teacher import send_teacher
 
 SPACE = Path(__file__).parents[1] / "search_spaces" / "demo.yaml"
 SHORT = ["method.total_epochs=2", "method.stage1_epochs=1", "method.stage2_epochs=0.5", "method.eval_every_epochs=1",
@@ -32,11 +34,13 @@ SHORT = ["method.total_epochs=2", "method.stage1_epochs=1", "method.stage2_epoch
 SETTLED = 5  # trials until a worker has allocated what it keeps
 
 
-def run_trial(config: TrialConfig, number: int, folder: Path, ended: float) -> tuple[TrialRunner, float]:
+def run_trial(
+    config: TrialConfig, number: int, storage: SweepStorage, ended: float, teacher: Teacher
+) -> tuple[TrialRunner, float]:
     """Run trial `number` to its end; also the seconds from `ended` to its first step's begin."""
     request = TrialRequest(
-        trial_id=f"{number:05d}-s{number}", config=config.model_copy(update={"seed": number}), place=str(folder),
-        state_seconds=60.0,
+        trial_id=f"{number:05d}-s{number}", config=config.model_copy(update={"seed": number}), place=storage.place,
+        content=teacher.content, state_seconds=60.0,
     )  # fmt: skip
     runner = TrialRunner(request)
     until_first_step = time.perf_counter() - ended
@@ -70,9 +74,12 @@ def main() -> None:
     config = spec.trial_config({"p0": 0.6}, 0)
     process, gaps, resident = psutil.Process(os.getpid()), [], []
     with tempfile.TemporaryDirectory() as folder:
+        storage = SweepStorage(folder, "between")
+        teacher = load_teacher(config.task, config.model, config.teacher)
+        send_teacher(teacher, storage)
         ended = time.perf_counter()
         for number in range(options.trials):
-            runner, gap = run_trial(config, number, Path(folder), ended)
+            runner, gap = run_trial(config, number, storage, ended, teacher)
             ended = time.perf_counter()
             runner.close()
             gaps.append(gap)

@@ -38,6 +38,7 @@ from spd_ray.data.batches import EncodedSplit, EncodedTask, epoch_batches
 from spd_ray.data.tasks import TASKS
 from spd_ray.equations.masks import magnitude_mask
 from spd_ray.model import surgery
+from spd_ray.records.provenance import TEACHER_FILES
 from spd_ray.training import engine as engines
 from spd_ray.training.teacher import Teacher
 from spd_ray.training.trainer import SpdRun, batches_from, draw_at, prepare, training_step
@@ -89,8 +90,8 @@ def random_teacher(shape: tuple[int, int, int], data: EncodedTask) -> Teacher:
         majority_score=0.0,
         learning_rate=0.0,
         other_scores={},
-        folder=Path("-".join(map(str, shape))),
-        content={},
+        folder=Path("untrained"),
+        content={TEACHER_FILES: "-".join(map(str, shape))},
     )
 
 

@@ -30,9 +30,10 @@ from spd_ray.kernels.encoder import load_sparse
 from spd_ray.kernels.onnx_files import check_installed, export_onnx, onnx_session, quantize_onnx
 from spd_ray.kernels.packed import Sizes, pack_model
 from spd_ray.kernels.timing import inputs_of, least, threads
+from spd_ray.model.classifier import load_tokenizer
 from spd_ray.tracking.taken import checkpoint_folder
 from spd_ray.training.checkpoint import load_checkpoint
-from spd_ray.training.teacher import load_tokenizer, predict, scores_of
+from spd_ray.training.teacher import predict, scores_of
 
 BATCH_SIZE = 32
 SHAPES = ((1, 32), (1, 128))  # of --bench: sequences x tokens

@@ -153,7 +153,7 @@ def test_the_files_of_a_sweep_are_those_that_the_code_names():
     block = README.partition("## A sweep's folder\n")[2].partition("\n## ")[0]
     lines = [line.strip().partition("  ")[0] for line in block.splitlines() if line.startswith("    ")]
     names = {re.split("[=/]", name)[0] for line in lines[1:] for name in line.split(", ")} - {"demo"}
-    assert len(names) == 15
+    assert len(names) == 16
     code = (ROOT / "spd_ray/records/layout.py").read_text()
     assert [name for name in names if name not in code] == []
 

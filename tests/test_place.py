@@ -5,9 +5,9 @@ import yaml
 
 from spd_ray.base.errors import UserError
 from spd_ray.config.load import load_spec
-from spd_ray.driver.place import begin_or_continue, begun_space, check_content, open_sweep
+from spd_ray.driver.place import begin_or_continue, begun_content, begun_space, check_content, open_sweep
 from spd_ray.records import layout
-from spd_ray.records.provenance import write_sweep_yaml
+from spd_ray.records.provenance import TEACHER_FILES, write_sweep_yaml
 from spd_ray.records.storage import SweepStorage
 from spd_ray.study.ledger import Ledger
 from spd_ray.study.study import create_study
@@ -23,7 +23,7 @@ def nothing(spec):
     """A preflight that finds nothing."""
 
 
-CONTENT = {"data": "d0", "model": "m0", "teacher": "t0"}
+CONTENT = {"data": "d0", "model": "m0", "teacher": "t0", TEACHER_FILES: "f0"}
 
 
 @pytest.fixture
@@ -52,13 +52,18 @@ def test_another_space_does_not_go_on(begun, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changed", "name"), [("data", "the task's examples"), ("model", "the pretrained model's files")]
+    ("changed", "name"),
+    [
+        ("data", "the task's examples"),
+        ("model", "the pretrained model's files"),
+        (TEACHER_FILES, "the teacher's files"),
+    ],
 )
 def test_other_content_under_the_same_names_is_refused(begun, changed, name):
     _, storage = begun
-    check_content(storage, CONTENT)
+    check_content(storage.place, begun_content(storage), CONTENT)
     with pytest.raises(UserError) as caught:
-        check_content(storage, {**CONTENT, changed: "x9", "teacher": "t9"})
+        check_content(storage.place, begun_content(storage), {**CONTENT, changed: "x9"})
     assert str(caught.value) == (
         f"--resume: {storage.place} was begun with {name} of other content ({CONTENT[changed]}, now x9): "
         "put back what was there, or give another --name"

@@ -15,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from spd_ray.base.errors import UserError, storage_refusal
+from spd_ray.base.errors import StorageError, UserError, storage_refusal
 from spd_ray.base.files import remove_unfinished, whole_folder
 
 SUMS = "SHA256SUMS"
@@ -88,7 +88,7 @@ def build_once(kind: str, key: str, build: Callable[[Path], None]) -> Path:
                 build(building)
     except Exception as error:
         refusal = storage_refusal(error)
-        if refusal is None or isinstance(error, UserError):
+        if refusal is None or isinstance(error, UserError | StorageError):
             raise
         raise UserError(f"{cache_root()}: {refusal}; mend that, or set SPD_RAY_CACHE to another folder") from error
     return folder

@@ -61,6 +61,14 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
+def link_or_copy(file: Path, to: Path) -> None:
+    """The same file under another name: it takes no space where the file system has hard links."""
+    try:
+        os.link(file, to)
+    except OSError:
+        shutil.copy(file, to)
+
+
 def remove_unfinished(folder: Path, name: str = "") -> None:
     """Delete what killed processes have left in `folder`: all of it, or that of `name` and `name`-..."""
     hidden = f".{name}-*" if name else ".*"

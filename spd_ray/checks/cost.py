@@ -25,6 +25,7 @@ from spd_ray.config.sweep import SweepSpec
 from spd_ray.config.timeline import Timeline
 from spd_ray.config.trial import TrialConfig
 from spd_ray.data.batches import EncodedSplit, epoch_batches
+from spd_ray.records.provenance import TEACHER_FILES
 from spd_ray.records.schema import StepRecord
 from spd_ray.training import engine
 from spd_ray.training.teacher import Teacher, fine_tune
@@ -70,7 +71,8 @@ def measure(spec: SweepSpec, config: TrialConfig, untrained: Untrained) -> Cost:
         holdout=None if untrained.sample.holdout is None else middle_batches(untrained.sample.holdout, EVALUATED),
         fingerprint="dry run",
     )
-    teacher = Teacher(untrained.model, untrained.tokenizer, data, 0.0, 0.0, 0.0, 0.0, {}, Path("untrained"), {})
+    content = {TEACHER_FILES: "untrained"}
+    teacher = Teacher(untrained.model, untrained.tokenizer, data, 0.0, 0.0, 0.0, 0.0, {}, Path("untrained"), content)
     with threads(spec.resources.cpus_per_worker):
         run = prepare(config.model_copy(update={"method": own}), teacher)
         steps = list(itertools.islice((record for record in train_spd(run) if record.split == "batch"), STEPS_RUN))

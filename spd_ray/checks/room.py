@@ -101,7 +101,9 @@ def check_room(spec: SweepSpec, untrained: Untrained, place: str, have: Mapping[
     levels, keep = 1 + len(spec.method.ladder), spec.checkpoints.keep
     trials = spec.total_configurations() * len(spec.study.seeds)
     wanted = (
-        at_once * (2 * room.state + levels * room.student) + 2 * keep * levels * room.student + trials * room.records
+        at_once * (2 * room.state + levels * room.student)
+        + (1 + 2 * keep * levels) * room.student  # the teacher is one
+        + trials * room.records
     )
     checks = [
         (free_at(place), wanted, place, "this sweep takes up to", "give another --storage, lower checkpoints.keep"),

@@ -19,9 +19,9 @@ from spd_ray.config.sweep import SweepSpec
 from spd_ray.config.trial import ModelConfig, TeacherConfig
 from spd_ray.data.batches import EncodedSplit, EncodedTask, encode, encode_task
 from spd_ray.data.tasks import Examples, Task, TaskData, load_task
-from spd_ray.model.classifier import new_classifier, trained_classifier
+from spd_ray.model.classifier import load_tokenizer, new_classifier, trained_classifier
 from spd_ray.training.miniature_encoder import is_pretrained, save_untrained
-from spd_ray.training.teacher import load_tokenizer, resolve_source
+from spd_ray.training.teacher import resolve_source
 
 MOST_SAMPLED = 2000  # examples that lengths and costs are calculated from
 MOST_EXTREME = 16  # texts of the most characters, of which the longest in tokens are tried

@@ -22,10 +22,17 @@ from spd_ray.config.load import load_spec
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.config.yaml_file import yaml_text
 from spd_ray.records import layout
-from spd_ray.records.provenance import read_sweep_yaml
+from spd_ray.records.provenance import TEACHER_FILES, read_sweep_yaml
 from spd_ray.records.schema import SCHEMA_VERSION
 from spd_ray.records.storage import SweepStorage
 from spd_ray.records.trials import read_trials
+
+KINDS = {
+    "data": "the task's examples",
+    "model": "the pretrained model's files",
+    "teacher": "the teacher",
+    TEACHER_FILES: "the teacher's files",
+}
 
 
 def place_of(storage: str, spec: SweepSpec) -> SweepStorage:
@@ -115,16 +122,17 @@ def continued(place: str, begun: dict[str, Any], spec: SweepSpec) -> SweepSpec:
     return spec
 
 
-def check_content(storage: SweepStorage, content: Mapping[str, str]) -> None:
-    """Raises UserError where the sweep in `storage` has trials that were trained from another content than this."""
-    if not read_trials(storage.folder):
-        return
-    begun = read_sweep_yaml(storage.folder).get("content", content)
-    kinds = {"data": "the task's examples", "model": "the pretrained model's files", "teacher": "the teacher"}
-    for kind, name in kinds.items():
-        if begun[kind] != content[kind]:
+def begun_content(storage: SweepStorage) -> dict[str, str]:
+    """The teacher's content that the trials of the sweep in `storage` have; empty where it has no trials."""
+    return read_sweep_yaml(storage.folder).get("content", {}) if read_trials(storage.folder) else {}
+
+
+def check_content(place: str, begun: Mapping[str, str], content: Mapping[str, str]) -> None:
+    """Raises UserError where the sweep in `place` was `begun` with another content than this."""
+    for kind, name in KINDS.items():
+        if kind in content and begun.get(kind, content[kind]) != content[kind]:
             raise UserError(
-                f"--resume: {storage.place} was begun with {name} of other content ({begun[kind]}, now "
+                f"--resume: {place} was begun with {name} of other content ({begun[kind]}, now "
                 f"{content[kind]}): put back what was there, or give another --name"
             )
 

@@ -1,6 +1,6 @@
 """A sweep from its teacher to its summary.
 
-Why so: docs/decisions.md #auto-is-resolved-once, #a-sweep-that-fails-ends-its-parent-run.
+Why so: docs/decisions.md #auto-is-resolved-once, #a-sweep-that-fails-ends-its-parent-run, #the-sweeps-teacher.
 """
 
 import logging
@@ -13,6 +13,7 @@ from typing import Any
 from ray import tune
 from rich.console import Console
 
+from spd_ray.base import cache
 from spd_ray.base.ray_cluster import capacity, gpu_names, join_ray, leave_ray
 from spd_ray.base.signals import pass_sigterm_on
 from spd_ray.checks.examination import preflight
@@ -23,12 +24,12 @@ from spd_ray.driver import summary as report
 from spd_ray.driver.callbacks import SweepWatcher
 from spd_ray.driver.display import SweepDisplay
 from spd_ray.driver.early_stopping import StageAwareAsha
-from spd_ray.driver.place import check_content
+from spd_ray.driver.place import begun_content, check_content
 from spd_ray.driver.searcher import LedgerSearcher
 from spd_ray.driver.storage_guard import StorageGuard
 from spd_ray.driver.students import publish, read_students_back
 from spd_ray.records import layout
-from spd_ray.records.provenance import read_sweep_yaml, write_sweep_yaml
+from spd_ray.records.provenance import TEACHER_FILES, read_sweep_yaml, write_sweep_yaml
 from spd_ray.records.schema import TrialRecord
 from spd_ray.records.storage import SweepStorage
 from spd_ray.study.ledger import Ledger
@@ -37,10 +38,11 @@ from spd_ray.tracking.missed_points import send_missed_points
 from spd_ray.tracking.sweep_page import SweepPage
 from spd_ray.tracking.tracker import Tracker
 from spd_ray.training.sparse import make_kernels_ready
-from spd_ray.training.teacher import Teacher, load_teacher
+from spd_ray.training.teacher import Teacher, build_teacher, open_teacher, read_origin
 from spd_ray.trials.on_gpu import fine_tune, run_on_gpu
 from spd_ray.trials.ranks import SpdTrainable
 from spd_ray.trials.request import TrialRequest, requested_trial
+from spd_ray.trials.shared_teacher import fetch_teacher, has_teacher, send_teacher
 
 
 def train_trials(
@@ -92,7 +94,7 @@ def train_on(
             page.begin()
             with SweepDisplay(ledger, console) as display:
                 watcher = SweepWatcher(ledger, tracker, page, display, storage)
-                run_trials(spec, concurrent_trials(spec, have), ledger, storage, watcher)
+                run_trials(spec, teacher.content, concurrent_trials(spec, have), ledger, storage, watcher)
             ledger.fold()
             watcher.drop_states(at_once=True)
             if ledger.ended_count < ledger.total:
@@ -134,18 +136,23 @@ def devices_line(spec: SweepSpec, have: Mapping[str, float]) -> str:
 
 
 def find_teacher(spec: SweepSpec, storage: SweepStorage, console: Console) -> Teacher:
-    """The teacher from the cache; where it is not there it is fine-tuned: on a GPU, where trials have one.
+    """The teacher that lies in the sweep's storage; a sweep that begins puts it there.
 
-    Raises UserError where the sweep was begun with other data, or another pretrained model, under the same names.
+    It comes from the cache; where it is not there it is fine-tuned: on a GPU, where trials have one. Raises UserError
+    where the sweep was begun with other data, another pretrained model or another teacher under the same names.
     """
     configs = spec.task, spec.model, spec.teacher
-
-    def fine_tune_there() -> None:
+    begun, origin = begun_content(storage), read_origin(*configs)
+    check_content(storage.place, begun, origin.content)
+    if TEACHER_FILES in begun and has_teacher(storage, begun[TEACHER_FILES]):
+        return open_teacher(origin, fetch_teacher(storage, begun[TEACHER_FILES]), spec.teacher.gate)
+    if spec.resources.worker_gpus and not cache.folder_of("teachers", origin.content["teacher"]).is_dir():
         console.print("fine-tuning the teacher on a GPU of the cluster")
         run_on_gpu(fine_tune, spec.resources.cpus_per_worker, *configs)
-
-    before = fine_tune_there if spec.resources.worker_gpus else None
-    return load_teacher(*configs, before=before, check=lambda content: check_content(storage, content))
+    teacher = open_teacher(origin, build_teacher(origin, spec.teacher), spec.teacher.gate)
+    check_content(storage.place, begun, teacher.content)
+    send_teacher(teacher, storage)
+    return teacher
 
 
 def concurrent_trials(spec: SweepSpec, have: Mapping[str, float]) -> int:
@@ -155,7 +162,14 @@ def concurrent_trials(spec: SweepSpec, have: Mapping[str, float]) -> int:
     return spec.resources.slots(have)
 
 
-def run_trials(spec: SweepSpec, concurrent: int, ledger: Ledger, storage: SweepStorage, watcher: SweepWatcher) -> None:
+def run_trials(
+    spec: SweepSpec,
+    content: dict[str, str],
+    concurrent: int,
+    ledger: Ledger,
+    storage: SweepStorage,
+    watcher: SweepWatcher,
+) -> None:
     """Let Tune run every trial that the ledger has due, until none is left or the user interrupts."""
     bundle = {"CPU": spec.resources.cpus_per_worker, "GPU": spec.resources.worker_gpus}
 
@@ -164,6 +178,7 @@ def run_trials(spec: SweepSpec, concurrent: int, ledger: Ledger, storage: SweepS
             trial_id=trial_id,
             config=ledger.config(trial_id),
             place=storage.place,
+            content=content,
             state_seconds=spec.checkpoints.state_seconds,
         )
         return {"bundle": bundle, "workers": spec.resources.workers, "request": request.to_dict()}

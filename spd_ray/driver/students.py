@@ -5,8 +5,6 @@ Why so: docs/decisions.md #best-means-feasible-and-read-back, #one-version-a-spa
 
 import json
 import logging
-import os
-import shutil
 import tempfile
 from collections.abc import Mapping
 from contextlib import redirect_stdout
@@ -20,7 +18,7 @@ from analysis.page.figure_list import list_figures
 from analysis.page.report import write_report
 from analysis.reading.sweeps import read_sweep
 from spd_ray.base.cache import write_sums
-from spd_ray.base.files import whole_folder
+from spd_ray.base.files import link_or_copy, whole_folder
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.config.timeline import Timeline
 from spd_ray.config.trial import TrialConfig
@@ -133,7 +131,7 @@ def _verify(
     asked, spec = final if level is None else level, ledger.spec
     storage.fetch(folder)
     if spec.resources.worker_gpus:
-        about = str(folder.relative_to(storage.folder)), asked, per_matrix, pattern, spec.task, spec.model, spec.teacher
+        about = str(folder.relative_to(storage.folder)), asked, per_matrix, pattern, spec.task, teacher.content
         found = run_on_gpu(read_back, spec.resources.cpus_per_worker, storage.place, *about)
     else:
         found = verify_checkpoint(folder, asked, per_matrix, teacher, pattern)
@@ -226,7 +224,7 @@ def _write_card(
     )
     with whole_folder(student.folder) as building:
         for file in student.folder.iterdir():
-            _link_or_copy(file, building / file.name)
+            link_or_copy(file, building / file.name)
         for made, text in (
             (REPRODUCE, space_of(spec, trial, config)),
             ("README.md", model_card(spec, trial, config, facts, data, model)),
@@ -235,13 +233,6 @@ def _write_card(
             (building / made).write_text(text)
         write_sums(building)
     storage.send(student.folder)
-
-
-def _link_or_copy(file: Path, to: Path) -> None:
-    try:
-        os.link(file, to)
-    except OSError:  # a file system without hard links
-        shutil.copy(file, to)
 
 
 def _upload(

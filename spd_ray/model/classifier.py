@@ -1,4 +1,4 @@
-"""A classifier from a transformers directory: a new one on its encoder, or the trained one that it holds.
+"""A model's files, and the classifier made of them: a new one on the encoder, or the trained one that they hold.
 
 Shapes: C outputs.
 """
@@ -9,15 +9,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from spd_ray.base.errors import UserError
 from spd_ray.base.progress import quiet_transformers
 from spd_ray.data.examples import Task
 
+MODEL_FILES = ["*.json", "*.txt", "*.safetensors", "*.model"]
+REQUIRED_FILES = {  # without tokenizer files transformers would load an empty tokenizer
+    "config.json": ("config.json",),
+    "*.safetensors": ("*.safetensors",),
+    "tokenizer (tokenizer.json, vocab.txt, vocab.json or *.model)": ("tokenizer.json", "vocab.*", "*.model"),
+}
 DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")  # those a config has are set
 
 
@@ -28,6 +35,51 @@ def explain_errors(folder: Path, key: str = "model.path") -> Iterator[None]:
         yield
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{key}: {folder} cannot be loaded ({type(error).__name__}: {error})") from error
+
+
+def find_model(section: str, path: str | None, name: str) -> Path:
+    """A local transformers directory, else a snapshot from the hub."""
+    if path is None:
+        try:
+            path = huggingface_hub.snapshot_download(name, allow_patterns=MODEL_FILES, ignore_patterns="*/*")
+        except Exception as error:  # whatever the HTTP client of the day raises
+            raise UserError(
+                f"{section}.name: {name} is not available from the hub ({type(error).__name__}: {error}); give `--set "
+                f"{section}.path=FOLDER`, a transformers directory, or use search_spaces/demo.yaml, which needs nothing"
+            ) from error
+    check_model_folder(Path(path), f"{section}.path")
+    return Path(path)
+
+
+def check_model_folder(folder: Path, key: str) -> None:
+    """Refuse what is not a transformers directory with a tokenizer; `key` of the space named it."""
+    if not folder.is_dir():
+        raise UserError(f"{key}: {folder} is not a directory")
+    for what, patterns in REQUIRED_FILES.items():
+        if not any(any(folder.glob(pattern)) for pattern in patterns):
+            raise UserError(f"{key}: {folder} has no {what}; it must be a transformers directory")
+
+
+def model_files(folder: Path) -> list[Path]:
+    """The files that make up a model and its tokenizer."""
+    return [file for pattern in MODEL_FILES for file in folder.glob(pattern)]
+
+
+def load_tokenizer(folder: Path, max_length: int) -> Any:
+    """The tokenizer in `folder`. Raises UserError if `max_length` tokens do not fit the model."""
+    with explain_errors(folder), quiet_transformers():
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder)
+    if len(tokenizer) > config.vocab_size:
+        raise UserError(
+            f"model.path: {folder}: the tokenizer has {len(tokenizer)} tokens, the model's vocabulary "
+            f"{config.vocab_size}; they belong to different models"
+        )
+    limits = (tokenizer.model_max_length, getattr(config, "max_position_embeddings", None))
+    longest = min((limit for limit in limits if limit and limit > 0), default=max_length)  # XLNet says -1: no limit
+    if max_length > longest:
+        raise UserError(f"task.max_length: {max_length} tokens, but the model reads at most {longest}")
+    return tokenizer
 
 
 def new_classifier(folder: Path, task: Task, dropout: float) -> Any:

@@ -13,6 +13,7 @@
     steps/trial=<id>/<first>-<last>.parquet
     state/<id>/step-<steps>/          what a trial continues from, until it has ended; in it standing.json
     checkpoints/<id>[-sparsity-<s>]/  the best students; of a ladder one a level
+    teacher/<hash>/                   the dense teacher of all trials, by the hash of its files
     predictions/<id>.parquet          what each of them answers on dev, and the dense teacher (teacher.parquet)
     ray/                              Tune's own files: nothing is read from them
     report/                           figures, tables and page of the analysis
@@ -27,7 +28,7 @@ SWEEP_YAML = "sweep.yaml"
 TRIALS_TABLE, TRIALS_JOURNAL = "trials.parquet", "trials.journal"
 RAY = "ray"
 _LEVEL = "-sparsity-"
-TEACHER = "teacher"  # in the place of a trial's id
+TEACHER = "teacher"  # the dense one's folder, and what stands in the place of a trial's id
 
 
 def sweep_yaml(sweep: Path) -> Path:
@@ -129,6 +130,15 @@ def checkpoints(sweep: Path) -> Path:
 def checkpoint(sweep: Path, trial_id: str, level: float | None = None) -> Path:
     """The folder of a trial's best feasible student, or of the best one at a level of its ladder."""
     return checkpoints(sweep) / (trial_id if level is None else f"{trial_id}{_LEVEL}{level:g}")
+
+
+def teachers(sweep: Path) -> Path:
+    return sweep / TEACHER
+
+
+def teacher(sweep: Path, files_key: str) -> Path:
+    """The folder of the dense teacher whose files have that hash: all trials of the sweep have this one."""
+    return teachers(sweep) / files_key
 
 
 def predictions(sweep: Path, trial_id: str) -> Path:

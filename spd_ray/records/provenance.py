@@ -17,6 +17,7 @@ from spd_ray.config.sweep import SweepSpec
 from spd_ray.records import layout
 from spd_ray.records.schema import SCHEMA_VERSION
 
+TEACHER_FILES = "teacher_files"  # of `content`: the hash of the teacher's own files
 PACKAGES = ("spd_ray", "torch", "transformers", "deepspeed", "ray", "optuna", "mlflow", "datasets", "pyarrow")
 
 

@@ -44,6 +44,7 @@ class SweepPage:
         machine = json.dumps(self.provenance["machine"])
         tags = {"command": self.provenance["command"], "machine": machine, "mlflow.source.type": "LOCAL"}
         tags["mlflow.source.name"] = "spd_ray.sweep"
+        tags["spd_ray.teacher"] = self.teacher.files_key
         if self.provenance["git_commit"]:
             tags["mlflow.source.git.commit"] = self.provenance["git_commit"]
         selection, teacher = self.teacher.data.selection, self.teacher

@@ -7,16 +7,16 @@ Why so: docs/decisions.md #teachers-key.
 
 import json
 import math
-from collections.abc import Callable
+import platform
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import huggingface_hub
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification
 
 from spd_ray.base import cache
 from spd_ray.base.errors import UserError
@@ -27,7 +27,8 @@ from spd_ray.data.examples import Task
 from spd_ray.data.metrics import metrics_key, score
 from spd_ray.data.tasks import load_task
 from spd_ray.equations.losses import task_loss
-from spd_ray.model.classifier import explain_errors, new_classifier, trained_classifier
+from spd_ray.model.classifier import find_model, load_tokenizer, model_files, new_classifier, trained_classifier
+from spd_ray.records.provenance import TEACHER_FILES
 from spd_ray.training.miniature_encoder import MINIATURES, pretrained_miniature
 from spd_ray.training.products import products_in
 
@@ -35,12 +36,6 @@ VERSION = 1  # count it up when fine-tuning changes: the cache cannot see code
 CLIP_NORM = 1.0
 EVAL_BATCH_SIZE = 128
 REPORT = "spd_ray_teacher.json"
-MODEL_FILES = ["*.json", "*.txt", "*.safetensors", "*.model"]
-REQUIRED_FILES = {  # without tokenizer files transformers would load an empty tokenizer
-    "config.json": ("config.json",),
-    "*.safetensors": ("*.safetensors",),
-    "tokenizer (tokenizer.json, vocab.txt, vocab.json or *.model)": ("tokenizer.json", "vocab.*", "*.model"),
-}
 
 
 class Scores(NamedTuple):
@@ -76,26 +71,35 @@ class Teacher:
     learning_rate: float | None  # None: it is the user's own
     other_scores: dict[str, float]  # the task's other metrics, where `score` is
     folder: Path
-    content: dict[
-        str, str
-    ]  # what it was made from, by hashes: "data", "model", and all of it with the recipe: "teacher"
+    content: dict[str, str]  # hashes of data, model, all that it was made from ("teacher"), and its own files
+
+    @property
+    def files_key(self) -> str:
+        """The hash of its files, by which all machines of a sweep have the same one."""
+        return self.content[TEACHER_FILES]
 
 
-def load_teacher(
-    task: TaskConfig,
-    model: ModelConfig,
-    teacher: TeacherConfig,
-    before: Callable[[], None] | None = None,
-    check: Callable[[dict[str, str]], None] = lambda content: None,
-) -> Teacher:
-    """Take the teacher from the cache, or fine-tune `model` on `task`, or take the one that `teacher` names.
+@dataclass(frozen=True)
+class Origin:
+    """What a teacher is made from."""
 
-    `check` is called with the teacher's content before anything is trained, and may refuse it; `before` where the cache
-    has no such teacher: it may have another process fine-tune.
+    folder: Path  # of the pretrained encoder, or of the user's own teacher
+    tokenizer: Any
+    data: EncodedTask
+    content: dict[str, str]  # as the teacher's, without TEACHER_FILES
 
-    Raises UserError when the task or the model is not available, and, unless `teacher.gate` is false, when the teacher
-    scores no better than the majority class.
+
+def load_teacher(task: TaskConfig, model: ModelConfig, teacher: TeacherConfig) -> Teacher:
+    """Take the teacher from the cache, or fine-tune `model` on `task` here, or take the one that `teacher` names.
+
+    Raises UserError as `read_origin` and `open_teacher` do.
     """
+    origin = read_origin(task, model, teacher)
+    return open_teacher(origin, build_teacher(origin, teacher), teacher.gate)
+
+
+def read_origin(task: TaskConfig, model: ModelConfig, teacher: TeacherConfig) -> Origin:
+    """Raises UserError where the task or the model is not available."""
     texts = load_task(task)
     source = resolve_source(model, teacher)
     tokenizer = load_tokenizer(source, task.max_length)
@@ -109,26 +113,60 @@ def load_teacher(
         "model": model_key,
         "teacher": "given" if teacher.is_given else teacher.model_dump(exclude={"gate", "path", "name"}),
     }
+    content = {"data": data.fingerprint, "model": model_key, "teacher": cache.content_key(recipe)}
+    return Origin(source, tokenizer, data, content)
+
+
+def make_teacher(origin: Origin, config: TeacherConfig, folder: Path) -> Report:
+    """Fine-tune the teacher in this process, or score the user's own, and write it into `folder`."""
+    if config.is_given:
+        best, report = score_given(origin.folder, origin.data)
+    else:
+        best, report = best_of_learning_rates(origin.folder, origin.data, config)
+    with quiet_transformers():
+        best.save_pretrained(folder)
+    return report
+
+
+def build_teacher(
+    origin: Origin, config: TeacherConfig, make: Callable[[Origin, TeacherConfig, Path], Report] = make_teacher
+) -> Path:
+    """The teacher's folder in the cache; where it is not there it is made."""
 
     def build(folder: Path) -> None:
-        if teacher.is_given:
-            best, report = score_given(source, data)
-        else:
-            best, report = best_of_learning_rates(source, data, teacher)
+        report = make(origin, config, folder)
         with quiet_transformers():
-            best.save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
+            origin.tokenizer.save_pretrained(folder)
         (folder / REPORT).write_text(json.dumps(asdict(report), indent=2) + "\n")
 
-    key = cache.content_key(recipe)
-    content = {"data": data.fingerprint, "model": model_key, "teacher": key}
-    check(content)
-    if before is not None and not cache.folder_of("teachers", key).is_dir():
-        before()
-    folder = cache.build_once("teachers", key, build)
+    return cache.build_once("teachers", origin.content["teacher"], build)
+
+
+def open_teacher(origin: Origin, folder: Path, gate: bool) -> Teacher:
+    """The teacher in `folder`. Raises UserError where it is to pass the gate and is no better than the majority."""
+    found = _read(folder, origin.tokenizer, origin.data, {**origin.content, TEACHER_FILES: teacher_key(folder)})
+    if gate:
+        check_gate(found)
+    return found
+
+
+def read_teacher(folder: Path, task: TaskConfig, content: Mapping[str, str]) -> Teacher:
+    """The teacher in `folder`, which was made somewhere, with its task's data as they are here.
+
+    Raises UserError where these are not the data that it was trained on.
+    """
+    tokenizer = load_tokenizer(folder, task.max_length)
+    data = encode_task(load_task(task), tokenizer, task)
+    if data.fingerprint != content["data"]:
+        raise UserError(
+            f"{platform.node()}: the examples of {task.name} are others here than those that the teacher was trained "
+            f"on ({data.fingerprint}, not {content['data']}): every machine needs the same files"
+        )
+    return _read(folder, tokenizer, data, dict(content))
+
+
+def _read(folder: Path, tokenizer: Any, data: EncodedTask, content: dict[str, str]) -> Teacher:
     report = Report(**json.loads((folder / REPORT).read_text()))
-    if teacher.gate:
-        check_gate(data, report)
     with quiet_transformers():
         fine_tuned = AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation="eager")
     fine_tuned.eval().requires_grad_(False)
@@ -136,18 +174,24 @@ def load_teacher(
     return Teacher(fine_tuned, tokenizer, data, *scores, folder, content)
 
 
-def check_gate(data: EncodedTask, report: Report) -> None:
+def teacher_key(folder: Path) -> str:
+    """The hash of all files of a teacher."""
+    return cache.files_key(file for file in folder.iterdir() if file.is_file())
+
+
+def check_gate(teacher: Teacher) -> None:
     """Refuse a teacher that is not strictly better than the majority class."""
-    if report.score > report.majority_score:
+    data, report = teacher.data, json.loads((teacher.folder / REPORT).read_text())
+    if teacher.score > teacher.majority_score:
         return
-    rates = ", ".join(f"{learning_rate:g}" for learning_rate, _ in report.tried)
+    rates = ", ".join(f"{learning_rate:g}" for learning_rate, _ in report["tried"])
     mend = f"learning rates tried: {rates}); change teacher.learning_rates or teacher.epochs"
-    if report.learning_rate is None:
+    if teacher.learning_rate is None:
         mend = "it is yours, not trained here); give a teacher.path that was fine-tuned on this task"
     raise UserError(
         f"the teacher of {data.task.name} is no better than the {data.task.baseline}: "
-        f"{data.selection} {data.task.metric} {report.score:.4f} "
-        f"against {report.majority_score:.4f} ({mend}, or go on with it by `--set teacher.gate=false`"
+        f"{data.selection} {data.task.metric} {teacher.score:.4f} "
+        f"against {teacher.majority_score:.4f} ({mend}, or go on with it by `--set teacher.gate=false`"
     )
 
 
@@ -155,57 +199,12 @@ def resolve_model(config: ModelConfig) -> Path:
     """The folder of the pretrained encoder: `path`, the miniature, or a snapshot from the hub."""
     if config.path is None and config.name in MINIATURES:
         return pretrained_miniature(config.name, config.seed)
-    return _resolve("model", config.path, config.name)
+    return find_model("model", config.path, config.name)
 
 
 def resolve_source(model: ModelConfig, teacher: TeacherConfig) -> Path:
     """The folder that the teacher comes from: the user's own fine-tuned one, else the pretrained encoder."""
-    return _resolve("teacher", teacher.path, teacher.name or "") if teacher.is_given else resolve_model(model)
-
-
-def _resolve(section: str, path: str | None, name: str) -> Path:
-    """A local transformers directory, else a snapshot from the hub."""
-    if path is None:
-        try:
-            path = huggingface_hub.snapshot_download(name, allow_patterns=MODEL_FILES, ignore_patterns="*/*")
-        except Exception as error:  # whatever the HTTP client of the day raises
-            raise UserError(
-                f"{section}.name: {name} is not available from the hub ({type(error).__name__}: {error}); give `--set "
-                f"{section}.path=FOLDER`, a transformers directory, or use search_spaces/demo.yaml, which needs nothing"
-            ) from error
-    check_model_folder(Path(path), f"{section}.path")
-    return Path(path)
-
-
-def check_model_folder(folder: Path, key: str) -> None:
-    """Refuse what is not a transformers directory with a tokenizer; `key` of the space named it."""
-    if not folder.is_dir():
-        raise UserError(f"{key}: {folder} is not a directory")
-    for what, patterns in REQUIRED_FILES.items():
-        if not any(any(folder.glob(pattern)) for pattern in patterns):
-            raise UserError(f"{key}: {folder} has no {what}; it must be a transformers directory")
-
-
-def model_files(folder: Path) -> list[Path]:
-    """The files that make up a model and its tokenizer."""
-    return [file for pattern in MODEL_FILES for file in folder.glob(pattern)]
-
-
-def load_tokenizer(folder: Path, max_length: int) -> Any:
-    """The tokenizer in `folder`. Raises UserError if `max_length` tokens do not fit the model."""
-    with explain_errors(folder), quiet_transformers():
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        config = AutoConfig.from_pretrained(folder)
-    if len(tokenizer) > config.vocab_size:
-        raise UserError(
-            f"model.path: {folder}: the tokenizer has {len(tokenizer)} tokens, the model's vocabulary "
-            f"{config.vocab_size}; they belong to different models"
-        )
-    limits = (tokenizer.model_max_length, getattr(config, "max_position_embeddings", None))
-    longest = min((limit for limit in limits if limit and limit > 0), default=max_length)  # XLNet says -1: no limit
-    if max_length > longest:
-        raise UserError(f"task.max_length: {max_length} tokens, but the model reads at most {longest}")
-    return tokenizer
+    return find_model("teacher", teacher.path, teacher.name or "") if teacher.is_given else resolve_model(model)
 
 
 def pretrained_classifier(config: ModelConfig, task: Task, dropout: float, seed: int) -> Any:

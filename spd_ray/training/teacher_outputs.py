@@ -213,7 +213,7 @@ def choose_teacher_outputs(
     data, needs = teacher.data, Needs.of(method, len(layers))
     maps = method.objective.attention_maps
     engine = (config.engine.precision, config.engine.tf32, config.engine.zero_stage)  # ZeRO 3's have other last bits
-    key = (str(teacher.folder), data.fingerprint, *engine, maps, method.student.depth, needs)
+    key = (teacher.files_key, data.fingerprint, *engine, maps, method.student.depth, needs)
     recorded = recorded_teacher(live, data.train, needs, key, mapped=config.engine.zero_stage < 3)
     return recorded or (live if distils else None)
 

@@ -4,7 +4,7 @@ Why so: docs/decisions.md #gpus-of-a-process.
 """
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ray
@@ -16,8 +16,8 @@ from spd_ray.config.trial import ModelConfig, TaskConfig, TeacherConfig
 from spd_ray.equations.patterns import Pattern
 from spd_ray.records.storage import SweepStorage
 from spd_ray.training.checkpoint import Verification, verify_checkpoint
-from spd_ray.training.teacher import load_teacher
-from spd_ray.trials.runner import worker_teacher
+from spd_ray.training.teacher import build_teacher, read_origin
+from spd_ray.trials.shared_teacher import worker_teacher
 
 
 def check_gpu(gpus: float) -> None:
@@ -30,8 +30,8 @@ def check_gpu(gpus: float) -> None:
 
 
 def fine_tune(task: TaskConfig, model: ModelConfig, teacher: TeacherConfig) -> None:
-    """Put the teacher into the cache, however good it is. Raises UserError as `load_teacher` does."""
-    load_teacher(task, model, teacher.model_copy(update={"gate": False}))
+    """Put the teacher into the cache. Raises UserError as `read_origin` does."""
+    build_teacher(read_origin(task, model, teacher), teacher)
 
 
 def read_back(
@@ -41,15 +41,14 @@ def read_back(
     per_matrix: bool,
     pattern: Pattern,
     task: TaskConfig,
-    model: ModelConfig,
-    teacher: TeacherConfig,
+    content: Mapping[str, str],
 ) -> Verification:
     """`verify_checkpoint` of the student `checkpoint` of the sweep in `place`. Raises ValueError as that does."""
     storage = SweepStorage(place, f"read-back-{checkpoint.replace('/', '-')}")
     storage.fetch(storage.folder / checkpoint)
     try:
         student = storage.folder / checkpoint
-        return verify_checkpoint(student, sparsity, per_matrix, worker_teacher(task, model, teacher), pattern)
+        return verify_checkpoint(student, sparsity, per_matrix, worker_teacher(place, task, content), pattern)
     finally:
         storage.clear_copy()
 

@@ -13,6 +13,7 @@ class TrialRequest:
     trial_id: str
     config: TrialConfig
     place: str  # the sweep's folder or URI
+    content: dict[str, str]  # of the teacher, which lies there: its hash, and those of what it was made from
     state_seconds: float  # at least, between two states; 0: one at each evaluation
 
     def to_dict(self) -> dict[str, Any]:

@@ -9,13 +9,11 @@ Why so: docs/decisions.md #our-own-resume.
 
 import time
 from dataclasses import replace
-from functools import lru_cache
 
 from torch import nn
 
 from spd_ray.base.cache import content_key
 from spd_ray.base.files import remove_unfinished
-from spd_ray.config.trial import ModelConfig, TaskConfig, TeacherConfig
 from spd_ray.model.surgery import encoder_layers, remaining_parameters
 from spd_ray.records import layout
 from spd_ray.records.parquet import write_parquet
@@ -24,18 +22,12 @@ from spd_ray.records.steps import compact_steps
 from spd_ray.records.storage import SweepStorage
 from spd_ray.training import engine, engine_state
 from spd_ray.training.checkpoint import export_student
-from spd_ray.training.teacher import Teacher, load_teacher
 from spd_ray.training.trainer import prepare, train_spd
 from spd_ray.trials.request import TrialRequest
+from spd_ray.trials.shared_teacher import worker_teacher
 from spd_ray.trials.signs import SignTeller
 from spd_ray.trials.standing import COURSE_COLUMNS, Evaluation, Standing, TrialFacts, course_of, judge
 from spd_ray.trials.states import TrialStates
-
-
-@lru_cache(maxsize=2)
-def worker_teacher(task: TaskConfig, model: ModelConfig, teacher: TeacherConfig) -> Teacher:
-    """The teacher with its tokenised data, kept by the worker from trial to trial."""
-    return load_teacher(task, model, teacher)
 
 
 class TrialRunner:
@@ -44,7 +36,7 @@ class TrialRunner:
     def __init__(self, request: TrialRequest) -> None:
         self.request = request
         config = request.config
-        self.run = prepare(config, worker_teacher(config.task, config.model, config.teacher))
+        self.run = prepare(config, worker_teacher(request.place, config.task, request.content))
         self.storage = SweepStorage(request.place, f"{request.trial_id}-rank-{engine.rank()}")
         self.storage.clear_copy()
         self._steps_folder = layout.steps(self.storage.folder, request.trial_id)
@@ -54,7 +46,7 @@ class TrialRunner:
             remove_unfinished(layout.trial_states(self.storage.folder, request.trial_id))
             remove_unfinished(self._steps_folder)
             self.storage.fetch(self._steps_folder)
-        key = content_key({**config.model_dump(mode="json"), "content": self.run.teacher.content})
+        key = content_key({**config.model_dump(mode="json"), "content": request.content})
         self.states = TrialStates(self.storage, request.trial_id, key, request.state_seconds)
         found = self.states.load(self.run.engine)
         self.standing, self._report_again = found or Standing(), found is not None

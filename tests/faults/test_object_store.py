@@ -21,7 +21,7 @@ from tests.sweeps import Sweeps, trial_processes, wait_for, wait_for_more
 
 REGION = "us-west-2"
 FILES = {"trials.parquet", "study.journal", "sweep.yaml", "mlflow_sweep_id"}
-OF_A_SWEEP = FILES | {"checkpoints", "predictions", "steps", "state"}
+OF_A_SWEEP = FILES | {"checkpoints", "predictions", "steps", "state", "teacher"}
 
 
 @pytest.fixture

@@ -8,9 +8,11 @@ import pytest
 from spd_ray.config.method import MethodConfig
 from spd_ray.config.trial import EngineConfig, TrialConfig
 from spd_ray.records import layout
+from spd_ray.records.storage import SweepStorage
 from spd_ray.trials.ranks import Rank, SpdTrainable
 from spd_ray.trials.request import TrialRequest
 from spd_ray.trials.runner import TrialRunner
+from spd_ray.trials.shared_teacher import send_teacher
 from tests.integration.test_trainer import SHORT
 
 
@@ -20,6 +22,7 @@ def runner_of(tiny_teacher, tmp_path, monkeypatch):
     store = tmp_path / "store"
     store.mkdir()
     task, model, settings = tiny_teacher.configs
+    send_teacher(tiny_teacher.teacher, SweepStorage(store.as_uri(), "driver"))
 
     def make(disk: str, engine: EngineConfig | None = None, state_seconds: float = 0.0, **changes):
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path / disk))
@@ -27,7 +30,13 @@ def runner_of(tiny_teacher, tmp_path, monkeypatch):
         own = engine or EngineConfig()
         config = TrialConfig(task=task, model=model, teacher=settings, method=method, engine=own, seed=0)
         return TrialRunner(
-            TrialRequest(trial_id="00000-s0", config=config, place=store.as_uri(), state_seconds=state_seconds)
+            TrialRequest(
+                trial_id="00000-s0",
+                config=config,
+                place=store.as_uri(),
+                content=tiny_teacher.teacher.content,
+                state_seconds=state_seconds,
+            )
         )
 
     make.store = store
@@ -97,12 +106,13 @@ def test_what_a_user_can_mend_ends_the_trial_at_once(tiny_teacher, tmp_path):
     """No retry: 60 examples in batches of 32 are 2 steps, too few for a level between 12 events."""
     task, model, settings = tiny_teacher.configs
     method = MethodConfig(**{**SHORT, "total_epochs": 3, "stage1_epochs": 1, "stage2_epochs": 1, "batch_size": 32})
+    send_teacher(tiny_teacher.teacher, SweepStorage(str(tmp_path), "driver"))
     method = MethodConfig(**{**method.model_dump(), "pruning_events": 12, "target_sparsity": 0.9, "ladder": (0.5,)})
     config = TrialConfig(task=task, model=model, teacher=settings, method=method, seed=0)
     trainable = object.__new__(SpdTrainable)
     trainable.others, trainable.runner = [], None
     trainable.request = TrialRequest(
-        trial_id="00000-s0", config=config, place=str(tmp_path), state_seconds=0.0
+        trial_id="00000-s0", config=config, place=str(tmp_path), content=tiny_teacher.teacher.content, state_seconds=0.0
     ).to_dict()
     result = trainable.step()
     assert result["done"]
