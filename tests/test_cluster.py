@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -92,7 +93,7 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
         ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[inside, ssh])
         used_ray_before(boto3.client("iam", REGION))
         image = ec2.describe_images()["Images"][0]["ImageId"]
-        filled = {"FILL_IN_IMAGE": image, "FILL_IN_FILE_SYSTEM": "fs-0123456789abcdef0", "FILL_IN_BUCKET": "a-bucket"}
+        filled = {"FILL_IN_IMAGE": image, "FILL_IN_BUCKET": "a-bucket"}
         text = (CLUSTER / "gpu.yaml").read_text()
         for word, value in filled.items():
             text = text.replace(word, value)
@@ -150,7 +151,7 @@ def test_ray_up_creates_the_head_at_the_mock_ec2(aws):
     assert profiles[0]["IamInstanceProfile"]["Arn"].endswith("ray-autoscaler-v1")
     encoded = aws.ec2.describe_instance_attribute(InstanceId=head["InstanceId"], Attribute="userData")["UserData"]
     cloud = yaml.safe_load(base64.b64decode(encoded["Value"]))
-    assert "fs-0123456789abcdef0.efs.us-west-2.amazonaws.com:/ /mnt/spd" in " ".join(cloud["runcmd"])
+    assert "efs" not in str(cloud)
     assert "export RAY_AUTH_MODE=token" in cloud["write_files"][0]["content"]
     rules = aws.ec2.describe_security_groups(GroupIds=[aws.group])["SecurityGroups"][0]["IpPermissions"]
     assert "0.0.0.0/0" not in str(rules)
@@ -191,13 +192,40 @@ def test_gpu_yamls_mlflow_answers_on_loopback_and_to_its_own_names_alone(tmp_pat
     (line,) = [line for line in read("gpu.yaml")["head_start_ray_commands"] if "mlflow server" in line]
     port = free_port()
     line = line.replace("5000", str(port)).replace("~/venv/bin", str(BIN)).replace("~/mlflow.log", f"{tmp_path}/log")
-    line = line.replace("/mnt/spd/mlflow", str(tmp_path)).replace("s3://FILL_IN_BUCKET/mlflow", str(tmp_path / "art"))
+    line = line.replace("/home/ubuntu/mlflow", str(tmp_path)).replace(
+        "s3://FILL_IN_BUCKET/mlflow", str(tmp_path / "art")
+    )
     with running(["bash", "-c", line.replace("nohup setsid", "exec").rstrip(" &")]):
         page = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search?max_results=1"
         wait_for(lambda: status(page) == 200, 60)
         assert status(page, host=f"localhost:{port}") == 200
         assert status(page, host="evil.example") == 403
         assert listeners(port) == {"0100007F"}
+
+
+def test_mlflows_database_has_a_copy_in_the_bucket_that_a_new_head_begins_from(aws, tmp_path):
+    """The lines of gpu.yaml, at the mock: nothing to fetch at first, then a copy of what MLflow is writing."""
+    boto3.client("s3", REGION).create_bucket(
+        Bucket="a-bucket", CreateBucketConfiguration={"LocationConstraint": REGION}
+    )
+    text = aws.config.read_text().replace("~/venv/bin/python ~/spd_ray", f"{sys.executable} {ROOT}")
+    lines = [line for line in yaml.safe_load(text)["head_start_ray_commands"] if "mlflow_copy.py" in line]
+    fetch, keep = (line.replace("~/", f"{tmp_path}/").replace("nohup setsid", "exec").rstrip(" &") for line in lines)
+    database = tmp_path / "mlflow/mlflow.db"
+    subprocess.run(["bash", "-c", fetch], check=True)
+    assert not database.exists()
+    with contextlib.closing(sqlite3.connect(database)) as mlflow, running(["bash", "-c", keep]):
+        mlflow.execute("PRAGMA journal_mode=WAL")
+        mlflow.execute("CREATE TABLE runs (name TEXT)")
+        mlflow.execute("INSERT INTO runs VALUES ('one')")
+        mlflow.commit()
+        kept = boto3.client("s3", REGION)
+        wait_for(lambda: kept.list_objects_v2(Bucket="a-bucket").get("Contents"), 30)
+    for file in database.parent.iterdir():
+        file.unlink()
+    subprocess.run(["bash", "-c", fetch], check=True)
+    with contextlib.closing(sqlite3.connect(database)) as mlflow:
+        assert mlflow.execute("SELECT name FROM runs").fetchall() == [("one",)]
 
 
 def listeners(port: int) -> set[str]:
@@ -234,8 +262,10 @@ def test_kuberay_yaml_has_the_operators_fields():
         assert all(isinstance(value, str) for value in group["rayStartParams"].values())
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"}, "spec": group["template"]["spec"]}
         kubernetes_validate.validate(pod, "1.37", strict=True)
-        claims = {volume["persistentVolumeClaim"]["claimName"] for volume in pod["spec"]["volumes"]}
-        assert claims == {claim["metadata"]["name"]}
+    claims = [volume["persistentVolumeClaim"]["claimName"] for volume in head["template"]["spec"]["volumes"]]
+    assert claims == [claim["metadata"]["name"]]
+    assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
+    assert "volumes" not in worker["template"]["spec"]
 
 
 def test_versions_of_the_files_are_those_of_the_constraints():

@@ -36,7 +36,7 @@ def progress_bar(description: str, total: int) -> Iterator[Advance]:
         nonlocal done, last_line
         done += steps
         now = time.monotonic()
-        if now - last_line >= SECONDS_BETWEEN_LINES or done == total:
+        if done and (now - last_line >= SECONDS_BETWEEN_LINES or done == total):
             last_line = now
             left = (now - started) / done * (total - done)
             print(f"{description}: {done}/{total}  {left:.0f} s left  {note}".rstrip(), file=sys.stderr, flush=True)

@@ -1,6 +1,7 @@
 """A sweep from its teacher to its summary.
 
-Why so: docs/decisions.md #auto-is-resolved-once, #a-sweep-that-fails-ends-its-parent-run, #the-sweeps-teacher.
+Why so: docs/decisions.md #auto-is-resolved-once, #a-sweep-that-fails-ends-its-parent-run, #the-sweeps-teacher,
+#the-driver-computes-nothing.
 """
 
 import logging
@@ -8,12 +9,12 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from ray import tune
 from rich.console import Console
 
-from spd_ray.base import cache
 from spd_ray.base.ray_cluster import capacity, gpu_names, join_ray, leave_ray
 from spd_ray.base.signals import pass_sigterm_on
 from spd_ray.checks.examination import preflight
@@ -38,11 +39,12 @@ from spd_ray.tracking.missed_points import send_missed_points
 from spd_ray.tracking.sweep_page import SweepPage
 from spd_ray.tracking.tracker import Tracker
 from spd_ray.training.sparse import make_kernels_ready
-from spd_ray.training.teacher import Teacher, build_teacher, open_teacher, read_origin
-from spd_ray.trials.on_gpu import fine_tune, run_on_gpu
+from spd_ray.training.teacher import Teacher, build_teacher, make_teacher, open_teacher, read_origin
+from spd_ray.trials.on_worker import Worker
 from spd_ray.trials.ranks import SpdTrainable
 from spd_ray.trials.request import TrialRequest, requested_trial
 from spd_ray.trials.shared_teacher import fetch_teacher, has_teacher, send_teacher
+from spd_ray.trials.tuning import make_on_workers
 
 
 def train_trials(
@@ -52,7 +54,7 @@ def train_trials(
     with joined_ray(address) as have:
         spec = auto.resolve(spec, have)
         console.print(devices_line(spec, have), soft_wrap=True)
-        return train_on(have, spec, storage, command, console)
+        return train_on(have, Worker.of(spec, address), spec, storage, command, console)
 
 
 def check_first(spec: SweepSpec, storage: str, address: str | None, console: Console) -> None:
@@ -73,17 +75,26 @@ def check_first(spec: SweepSpec, storage: str, address: str | None, console: Con
 
 
 def train_on(
-    have: Mapping[str, float], spec: SweepSpec, storage: SweepStorage, command: str, console: Console
+    have: Mapping[str, float],
+    worker: Worker | None,
+    spec: SweepSpec,
+    storage: SweepStorage,
+    command: str,
+    console: Console,
 ) -> TrialRecord | None:
-    """`train_trials` on a cluster with the CPUs and GPUs `have`, where no key of `spec` is `auto`."""
+    """`train_trials` on a cluster with the CPUs and GPUs `have`, where no key of `spec` is `auto`.
+
+    Where there is a `worker` this process computes nothing: such ones do.
+    """
     began, folder = time.monotonic(), storage.folder
-    teacher = find_teacher(spec, storage, console)
+    teacher = find_teacher(spec, storage, worker)
     write_sweep_yaml(spec, folder, command, gpu_names(), teacher.content)
     console.print(report.teacher_line(teacher), soft_wrap=True, markup=False)
     console.print(report.labels_line(teacher.data), soft_wrap=True, markup=False)
-    without_kernels = make_kernels_ready(spec.engine, teacher.model, spec.resources.cpus_per_worker)
-    if without_kernels:
-        console.print(without_kernels)
+    if worker is None:
+        without_kernels = make_kernels_ready(spec.engine, teacher.model, spec.resources.cpus_per_worker)
+        if without_kernels:
+            console.print(without_kernels)
     study = create_study(spec, layout.study_journal(folder))
     ledger = Ledger(spec, study, folder)
     with Tracker.open(spec, folder) as tracker:
@@ -99,7 +110,7 @@ def train_on(
             watcher.drop_states(at_once=True)
             if ledger.ended_count < ledger.total:
                 raise KeyboardInterrupt  # again, for Tune has taken the first
-            students = read_students_back(ledger, teacher, storage)
+            students = read_students_back(ledger, teacher, storage, worker)
             models = publish(spec, storage, teacher, students, page)
             tracker.finish("FINISHED")
             seconds = time.monotonic() - began
@@ -135,21 +146,19 @@ def devices_line(spec: SweepSpec, have: Mapping[str, float]) -> str:
     return f"trains on {auto.describe(spec)}; the cluster: {have['CPU']:g} CPUs and {have['GPU']:g} GPUs at most"
 
 
-def find_teacher(spec: SweepSpec, storage: SweepStorage, console: Console) -> Teacher:
+def find_teacher(spec: SweepSpec, storage: SweepStorage, worker: Worker | None) -> Teacher:
     """The teacher that lies in the sweep's storage; a sweep that begins puts it there.
 
-    It comes from the cache; where it is not there it is fine-tuned: on a GPU, where trials have one. Raises UserError
-    where the sweep was begun with other data, another pretrained model or another teacher under the same names.
+    It comes from the cache; where it is not there it is fine-tuned, by such workers if there is a `worker`. Raises
+    UserError where the sweep was begun with other data, another pretrained model or another teacher under the same
+    names.
     """
-    configs = spec.task, spec.model, spec.teacher
-    begun, origin = begun_content(storage), read_origin(*configs)
+    begun, origin = begun_content(storage), read_origin(spec.task, spec.model, spec.teacher)
     check_content(storage.place, begun, origin.content)
     if TEACHER_FILES in begun and has_teacher(storage, begun[TEACHER_FILES]):
         return open_teacher(origin, fetch_teacher(storage, begun[TEACHER_FILES]), spec.teacher.gate)
-    if spec.resources.worker_gpus and not cache.folder_of("teachers", origin.content["teacher"]).is_dir():
-        console.print("fine-tuning the teacher on a GPU of the cluster")
-        run_on_gpu(fine_tune, spec.resources.cpus_per_worker, *configs)
-    teacher = open_teacher(origin, build_teacher(origin, spec.teacher), spec.teacher.gate)
+    make = partial(make_on_workers, worker) if worker else make_teacher
+    teacher = open_teacher(origin, build_teacher(origin, spec.teacher, make), spec.teacher.gate)
     check_content(storage.place, begun, teacher.content)
     send_teacher(teacher, storage)
     return teacher

@@ -37,7 +37,7 @@ from spd_ray.tracking.tracker import Tracker
 from spd_ray.tracking.trial_runs import best_name, fail_run
 from spd_ray.training.checkpoint import Verification, answer_dev, verify_checkpoint
 from spd_ray.training.teacher import Teacher
-from spd_ray.trials.on_gpu import read_back, run_on_gpu
+from spd_ray.trials.on_worker import Worker, answers_of_teacher, read_back, run_on_worker
 
 RESCORE_TOLERANCE = 0.02  # of scores beyond 1, relative: fp16 and bf16 students are read back in fp32
 
@@ -62,19 +62,20 @@ class Student:
         return self.folder.name.replace(self.trial.trial_id, "checkpoint")
 
 
-def read_students_back(ledger: Ledger, teacher: Teacher, storage: SweepStorage) -> list[Student]:
+def read_students_back(ledger: Ledger, teacher: Teacher, storage: SweepStorage, worker: Worker | None) -> list[Student]:
     """Read every retained student back, count its zeros and score it again, before any is called best.
 
     Returns the sparsest first, at one level the best first. A trial whose student is not what it said is marked failed,
     with the reason; of each level of a ladder the best one is looked at, then the next. What the others and the teacher
-    answer on dev is kept.
+    answer on dev is kept. Where there is a `worker`, such a one computes all that.
     """
-    found = []
-    write_predictions(storage, layout.TEACHER, answer_dev(teacher.model, teacher)[1])
-    for trial in ledger.best_of_levels(ledger.spec.checkpoints.keep):
+    found, trials = [], ledger.best_of_levels(ledger.spec.checkpoints.keep)
+    if trials:
+        write_predictions(storage, layout.TEACHER, _answers_of_teacher(ledger.spec, teacher, storage, worker))
+    for trial in trials:
         folder = storage.folder / str(trial.checkpoint)
         try:
-            verification = _verify(ledger, teacher, storage, trial, folder, None, trial.best_score or 0.0)
+            verification = _verify(ledger, teacher, storage, worker, trial, folder, None, trial.best_score or 0.0)
         except ValueError as error:
             ledger.update(trial.trial_id, status="failed", error=str(error))
             continue
@@ -91,12 +92,12 @@ def read_students_back(ledger: Ledger, teacher: Teacher, storage: SweepStorage) 
                 verification=verification,
             )
         )
-    found += _read_ladders_back(ledger, teacher, storage, [student.trial for student in found])
+    found += _read_ladders_back(ledger, teacher, storage, worker, [student.trial for student in found])
     return sorted(found, key=lambda one: (-one.level, -one.verification.score, one.trial.trial_id))
 
 
 def _read_ladders_back(
-    ledger: Ledger, teacher: Teacher, storage: SweepStorage, trials: list[TrialRecord]
+    ledger: Ledger, teacher: Teacher, storage: SweepStorage, worker: Worker | None, trials: list[TrialRecord]
 ) -> list[Student]:
     """The best student at each level of the ladders of `trials`."""
     steps = [(trial, step) for trial in trials for step in json.loads(trial.ladder or "[]")]
@@ -106,7 +107,7 @@ def _read_ladders_back(
         if level in found:
             continue
         try:
-            verification = _verify(ledger, teacher, storage, trial, folder, level, step["score"])
+            verification = _verify(ledger, teacher, storage, worker, trial, folder, level, step["score"])
         except ValueError as error:
             _log.warning("no student of %s at sparsity %g: %s", trial.trial_id, level, error)
             continue
@@ -121,6 +122,7 @@ def _verify(
     ledger: Ledger,
     teacher: Teacher,
     storage: SweepStorage,
+    worker: Worker | None,
     trial: TrialRecord,
     folder: Path,
     level: float | None,
@@ -130,14 +132,22 @@ def _verify(
     final, per_matrix, pattern = final_sparsity(ledger.config(trial.trial_id), teacher)
     asked, spec = final if level is None else level, ledger.spec
     storage.fetch(folder)
-    if spec.resources.worker_gpus:
+    if worker:
         about = str(folder.relative_to(storage.folder)), asked, per_matrix, pattern, spec.task, teacher.content
-        found = run_on_gpu(read_back, spec.resources.cpus_per_worker, storage.place, *about)
+        found = run_on_worker(worker, read_back, storage.place, *about)
     else:
         found = verify_checkpoint(folder, asked, per_matrix, teacher, pattern)
     if abs(found.score - score) > RESCORE_TOLERANCE * max(1.0, abs(score)):
         raise ValueError(f"{folder}: scores {found.score:.4f} after reading, {score} before")
     return found
+
+
+def _answers_of_teacher(
+    spec: SweepSpec, teacher: Teacher, storage: SweepStorage, worker: Worker | None
+) -> list[PredictionRecord]:
+    if worker:
+        return run_on_worker(worker, answers_of_teacher, storage.place, spec.task, teacher.content)
+    return answer_dev(teacher.model, teacher)[1]
 
 
 def write_predictions(storage: SweepStorage, trial_id: str, predictions: list[PredictionRecord]) -> None:

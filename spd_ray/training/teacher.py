@@ -9,6 +9,7 @@ import json
 import math
 import platform
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -117,12 +118,17 @@ def read_origin(task: TaskConfig, model: ModelConfig, teacher: TeacherConfig) ->
     return Origin(source, tokenizer, data, content)
 
 
-def make_teacher(origin: Origin, config: TeacherConfig, folder: Path) -> Report:
-    """Fine-tune the teacher in this process, or score the user's own, and write it into `folder`."""
+def make_teacher(origin: Origin, config: TeacherConfig, folder: Path, advance: Advance | None = None) -> Report:
+    """Fine-tune the teacher in this process, or score the user's own, and write it into `folder`.
+
+    `advance` is called after each step; without it there is a progress bar.
+    """
     if config.is_given:
         best, report = score_given(origin.folder, origin.data)
     else:
-        best, report = best_of_learning_rates(origin.folder, origin.data, config)
+        told = f"teacher of {origin.data.task.name}", tuning_steps(config, origin.data)
+        with nullcontext(advance) if advance else progress_bar(*told) as tell:
+            best, report = best_of_learning_rates(origin.folder, origin.data, config, tell)
     with quiet_transformers():
         best.save_pretrained(folder)
     return report
@@ -216,17 +222,23 @@ def pretrained_classifier(config: ModelConfig, task: Task, dropout: float, seed:
     return model
 
 
-def best_of_learning_rates(folder: Path, data: EncodedTask, config: TeacherConfig) -> tuple[Any, Report]:
+def tuning_steps(config: TeacherConfig, data: EncodedTask) -> int:
+    """Steps of fine-tuning, of all learning rates together."""
+    steps = config.epochs * math.ceil(len(data.train) / config.batch_size)
+    return 0 if config.is_given else steps * len(config.learning_rates)
+
+
+def best_of_learning_rates(
+    folder: Path, data: EncodedTask, config: TeacherConfig, advance: Advance
+) -> tuple[Any, Report]:
     """Fine-tune under each learning rate, each from the same seed, and keep the best (the first of equals)."""
     tried: list[tuple[float, float]] = []
-    steps = config.epochs * math.ceil(len(data.train) / config.batch_size)
-    with progress_bar(f"teacher of {data.task.name}", steps * len(config.learning_rates)) as advance:
-        for learning_rate in config.learning_rates:
-            model = fine_tune(folder, data, config, learning_rate, advance)
-            scores = evaluate(model, data.chooser, data.task)
-            if not tried or scores.score > max(known for _, known in tried):
-                best, others = model, scores.other_scores
-            tried.append((learning_rate, scores.score))
+    for learning_rate in config.learning_rates:
+        model = fine_tune(folder, data, config, learning_rate, advance)
+        scores = evaluate(model, data.chooser, data.task)
+        if not tried or scores.score > max(known for _, known in tried):
+            best, others = model, scores.other_scores
+        tried.append((learning_rate, scores.score))
     learning_rate, dev_score = max(tried, key=lambda pair: pair[1])
     train_score = evaluate(best, data.train, data.task).score
     majority = data.task.baseline_score(data.train.labels.numpy(), data.chooser.labels.numpy())

@@ -18,7 +18,7 @@ from spd_ray.base.errors import UserError, storage_refusal
 from spd_ray.base.network import free_port
 from spd_ray.training import engine
 from spd_ray.training.trainer import TrainingError
-from spd_ray.trials.on_gpu import check_gpu
+from spd_ray.trials.on_worker import check_gpu
 from spd_ray.trials.request import TrialRequest
 from spd_ray.trials.runner import TrialRunner
 from spd_ray.trials.standing import Standing

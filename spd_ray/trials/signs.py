@@ -1,4 +1,4 @@
-"""Signs of life of a running trial: where it is between two evaluations, told to the driver by Ray's key-value store.
+"""Signs of life: where a trial is between two evaluations, told to the driver by Ray's key-value store; steps counted.
 
 A sign is lost with Ray, and nothing depends on it.
 
@@ -9,14 +9,33 @@ import json
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ray.experimental import internal_kv
 
 from spd_ray.training.taken_steps import TakenStep
 
 NAMESPACE = b"spd_ray"
+SECONDS_BETWEEN_COUNTS = 1.0
 SECONDS_BETWEEN_SIGNS = 5.0  # reading a loss waits for the device
+
+
+class StepCounter:
+    """Counts steps of what is no trial, and tells how many now and then."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.steps, self._last = name, 0, 0.0
+
+    def __call__(self, steps: int = 1, note: str = "") -> None:
+        self.steps += steps
+        if time.monotonic() - self._last >= SECONDS_BETWEEN_COUNTS:
+            self._last = time.monotonic()
+            _put(self.name, self.steps)
+
+
+def read_counts(names: Iterable[str]) -> dict[str, int]:
+    """The last count of each of those counters that has told one."""
+    return _read(names)
 
 
 class Sign(NamedTuple):
@@ -49,18 +68,26 @@ class SignTeller:
         rate = (step - self._last[0]) / (now - self._last[1]) if self._last else None
         self._last = step, now
         sign = Sign(step, self.steps, taken.known["stage"], float(taken.losses[0]), rate)
-        if internal_kv._internal_kv_initialized():
-            with suppress(Exception):  # whatever Ray raises while its head is busy or away
-                internal_kv._internal_kv_put(self.trial_id, json.dumps(sign), overwrite=True, namespace=NAMESPACE)
+        _put(self.trial_id, sign)
 
 
 def read_signs(trial_ids: Iterable[str]) -> dict[str, Sign]:
     """The last sign of each of those trials that has given one."""
+    return {trial_id: Sign(*told) for trial_id, told in _read(trial_ids).items()}
+
+
+def _put(name: str, told: Any) -> None:
+    if internal_kv._internal_kv_initialized():
+        with suppress(Exception):  # whatever Ray raises while its head is busy or away
+            internal_kv._internal_kv_put(name, json.dumps(told), overwrite=True, namespace=NAMESPACE)
+
+
+def _read(names: Iterable[str]) -> dict[str, Any]:
     found = {}
     if internal_kv._internal_kv_initialized():
         with suppress(Exception):  # as above
-            for trial_id in trial_ids:
-                told = internal_kv._internal_kv_get(trial_id, namespace=NAMESPACE)
+            for name in names:
+                told = internal_kv._internal_kv_get(name, namespace=NAMESPACE)
                 if told is not None:
-                    found[trial_id] = Sign(*json.loads(told))
+                    found[name] = json.loads(told)
     return found

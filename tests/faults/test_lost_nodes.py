@@ -1,12 +1,17 @@
 """A node goes and another comes while a sweep runs; and what a sweep holds of a cluster, it gives back."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
 from ray.cluster_utils import Cluster
 
+from spd_ray.base.ray_cluster import join_ray, leave_ray
 from spd_ray.records.trials import read_trials
+from spd_ray.training.teacher import make_teacher, read_origin, teacher_key, tuning_steps
+from spd_ray.trials.on_worker import Worker
+from spd_ray.trials.tuning import make_alone, make_on_workers
 from tests.sweeps import SPACE, trial_processes, wait_for, wait_for_saves
 
 GONE_SECONDS = 20
@@ -27,6 +32,11 @@ def cluster():
 def trials_on(node):
     """The trials' processes on a node of the cluster."""
     return trial_processes(psutil.Process(node.all_processes["raylet"][0].process.pid))
+
+
+def tuning_on(node):
+    """The processes on a node of the cluster that fine-tune a teacher."""
+    return trial_processes(psutil.Process(node.all_processes["raylet"][0].process.pid), make_alone.__name__)
 
 
 def groups(cluster):
@@ -97,3 +107,30 @@ def test_a_driver_that_is_killed_leaves_nothing_on_the_cluster(cluster, sweep_of
     driver.kill()
     driver.wait()
     assert_nothing_left(cluster)
+
+
+def test_a_teachers_learning_rates_are_tasks_of_their_own_and_one_whose_node_is_lost_begins_again(
+    cluster, tiny_teacher, tmp_path
+):
+    """The driver's machine gets what it would have made itself, bit for bit, whichever node made it."""
+    task, model, settings = tiny_teacher.configs
+    config = settings.model_copy(update={"epochs": 60, "learning_rates": (1e-7, 2e-3)})
+    origin, here, there = read_origin(task, model, config), tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    told = []
+    expected = make_teacher(origin, config, here, lambda steps=1, note="": told.append(steps))
+    assert sum(told) == tuning_steps(config, origin.data)
+    join_ray(cluster.address, "ERROR")
+    try:
+        with ThreadPoolExecutor(1) as thread:
+            made = thread.submit(make_on_workers, Worker(cpus=1, gpus=0.0, retries=3), origin, config, there)
+            assert wait_for(lambda: all(tuning_on(node) for node in cluster.worker_nodes), seconds=60)
+            cluster.remove_node(max(cluster.worker_nodes, key=lambda node: node.unique_id), allow_graceful=False)
+            cluster.add_node(num_cpus=1)
+            assert made.result(timeout=120) == expected
+    finally:
+        leave_ray()
+    assert expected.learning_rate == 2e-3
+    assert [rate for rate, _ in expected.tried] == [1e-7, 2e-3]
+    assert teacher_key(there) == teacher_key(here)

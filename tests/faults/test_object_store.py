@@ -7,49 +7,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
-import boto3
 import psutil
 import pytest
-from botocore.exceptions import BotoCoreError
 from pyarrow import fs
 
-from spd_ray.base.network import free_port, join_place
+from spd_ray.base.network import join_place
 from spd_ray.records.storage import SweepStorage
-from tests.sweeps import Sweeps, trial_processes, wait_for, wait_for_more
+from tests.object_store import mock_s3
+from tests.sweeps import Sweeps, trial_processes, wait_for_more
 
-REGION = "us-west-2"
 FILES = {"trials.parquet", "study.journal", "sweep.yaml", "mlflow_sweep_id"}
 OF_A_SWEEP = FILES | {"checkpoints", "predictions", "steps", "state", "teacher"}
 
 
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The URI of a bucket at a mock S3; the environment has its credentials."""
-    port = free_port()
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_REGION": REGION,
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():  # fmt: skip
-        monkeypatch.setenv(name, value)
-    words = [str(Path(sys.executable).with_name("moto_server")), "-p", str(port)]
-    server = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        client = boto3.client("s3", REGION, endpoint_url=f"http://127.0.0.1:{port}")
-        assert wait_for(lambda: made(client), seconds=60)
-        yield f"s3://bucket/runs?scheme=http&endpoint_override=127.0.0.1:{port}&region={REGION}"
-    finally:
-        server.kill()
-        server.wait()
-
-
-def made(client: object) -> bool:
-    try:
-        client.create_bucket(Bucket="bucket", CreateBucketConfiguration={"LocationConstraint": REGION})
-    except BotoCoreError:
-        return False
-    return True
+def bucket() -> Iterator[str]:
+    with mock_s3("127.0.0.1") as uri:
+        yield uri
 
 
 def states(store: fs.FileSystem, root: str) -> set[str]:

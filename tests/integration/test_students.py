@@ -93,7 +93,7 @@ def published(tiny_teacher, tmp_path_factory):
             end_run(ledger.trials[trial_id], tracker, run_id, 3)
             page.trial_ended(ledger.trials[trial_id])
         ledger.fold()
-        students = read_students_back(ledger, teacher, storage)
+        students = read_students_back(ledger, teacher, storage, worker=None)
         models = publish(spec, storage, teacher, students, page)
     return SimpleNamespace(
         folder=folder, students=students, models=models, teacher=teacher, uri=f"sqlite:///{folder.parent}/mlflow.db",
@@ -234,7 +234,7 @@ def test_a_student_that_is_not_what_its_trial_said_fails_its_run(published, clie
     weights.write_bytes(weights.read_bytes()[:-8] + b"\1" * 8)
     storage = SweepStorage(str(published.folder), "driver")
     with Tracker.open(published.spec, published.folder) as tracker:
-        students = read_students_back(ledger, published.teacher, storage)
+        students = read_students_back(ledger, published.teacher, storage, worker=None)
         page = SweepPage(published.spec, ledger, tracker, published.teacher, PROVENANCE)
         tracking = published.spec.tracking.model_copy(update={"report": False})
         publish(published.spec.model_copy(update={"tracking": tracking}), storage, published.teacher, students, page)
