@@ -1,22 +1,28 @@
 """Every figure, table and claim of the paper on the miniature: `python -m benchmarks.paper`, or `make paper`.
 
 The sweeps are listed in paper.yaml. Each is a command of its own, so that one that fails, even one that takes its
-process with it, leaves the others alone; what was begun is resumed. Here, since it runs the repository's spaces and
+process with it, leaves the others alone; what was begun is resumed. Where methods are compared, each tries as many
+settings under one seed, and its best is run again under others. Here, since it runs the repository's spaces and
 measures: what is installed has neither.
 """
 
 import argparse
+import json
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from statistics import mean
+from typing import Any, Literal
 
 import yaml
 
-from spd_ray.base.errors import INTERRUPTED, run_main
+from spd_ray.base.errors import INTERRUPTED, UserError, run_main
 from spd_ray.config.section import Section
+from spd_ray.config.yaml_file import yaml_text
+from spd_ray.records.provenance import read_sweep_yaml
+from spd_ray.records.schema import TrialRecord
 from spd_ray.records.trials import read_trials
 
 ROOT = Path(__file__).parents[1]
@@ -30,6 +36,9 @@ class PaperSweep(Section):
     profile: Literal["mini"] | None = None
     name: str | None = None
     set: tuple[str, ...] = ()
+    best_under: tuple[int, ...] = ()  # seeds; a sweep search_NAME comes first
+    best_of: str | None = None  # the sweep whose best configurations are run; follows from best_under
+    full: bool = False
 
     @property
     def folder_name(self) -> str:
@@ -43,6 +52,19 @@ class PaperList(Section):
     sweeps: tuple[PaperSweep, ...]
     left_out: dict[str, str]
 
+    def plan(self, full: bool) -> list[PaperSweep]:
+        """The sweeps that are run, one after the other."""
+        listed = [one for one in self.sweeps if full or not one.full]
+        return [sweep for one in listed for sweep in (search_and_best(one) if one.best_under else [one])]
+
+
+def search_and_best(sweep: PaperSweep) -> list[PaperSweep]:
+    """The two sweeps of one with `best_under`."""
+    name = f"search_{sweep.folder_name}"
+    search = {"name": name, "set": (*sweep.set, "study.seeds=[0]"), "best_under": ()}
+    best = {"set": (*sweep.set, f"study.seeds={list(sweep.best_under)}"), "best_under": (), "best_of": name}
+    return [sweep.model_copy(update=search), sweep.model_copy(update=best)]
+
 
 def read_list(path: Path = LIST) -> PaperList:
     """The list of sweeps."""
@@ -50,13 +72,43 @@ def read_list(path: Path = LIST) -> PaperList:
 
 
 def sweep_command(sweep: PaperSweep, storage: Path) -> list[str]:
-    """The command that begins the sweep, or goes on with what `storage` has of it."""
+    """The command that begins the sweep, or goes on with what `storage` has of it.
+
+    Raises UserError where it wants the best of a sweep of which no trial has finished.
+    """
     words = [sys.executable, "-m", "spd_ray.sweep", "--space", sweep.space, "--storage", str(storage)]
     for option, value in (("--profile", sweep.profile), ("--name", sweep.name)):
         words += [option, value] if value else []
-    for setting in sweep.set:
+    for setting in (*sweep.set, *(best_settings(storage / sweep.best_of) if sweep.best_of else ())):
         words += ["--set", setting]
     return [*words, "--resume"] if read_trials(storage / sweep.folder_name) else words
+
+
+def best_settings(search: Path) -> list[str]:
+    """What lets a sweep run the best configuration of each method and sparsity in the sweep `search`, and no other."""
+    groups: dict[tuple[str, float], dict[int, list[TrialRecord]]] = {}
+    for trial in read_trials(search):
+        if trial.status == "finished" and trial.feasible:
+            group = groups.setdefault((trial.method, trial.target_sparsity), {})
+            group.setdefault(trial.configuration, []).append(trial)
+    if not groups:
+        raise UserError(f"{search.name} has no finished trial, of which one could be the best")
+    searched = read_sweep_yaml(search)["spec"]["search"]
+    best = [max(group.values(), key=_mean_score) for group in groups.values()]
+    points = [{name: value_at(seeds[0], name) for name in searched} for seeds in best]
+    return [f"warm_start={yaml_text(points)}", "study.sampler=random", f"study.trials={len(points)}"]
+
+
+def _mean_score(seeds: list[TrialRecord]) -> float:
+    return mean(one.best_score for one in seeds if one.best_score is not None)
+
+
+def value_at(trial: TrialRecord, dimension: str) -> Any:
+    """The trial's value of a dimension: "method", "stage1_lr", "objective.temperature"."""
+    value = json.loads(trial.config)["method"]
+    for part in ("name" if dimension == "method" else dimension).split("."):
+        value = value[part]
+    return value
 
 
 def run_all(sweeps: Sequence[PaperSweep], storage: Path) -> int:
@@ -65,7 +117,11 @@ def run_all(sweeps: Sequence[PaperSweep], storage: Path) -> int:
     for number, sweep in enumerate(sweeps, start=1):
         minutes = (time.monotonic() - started) / 60
         print(f"== sweep {number} of {len(sweeps)}: {sweep.folder_name} ({minutes:.0f} min so far)", flush=True)
-        code = run_command(sweep_command(sweep, storage))
+        try:
+            code = run_command(sweep_command(sweep, storage))
+        except UserError as error:
+            failed.append(f"{sweep.folder_name} ({error})")
+            continue
         if code == INTERRUPTED:
             print("stopped; go on with: make paper", flush=True)
             return INTERRUPTED
@@ -93,8 +149,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.paper", description=__doc__.splitlines()[0])
     parser.add_argument("--storage", type=Path, default=Path("runs/paper"), help="where they are kept (runs/paper)")
+    parser.add_argument("--full", action="store_true", help="also Tables 1 and 2 on the other tasks, for hours")
     options = parser.parse_args(arguments)
-    return run_all(read_list().sweeps, options.storage.absolute())
+    return run_all(read_list().plan(options.full), options.storage.absolute())
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from benchmarks import paper
 from benchmarks.paper import PaperSweep, read_list, run_all, sweep_command
 from spd_ray import sweep
 from spd_ray.config.load import load_spec
+from spd_ray.records.provenance import write_sweep_yaml
 from spd_ray.records.trials import write_trials
 from tests.hand_made_sweep import trial
 
@@ -24,8 +25,12 @@ def test_every_space_of_the_paper_is_swept_or_left_out_with_the_reason():
     assert all(reason.strip() for reason in plan.left_out.values())
 
 
-@pytest.mark.parametrize("listed", read_list().sweeps, ids=lambda listed: listed.folder_name)
-def test_every_command_is_one_that_the_sweep_takes(listed, tmp_path):
+PLAN = read_list().plan(full=True)
+
+
+@pytest.mark.parametrize("listed", PLAN, ids=lambda listed: listed.folder_name)
+def test_every_command_is_one_that_the_sweep_takes(listed, tmp_path, monkeypatch):
+    monkeypatch.setattr(paper, "best_settings", lambda search: [])
     words = sweep_command(listed, tmp_path)
     assert words[1:3] == ["-m", "spd_ray.sweep"]
     options = sweep.parse_arguments(words[3:])
@@ -36,8 +41,48 @@ def test_every_command_is_one_that_the_sweep_takes(listed, tmp_path):
 
 
 def test_no_two_sweeps_share_a_folder():
-    names = [listed.folder_name for listed in read_list().sweeps]
+    names = [listed.folder_name for listed in PLAN]
     assert len(set(names)) == len(names)
+
+
+def test_the_best_of_a_search_is_run_under_other_seeds(tmp_path):
+    listed = PaperSweep(space="search_spaces/paper/table2.yaml", profile="mini", best_under=(1, 2, 3))
+    search, best = paper.search_and_best(listed)
+    assert (search.folder_name, search.set) == ("search_table2", ("study.seeds=[0]",))
+    assert (best.folder_name, best.best_of) == ("table2", "search_table2")
+    spec = load_spec(paper.ROOT / listed.space, ["name=search_table2", *search.set], profile="mini")
+    folder = tmp_path / "search_table2"
+    points = [{"method": m, "target_sparsity": s, "stage1_lr": r} for m, s, r in (
+        ("spd", 0.9, 1e-3), ("spd", 0.9, 3.2e-3), ("spd", 0.95, 1e-3), ("tinybert4", 0.9, 1e-4),
+        ("tinybert4", 0.9, 1e-3), ("rpp", 0.884, 1e-4),
+    )]  # fmt: skip
+    configs = [spec.trial_config(point, 0) for point in points]
+    write_trials(folder, [
+        trial(number, method=one.method.name, target_sparsity=one.method.final_sparsity, best_score=score,
+              status=status, config=one.model_dump_json())
+        for number, (one, score, status) in enumerate(zip(
+            configs, (0.8, 0.9, 0.7, 0.5, 0.6, 0.9), (*["finished"] * 5, "failed"), strict=True))
+    ])  # fmt: skip
+    write_sweep_yaml(spec, folder, "", [], {})
+    words = sweep_command(best, tmp_path)[3:]
+    options = sweep.parse_arguments(words)
+    chosen = load_spec(paper.ROOT / options.space, options.overrides, profile=options.profile)
+    assert chosen.first_points() == [points[1], points[2], points[4]]  # rpp has no finished trial
+    assert (chosen.total_configurations(), chosen.study.seeds, chosen.name) == (3, (1, 2, 3), "table2")
+
+
+def test_a_table_is_swept_on_another_task_by_its_name_also_on_the_miniature():
+    spec = load_spec(paper.ROOT / "search_spaces/paper/table1.yaml", ["task.name=stsb"], profile="mini")
+    assert (spec.task.name, spec.method.p0, spec.method.stage23_lr) == ("mini_similarity", 0.8, None)
+    assert spec.search["stage1_lr"].choices == (1e-4, 3e-4, 1e-3, 3.2e-3, 1e-2)
+
+
+def test_the_best_of_nothing_is_told_and_the_others_run(monkeypatch, tmp_path, capsys):
+    ran = ended_with(monkeypatch, {})
+    best = PaperSweep(space="b.yaml", best_of="search_b")
+    assert run_all([SWEEPS[0], best, SWEEPS[2]], tmp_path) == 1
+    assert ran == ["a", "c", "analysis"]
+    assert "failed: b (search_b has no finished trial, of which one could be the best); make" in capsys.readouterr().err
 
 
 def test_what_was_begun_is_resumed(tmp_path):

@@ -17,6 +17,7 @@ from analysis.page.contents import Contents, DrawnFigure
 from analysis.page.figure_list import PAPER
 from analysis.page.result_tables import (
     METHODS_NOTE,
+    average_table,
     claims_table,
     methods_table,
     paper_table,
@@ -72,6 +73,7 @@ class PaperTableView(NamedTuple):
     ours: Table | None
     note: str
     printed: Table
+    averages: Table | None = None
 
 
 class PaperView(NamedTuple):
@@ -265,7 +267,7 @@ def _paper_table(name: str, table: PaperTable | str) -> PaperTableView:
     if isinstance(table, str):
         return PaperTableView(name, TITLES[name], None, table, printed_table(name))
     note = f"Scores in percent. From sweep {join(table.sweeps)}. {describe_exclusions(table.exclusions)}"
-    return PaperTableView(name, TITLES[name], paper_table(table), note, printed_table(name))
+    return PaperTableView(name, TITLES[name], paper_table(table), note, printed_table(name), average_table(table))
 
 
 def _trials(sweep: Sweep, contents: Contents) -> TrialsView:

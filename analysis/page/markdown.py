@@ -3,6 +3,7 @@
 from analysis.page.contents import Contents
 from analysis.page.result_tables import (
     METHODS_NOTE,
+    average_table,
     claims_table,
     methods_table,
     paper_table,
@@ -23,7 +24,10 @@ def format_tables(contents: Contents) -> str:
     """The text of tables.md: Tables 1 and 2, ours and as printed; methods side by side; retained students."""
     parts = ["# The paper's tables, ours beside the printed values\n"]
     for name, table in contents.tables:
-        body = f"No table: {table}.\n" if isinstance(table, str) else format_markdown(paper_table(table))
+        body = f"No table: {table}.\n"
+        if not isinstance(table, str):
+            by_task = format_markdown(average_table(table))
+            body = f"{format_markdown(paper_table(table))}\nBy task, and on average:\n\n{by_task}"
         printed = format_markdown(printed_table(name))
         parts.append(f"## {TITLES[name]}\n\n{body}\nAs printed in the paper:\n\n{printed}")
     for sweep, rows in contents.methods:

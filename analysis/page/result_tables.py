@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from analysis.page.table import Heading, Table
 from analysis.paper import printed
 from analysis.paper.method_comparison import MethodRow
-from analysis.paper.tables_1_and_2 import MethodScore, PaperTable
+from analysis.paper.tables_1_and_2 import MethodScore, PaperTable, averages
 from analysis.paper.verdicts import UNDECIDED, Result
 from analysis.reading.tasks import glue_task
 from analysis.wording.formatting import MISSING, capitalize, format_number, format_rate, format_score, format_signed
@@ -64,6 +64,7 @@ def paper_table(table: PaperTable) -> Table:
         Heading("range", "smallest to largest"),
         Heading("end", "at the end of Stage III, which Algorithm 1 returns; ours: of the best evaluation"),
         Heading("n", "seeds"),
+        Heading("of", "configurations of which this is the best, by the mean over seeds on that split"),
         Heading("paper", "as printed; for a synthetic task, of the GLUE task that it imitates"),
         Heading("difference", "ours minus paper; none for a synthetic task, whose scores are not GLUE scores"),
         Heading("ours − teacher", "our student minus our dense teacher"),
@@ -81,7 +82,7 @@ def _score_row(score: MethodScore) -> list[str]:
     return [
         score.task, method_name(score.method), f"{score.sparsity:g}", _percent(score.mean),
         f"{_percent(score.low)} to {_percent(score.high)}", _percent(score.final),
-        str(score.seeds), _percent(score.printed) + imitated,
+        str(score.seeds), str(score.tried), _percent(score.printed) + imitated,
         _percent(score.difference, "+"), _percent(score.to_teacher, "+"), _percent(score.printed_to_teacher, "+"),
         _remaining_parameters(score), metric_name(score.metric), score.on, score.model,
     ]  # fmt: skip
@@ -104,9 +105,29 @@ def _parameters(count: float) -> str:
 
 def printed_table(name: str) -> Table:
     """The paper's own "table1" or "table2"."""
-    headings = [Heading("method"), Heading("remains"), *map(Heading, printed.TASKS)]
-    rows = printed.TABLES[name]
-    return Table(headings, [[row.method, row.remains, *(format_number(s, ".1f") for s in row.scores)] for row in rows])
+    average = Heading("Avg.", "as printed, in Table 1 alone")
+    headings = [Heading("method"), Heading("remains"), *map(Heading, printed.TASKS), average]
+    cells = ((row.method, row.remains, (*row.scores, row.average)) for row in printed.TABLES[name])
+    return Table(
+        headings, [[name, remains, *(format_number(s, ".1f") for s in scores)] for name, remains, scores in cells]
+    )
+
+
+def average_table(table: PaperTable) -> Table:
+    """Our scores by task and on average, in percent; of synthetic tasks the average is as synthetic as they are."""
+    rows = averages(table)
+    tasks = sorted({task for row in rows for task in row.scores})
+    headings = [
+        Heading("method"),
+        Heading("sparsity", "target, of the encoder's prunable weights"),
+        *map(Heading, tasks),
+        Heading("average", "over all tasks of this table; none for a method that lacks one"),
+        Heading("paper", "the mean of its printed scores on these tasks, or on those that they imitate"),
+    ]
+    return Table(headings, [[
+        method_name(row.method), f"{row.sparsity:g}", *(_percent(row.scores.get(task)) for task in tasks),
+        _percent(row.mean), _percent(row.printed),
+    ] for row in rows])  # fmt: skip
 
 
 def methods_table(rows: Sequence[MethodRow]) -> Table:

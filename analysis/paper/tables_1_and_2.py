@@ -1,4 +1,4 @@
-"""Tables 1 and 2: our scores beside the paper's printed ones."""
+"""Tables 1 and 2: our scores beside the paper's printed ones, each method at the best of the settings that it tried."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from analysis.numbers.figure_data import (
+    best_configuration,
     best_score,
     final_score,
     group_by,
@@ -41,6 +42,7 @@ class MethodScore(NamedTuple):
     printed: float | None
     printed_teacher: float | None
     final: float | None  # mean at the end of Stage III, on the split on which students are chosen
+    tried: int  # configurations of which it is the best
     parameters: float | None  # of our students, zeros not counted, mean over seeds
     dense_parameters: int | None
 
@@ -76,6 +78,32 @@ class PaperTable(NamedTuple):
     exclusions: Exclusions
 
 
+class MethodAverage(NamedTuple):
+    """One method at one sparsity over the tasks of a table; fractions, None where not known."""
+
+    method: str
+    sparsity: float
+    scores: dict[str, float]  # by task
+    mean: float | None  # over all tasks of the table
+    printed: float | None  # the paper's mean over the same tasks
+
+
+def averages(table: PaperTable) -> list[MethodAverage]:
+    """A row for each method and sparsity; what was not run on every task of the table, and model, has no mean."""
+    tasks = sorted({score.task for score in table.scores})
+    rows = []
+    for method, sparsity in dict.fromkeys((score.method, score.sparsity) for score in table.scores):
+        own = [score for score in table.scores if (score.method, score.sparsity) == (method, sparsity)]
+        scores = {score.task: score.mean for score in own}
+        printed = [score.printed for score in own if score.printed is not None]
+        whole = sorted(score.task for score in own) == tasks
+        rows.append(MethodAverage(
+            method, sparsity, scores, float(np.mean(list(scores.values()))) if whole else None,
+            float(np.mean(printed)) if whole and len(printed) == len(tasks) else None,
+        ))  # fmt: skip
+    return rows
+
+
 def compute(sweeps: Sequence[Sweep], name: str) -> PaperTable:
     """The table `name` ("table1" or "table2"). Raises NoData where no sweep of that name has a finished trial."""
     own = require_sweeps(sweeps, name)
@@ -89,7 +117,9 @@ def compute(sweeps: Sequence[Sweep], name: str) -> PaperTable:
 
 
 def _method_score(trials: Sequence[Trial]) -> MethodScore:
-    """The score of one method's trials; on dev alone where every student that a holdout chose was scored there."""
+    """The score of one method's best configuration; on dev alone where every student that a holdout chose was there."""
+    tried = len(group_by(trials, lambda trial: trial.configuration))
+    trials = best_configuration(trials)
     first = trials[0]
     unseen = first.selection != "dev" and all(trial.dev_score is not None for trial in trials)
     scores = list(mean_by_seed(trials, (lambda trial: trial.dev_score) if unseen else best_score).values())
@@ -100,6 +130,6 @@ def _method_score(trials: Sequence[Trial]) -> MethodScore:
         first.method, first.task, first.model, first.metric, first.target_sparsity, len(scores),
         float(np.mean(scores)), min(scores), max(scores), float(np.mean(teachers)) if teachers else None,
         "dev" if unseen else first.selection, printed_score(first.method, first.task, first.target_sparsity),
-        printed_teacher_score(first.task), float(np.mean(final)) if final else None,
+        printed_teacher_score(first.task), float(np.mean(final)) if final else None, tried,
         float(np.mean(remaining)) if remaining else None, first.parameters,
     )  # fmt: skip

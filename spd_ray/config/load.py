@@ -34,10 +34,10 @@ def load_spec(
 
     What the file does not say comes from its method, then from its preset. `method` replaces the file's: its own
     dimensions are searched, and those of the file that mean something to it. Where the name of a method stands, a file
-    of the user's own may stand: FILE.yaml. The profile goes over the file, the
-    overrides over the profile. A relative path of the file starts at the file's folder, one of a mapping or an override
-    where the program runs. Raises UserError, one line: file, line number (or `--set key=value`), key, value, what
-    would be right.
+    of the user's own may stand: FILE.yaml. The profile goes over the file, the overrides over the profile; but
+    `task.name` names the task that the profile lays over. A relative path of the file starts at the file's folder, one
+    of a mapping or an override where the program runs. Raises UserError, one line: file, line number (or
+    `--set key=value`), key, value, what would be right.
     """
     check_packages()
     source = read_mapping(space) if isinstance(space, Mapping) else read_yaml(fspath(space))
@@ -46,6 +46,9 @@ def load_spec(
         source.data.setdefault("name", re.sub(r"[^A-Za-z0-9_-]", "-", Path(space).stem))
         _start_paths_at(Path(space).parent, source.data)
     _read_own_methods(source)
+    if profile == "mini":  # which lays over a task what stands for it
+        override(source, [one for one in overrides if one.startswith("task.name=")], _split_key)
+        overrides = [one for one in overrides if not one.startswith("task.name=")]
     if profile == "mini" and _can_be_composed(source.data):
         _fill_in(source)
         source.data.update(lay_mini(source.data), preset=None)

@@ -65,7 +65,10 @@ def lay_mini(space: dict[str, Any]) -> dict[str, Any]:
     student = space.get("method", {}).get("student")
     starts_pretrained = isinstance(student, dict) and student.get("init") == "pretrained"
     over = mini["fine_tuned"] if starts_pretrained else {}
-    return fill_in(fill_in(fill_in(over, own), mini["common"]), result)
+    laid = fill_in(fill_in(fill_in(over, own), mini["common"]), result)
+    if space.get("method", {}).get("stage23_lr", 0) is None:  # one rate in all stages: it is stage1_lr here, too
+        laid["method"]["stage23_lr"] = None
+    return laid
 
 
 def _read(name: str) -> dict[str, Any]:
