@@ -23,17 +23,20 @@ from filelock import FileLock
 from torch import nn
 from torch.utils import cpp_extension
 
+from spd_ray.base.installation import as_if_missing
+
 # In each process anew: a worker inherits the driver's variables, and may have a GPU where the driver has none.
 os.environ["DS_ACCELERATOR"] = "cuda" if torch.cuda.is_available() else "cpu"
 os.environ.setdefault("DEEPSPEED_LOG_LEVEL", "ERROR")
 
-import deepspeed
-from deepspeed.accelerator import get_accelerator
-from deepspeed.comm.torch import build_shm_op
-from deepspeed.ops.op_builder.all_ops import ALL_OPS
-from deepspeed.runtime.config import DeepSpeedConfig
-from deepspeed.runtime.zero import parameter_offload
-from deepspeed.runtime.zero.partitioned_param_coordinator import PartitionedParameterCoordinator
+with as_if_missing("mlflow"):  # its autotuner, which nobody calls here, loads MLflow: a second of each worker's start
+    import deepspeed
+    from deepspeed.accelerator import get_accelerator
+    from deepspeed.comm.torch import build_shm_op
+    from deepspeed.ops.op_builder.all_ops import ALL_OPS
+    from deepspeed.runtime.config import DeepSpeedConfig
+    from deepspeed.runtime.zero import parameter_offload
+    from deepspeed.runtime.zero.partitioned_param_coordinator import PartitionedParameterCoordinator
 
 from spd_ray.base.network import free_port, interface_of
 from spd_ray.config.trial import EngineConfig
