@@ -9,6 +9,7 @@ of `benchmarks.step`. On one thread it is the processor's time that is compared:
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Set
+from functools import partial
 from statistics import fmean
 
 import numpy as np
@@ -20,7 +21,7 @@ from spd_ray.config.timeline import Timeline
 from spd_ray.model import surgery
 from spd_ray.training.taken_steps import TakenStep
 from spd_ray.training.teacher import Teacher
-from spd_ray.training.trainer import SpdRun, batches_from, prune, training_step
+from spd_ray.training.trainer import SpdRun, batches_from, student_losses, training_step
 
 SHAPES = {"small": (4, 256, 4), "minilm": (6, 384, 12)}  # layers, hidden size, heads
 EXAMPLES = 512
@@ -80,7 +81,7 @@ def trial_steps(run: SpdRun) -> Iterator[TakenStep]:
     events = {event.step for event in run.timeline.pruning_events}
     for step, parts in zip(range(run.timeline.t3), batches_from(run, 0), strict=False):
         if step in events:
-            prune(run, step)
+            run.pruner.event(step, partial(student_losses, run, step))
         yield training_step(run, step, parts, sparsity=0.0)
 
 
