@@ -48,8 +48,9 @@ class Cost(NamedTuple):
     footprint: Footprint
 
     def trial(self, timeline: Timeline) -> float:
-        """Steps and evaluations of one trial."""
-        return timeline.t3 * self.step * self.share + len(timeline.eval_steps) * self.evaluation
+        """Steps and evaluations of one trial, and the gradients that its pruning events take."""
+        at_events = len(timeline.pruning_events) * timeline.method.gradients_of_an_event
+        return (timeline.t3 * self.share + at_events) * self.step + len(timeline.eval_steps) * self.evaluation
 
 
 def measure(spec: SweepSpec, config: TrialConfig, untrained: Untrained) -> Cost:

@@ -16,6 +16,7 @@ from pydantic import (
 
 from spd_ray.base.errors import UserError
 from spd_ray.base.user_code import installed_rows
+from spd_ray.config.pruning import ALL_CRITERIA, PRUNINGS, REFUSED_CRITERIA, CriterionConfig, RegrowthConfig
 from spd_ray.config.section import NonNegativeFloat, PositiveFloat, PositiveInt, Probability, Section, refuse
 from spd_ray.equations import schedules
 from spd_ray.equations.criterion_table import CRITERIA, Criterion
@@ -35,13 +36,6 @@ _weights: dict[str, Any] = {
     name: (NonNegativeFloat, Field(term.weight, description=term.description)) for name, term in TERMS.items()
 }
 TermWeights: Any = create_model("TermWeights", __base__=Section, **_weights)
-
-_PRUNINGS = ("none", "global_magnitude", "lottery", "reweighted_l1")  # beside the criteria
-_own_criteria, _refused_criteria = installed_rows(
-    "spd_ray.criteria", Criterion, (*CRITERIA, *_PRUNINGS), Criterion.wrong
-)
-ALL_CRITERIA: dict[str, Criterion] = {**CRITERIA, **_own_criteria}
-PRUNINGS = (*_PRUNINGS[:1], *ALL_CRITERIA, *_PRUNINGS[1:])
 
 
 class ObjectiveConfig(TermWeights):
@@ -85,7 +79,7 @@ class ObjectiveConfig(TermWeights):
 
 def check_packages() -> None:
     """Raises UserError where an installed package adds something that cannot be used."""
-    for line in (*_refused_terms, *_refused_criteria):
+    for line in (*_refused_terms, *REFUSED_CRITERIA):
         raise UserError(line)
 
 
@@ -109,40 +103,6 @@ class StudentConfig(Section):
         "first", description="the layers it starts from: the first ones, or the first that each stands for"
     )
     init: Literal["teacher", "pretrained"] = Field("teacher", description="the weights that it starts from")
-
-
-class CriterionConfig(Section):
-    """How weights are ranked where they are pruned; the criterion itself is `pruning`."""
-
-    scope: Literal["matrix", "global"] = Field(
-        "matrix", description="global: one ranking of all matrices, which so end at different sparsities"
-    )
-    penalty: NonNegativeFloat = Field(1.0, description="soft_movement: lambda of the mean of sigma(S)")
-    score_lr: PositiveFloat = Field(1e-2, description="soft_movement: the rate of the scores S")
-    threshold: Probability = Field(0.1, description="soft_movement: weights with sigma(S) at most this are pruned")
-    beta1: Probability = Field(0.85, description="platon: of the moving average of the sensitivity |w g|")
-    beta2: Probability = Field(0.95, description="platon: of that of its uncertainty")
-    gradients: PositiveInt = Field(16, description="fisher: gradients of batches that it is the mean of, at each event")
-    block_size: PositiveInt = Field(
-        50, description="fisher: weights of a block, 4 bytes times block_size of memory a weight; 1: the diagonal"
-    )
-    damping: PositiveFloat = Field(1e-7, description="fisher: what is added to its diagonal")
-    compensate: bool = Field(True, description="fisher: kept weights of a block make up for the pruned ones (OBS)")
-
-
-class RegrowthConfig(Section):
-    """What of the pruned weights comes back at pruning events, and begins anew at 0; none: masks are nested."""
-
-    kind: Literal["none", "gradient", "exploration", "partitions"] = Field(
-        "none",
-        description="gradient: the largest dense gradients give and take places (RigL); exploration: with a bonus for "
-        "weights that were seldom in the mask (DST-EE); partitions: of layers, dense in turn (grow-and-prune)",
-    )
-    share: Probability = Field(0.3, description="gradient, exploration: of the kept weights; it decays to 0")
-    gradients: PositiveInt = Field(1, description="gradient, exploration: batches that it is the mean of")
-    bonus: NonNegativeFloat = Field(1e-3, description="exploration: its weight c beside the gradient")
-    epsilon: PositiveFloat = Field(1.0, description="exploration: what is added to how often a weight was kept")
-    partitions: int = Field(2, ge=2, description="partitions: how many; of layers in a row")
 
 
 class MethodConfig(Section):
@@ -325,6 +285,12 @@ class MethodConfig(Section):
     def criterion_row(self) -> Criterion:
         """The row of the table by which weights are scored."""
         return ALL_CRITERIA.get(self.pruning, CRITERIA["magnitude"])
+
+    @property
+    def gradients_of_an_event(self) -> int:
+        """How many batches' gradients a pruning event takes."""
+        of_criterion = self.criterion.gradients if self.criterion_row.reads == "events" else 0
+        return of_criterion + (self.regrowth.gradients if self.regrowth.kind in ("gradient", "exploration") else 0)
 
     @property
     def is_sparse_at_the_end(self) -> bool:

@@ -27,9 +27,10 @@ from spd_ray.config.execution import (
     StudyConfig,
     TrackingConfig,
 )
-from spd_ray.config.method import CriterionConfig, MethodConfig, ObjectiveConfig, RegrowthConfig, StudentConfig
+from spd_ray.config.method import MethodConfig, ObjectiveConfig, StudentConfig
 from spd_ray.config.methods import METHODS, MethodCard, fill_in, load_method
 from spd_ray.config.presets import Preset
+from spd_ray.config.pruning import CriterionConfig, RegrowthConfig
 from spd_ray.config.section import PositiveFloat, Section, refuse_at
 from spd_ray.config.trial import EngineConfig, EngineRequest, ModelConfig, TaskConfig, TeacherConfig, TrialConfig
 from spd_ray.config.yaml_file import KeyPath

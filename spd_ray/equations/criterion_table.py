@@ -1,7 +1,7 @@
 """By which score weights are pruned: the one table from which `method.pruning`, the dispatch and the state follow.
 
 A new criterion is a function or two in `criteria` and a row here; one of an installed package is a row there
-(`config.method.ALL_CRITERIA` has both). This file imports no tensors: the command line reads it, too.
+(`config.pruning.ALL_CRITERIA` has both). This file imports no tensors: the command line reads it, too.
 
 Why so: docs/decisions.md #one-table-of-criteria.
 """

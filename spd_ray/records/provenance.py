@@ -12,7 +12,8 @@ import yaml
 
 from spd_ray.base.files import write_whole
 from spd_ray.config.dimensions import Choices
-from spd_ray.config.method import ALL_CRITERIA, TERMS
+from spd_ray.config.method import TERMS
+from spd_ray.config.pruning import ALL_CRITERIA
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.records import layout
 from spd_ray.records.schema import SCHEMA_VERSION
