@@ -102,12 +102,12 @@ def steps_of(folder: Path) -> list[dict[str, Any]]:
     return sorted(table, key=lambda row: (str(row["trial"]), row["step"], row["split"], row["metric"]))
 
 
-def study_states(folder: Path) -> list[tuple[int, str, float | None]]:
-    """Number, state and value of each trial in the study."""
+def study_states(folder: Path) -> list[tuple[int, str, float | None, dict[int, float]]]:
+    """Number, state, value and course of each trial in the study."""
     storage = JournalStorage(JournalFileBackend(str(folder / "study.journal")))
     (name,) = optuna.get_all_study_names(storage)
     return [
-        (trial.number, trial.state.name, trial.value)
+        (trial.number, trial.state.name, trial.value, trial.intermediate_values)
         for trial in optuna.load_study(study_name=name, storage=storage).trials
     ]
 

@@ -1,5 +1,7 @@
 """The study and the trials' files in step, through every way in which a driver can die between them."""
 
+import shutil
+
 import optuna
 import pyarrow.parquet as pq
 import pytest
@@ -225,3 +227,32 @@ def test_the_journal_has_a_named_objective_and_each_configurations_course(spec, 
     assert trial.intermediate_values == {4: 0.6, 8: 0.55}  # round numbers
     assert trial.value == pytest.approx(0.55)
     assert [one.intermediate_values for one in ledger._draws._look()][:1] == [{}]  # the sampler is shown none of it
+
+
+def test_behind_a_store_a_course_is_what_was_seen_and_what_is_fetched_of_earlier_sessions(spec, tmp_path):
+    """One seed has ended under an earlier driver, the other was at step 4: its later score is seen, not read."""
+    here, store = tmp_path / "here", tmp_path / "store"
+    for trial_id in ("00000-s0", "00000-s7"):
+        write_steps(store, trial_id, 0, 4, [evaluation(4, "dev", 0.5)])
+    before = open_ledger(spec, here)
+    for trial_id in (before.next_due(), before.next_due()):
+        before.update(trial_id, status="running")
+        before.see_score(trial_id, 4, 0.5)
+    write_steps(store, "00000-s0", 4, 8, [evaluation(8, "dev", 0.7)])
+    finish(before, "00000-s0", 0.7)
+    fetched = []
+
+    def fetch(folder):
+        fetched.append(folder.name)
+        shutil.copytree(store / folder.relative_to(here), folder)
+
+    ledger = Ledger(spec, create_study(spec, here / "study.journal"), here, fetch)
+    ledger.see_score("00000-s7", 8, 0.9)
+    finish(ledger, "00000-s7", 0.9)
+    for trial_id in (ledger.next_due(), ledger.next_due()):
+        ledger.see_score(trial_id, 4, 0.25)
+        finish(ledger, trial_id, 0.25)
+    first, second, _ = ledger.study.trials
+    assert first.intermediate_values == {4: 0.5, 8: 0.8}
+    assert second.intermediate_values == {4: 0.25}
+    assert fetched == ["trial=00000-s0", "trial=00000-s7"]  # nothing of what this session has begun

@@ -64,6 +64,8 @@ class SweepWatcher(Callback):
     ) -> None:
         trial_id = requested_trial(trial)
         self.display.standings[trial_id] = result
+        if result["score"] is not None:
+            self.ledger.see_score(trial_id, result["step"], result["score"])
         if result["step"] > self.furthest.get(trial_id, 0):
             self.furthest[trial_id] = result["step"]
             trial.run_metadata.num_failures = (

@@ -96,7 +96,7 @@ def train_on(
         if without_kernels:
             console.print(without_kernels)
     study = create_study(spec, layout.study_journal(folder))
-    ledger = Ledger(spec, study, folder)
+    ledger = Ledger(spec, study, folder, storage.fetch)
     with Tracker.open(spec, folder) as tracker:
         try:
             storage.send_files()  # the parent run's id, before it has a child

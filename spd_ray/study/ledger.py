@@ -10,6 +10,7 @@ Why so: docs/decisions.md #seeds-belong-to-a-configuration.
 import bisect
 import itertools
 from collections import defaultdict, deque
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
@@ -22,6 +23,7 @@ from spd_ray.config.dimensions import tidy
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.config.trial import TrialConfig
 from spd_ray.data.tasks import metric_of
+from spd_ray.records import layout
 from spd_ray.records.schema import ENDED, TrialRecord
 from spd_ray.records.steps import read_scores
 from spd_ray.records.trials import TrialStore
@@ -33,7 +35,10 @@ from spd_ray.study.study import Draws
 class Ledger:
     """The sweep's trials by id, in memory and on disk; no operation on one trial looks at all the others."""
 
-    def __init__(self, spec: SweepSpec, study: optuna.Study, sweep_folder: Path) -> None:
+    def __init__(
+        self, spec: SweepSpec, study: optuna.Study, sweep_folder: Path, fetch: Callable[[Path], None] = lambda _: None
+    ) -> None:
+        """`fetch` brings a path of the sweep's folder, where others write it to an object store."""
         self.spec = spec
         self.study = study
         self.folder = sweep_folder
@@ -44,6 +49,9 @@ class Ledger:
         self._seeds: dict[int, list[str]] = defaultdict(list)  # configuration -> ids
         self._rankings: dict[float, list[tuple[float, str]]] = defaultdict(list)  # a level's, see `_rank`, ascending
         self._unranked: dict[str, None] = {}  # ids of the others that have ended
+        self._fetch = fetch
+        self._begun_before = {trial.trial_id for trial in self.trials.values() if trial.status != "waiting"}
+        self._seen: dict[str, dict[int, float]] = defaultdict(dict)  # id -> step -> score, of this session
         for trial in self.trials.values():
             self._seeds[trial.configuration].append(trial.trial_id)
             self._index(trial)
@@ -87,6 +95,10 @@ class Ledger:
         self._drop_from_index(before)
         self._store.put(after)
         self._index(after)
+
+    def see_score(self, trial_id: str, step: int, score: float) -> None:
+        """Take note of an evaluation: a configuration's course is made of them once it is complete."""
+        self._seen[trial_id][step] = score
 
     def requeue(self, trial_id: str) -> None:
         """Make a trial due again, before all others."""
@@ -182,7 +194,12 @@ class Ledger:
             self.study.tell(number, tidy(mean(scores)))
 
     def _scores(self, trial: TrialRecord) -> dict[int, float]:
-        return read_scores(self.folder, trial.trial_id, trial.selection, trial.metric)
+        """Step -> score of a trial: as its records have it, where they are at hand, and as this session has seen it."""
+        if trial.trial_id in self._begun_before:
+            self._fetch(layout.steps(self.folder, trial.trial_id))
+        return read_scores(self.folder, trial.trial_id, trial.selection, trial.metric) | self._seen.pop(
+            trial.trial_id, {}
+        )
 
 
 def _ranked(trial: TrialRecord) -> bool:

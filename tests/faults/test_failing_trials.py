@@ -50,7 +50,7 @@ def test_out_of_memory_a_kill_and_a_loss_that_is_no_number_fail_their_trials_alo
     assert killed == "the trial's process died: killed, or out of memory"
     assert other is None
     assert exploded.startswith(("the loss is nan at step", "the loss is inf at step"))
-    assert [state for _, state, _ in study_states(folder)] == ["FAIL", "FAIL", "COMPLETE", "FAIL"]
+    assert [state for _, state, *_ in study_states(folder)] == ["FAIL", "FAIL", "COMPLETE", "FAIL"]
     assert all(f"failed: {trial.trial_id}: {trial.error}" in out for trial in trials if trial.error)
     said = "each failed with its reason; the third finished"
     note("out of memory; killed, retries 0; loss NaN", 3, folder, time.monotonic() - started, 0.0, said)
