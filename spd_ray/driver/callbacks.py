@@ -22,11 +22,13 @@ from spd_ray.tracking.sweep_page import SweepPage
 from spd_ray.tracking.tracker import Tracker
 from spd_ray.tracking.trial_runs import begin_run, end_run, points_of
 from spd_ray.trials.request import requested_trial
+from spd_ray.trials.signs import read_last_words
 from spd_ray.trials.standing import RECORDED
 
 _SEND_SHARE, _SEND_SECONDS = 0.1, 5.0  # of the time, at most, to send files to a store; between two times, at least
 FIRST_TRIALS = 3  # that fail alike: the others would, too
 _WORKER_DIED = "worker process has died"
+_DIED = "the trial's process died"
 _REPORT_BROKE_OFF = "An unexpected internal error occurred"  # the end of a traceback that its worker did not finish
 
 
@@ -170,7 +172,9 @@ def drop_students(ledger: Ledger, storage: SweepStorage) -> None:
 
 def _reason(trial: Trial) -> str:
     file = Path(trial.error_file) if trial.error_file else None
-    return last_reason(file.read_text() if file and file.exists() else "")
+    reason = last_reason(file.read_text() if file and file.exists() else "")
+    words = read_last_words(requested_trial(trial)) if reason.startswith(_DIED) else ""
+    return last_reason(words) if words else reason
 
 
 def last_reason(errors: str) -> str:
@@ -181,5 +185,5 @@ def last_reason(errors: str) -> str:
     _, _, last = errors.rpartition("Failure #")
     lines = [line.strip() for line in last.splitlines() if line.strip() and not line.startswith(_REPORT_BROKE_OFF)]
     if not lines or _WORKER_DIED in lines[-1]:
-        return "the trial's process died: killed, or out of memory"
-    return f"the trial's process died: {lines[-1]}" if _WORKER_DIED in last else lines[-1]
+        return f"{_DIED}: killed, or out of memory"
+    return f"{_DIED}: {lines[-1]}" if _WORKER_DIED in last else lines[-1]

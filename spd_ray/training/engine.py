@@ -3,7 +3,7 @@
 A step that overflows in fp16 is skipped by DeepSpeed: `applied_steps` counts the steps that were applied.
 
 Why so: docs/decisions.md #gpus-of-a-process, #empty-draws, #loss-scale-at-zero-0, #flinear-after-zero-3,
-#zero-buckets, #stale-gradients-in-zero-3, #fp16-on-any-cpu, #nothing-compiled-for-one-rank.
+#zero-buckets, #stale-gradients-in-zero-3, #fp16-on-any-cpu, #nothing-compiled-for-one-rank, #a-rank-that-fails.
 """
 
 import gc
@@ -55,6 +55,11 @@ ZERO_3 = {  # each draw is another graph; weights that were gathered go when the
     "stage3_max_reuse_distance": 0,
 }
 LINEAR = torch.nn.functional.linear
+NCCL = {  # torch's own watch over a collective: it ends a process that fails in one, or hangs where it watches
+    "TORCH_NCCL_ASYNC_ERROR_HANDLING": "3",  # without cleaning up, which may hang
+    "TORCH_NCCL_ENABLE_MONITORING": "1",
+    "TORCH_NCCL_HEARTBEAT_TIMEOUT_SEC": "120",
+}
 LOOPBACK = "127.0.0.1"
 ADAM_BETAS = (0.9, 0.999)
 
@@ -121,6 +126,8 @@ def join_group(rank: int, size: int, head: str, port: int, own: str) -> None:
     os.environ.update({name: str(value) for name, value in group.items()})
     for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
         os.environ.setdefault(name, interface_of(own))
+    for name, value in NCCL.items():
+        os.environ.setdefault(name, value)
     if size == 1:
         _skip_shared_memory_op()
     else:
@@ -160,6 +167,11 @@ def rank() -> int:
 def world_size() -> int:
     """How many ranks train one trial."""
     return torch.distributed.get_world_size()
+
+
+def waits_for_the_dead() -> bool:
+    """Whether a collective waits for a rank that is dead: NCCL's kernel does, where gloo sees the connection break."""
+    return torch.distributed.is_initialized() and "nccl" in torch.distributed.get_backend()
 
 
 def mean_over_ranks(values: torch.Tensor) -> torch.Tensor:

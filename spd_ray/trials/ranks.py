@@ -3,8 +3,10 @@
 Why so: docs/decisions.md #rank-0-owns-the-others, #a-rank-that-fails.
 """
 
+import os
 import signal
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import Any
@@ -21,9 +23,11 @@ from spd_ray.training.trainer import TrainingError
 from spd_ray.trials.on_worker import check_gpu
 from spd_ray.trials.request import TrialRequest
 from spd_ray.trials.runner import TrialRunner
+from spd_ray.trials.signs import tell_last_words
 from spd_ray.trials.standing import Standing
 
 EXIT_SECONDS = 2  # between a rank's error and the end of its process
+PATIENCE_SECONDS = 6.0  # in which rank 0 fails by itself after another rank, where it may wait for the dead
 
 
 class SpdTrainable(tune.Trainable):
@@ -34,24 +38,31 @@ class SpdTrainable(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         check_gpu(config["bundle"]["GPU"])
         torch.set_num_threads(max(1, int(config["bundle"]["CPU"])))
-        self.others = start_ranks(config["workers"], config["bundle"])
         self.request, self.runner = config["request"], None
+        self.others = start_ranks(config["workers"], config["bundle"], self._tell)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         runner, self.runner = self.runner, None
         if runner is not None:
-            calls = [other.close.remote() for other in self.others]
-            run_with_others(runner.close, calls)
+            self._run_with_others(runner.close, [other.close.remote() for other in self.others])
         self.request = new_config["request"]
         return True
 
     def _start_runner(self) -> TrialRunner:
+        if self.others:
+            self._tell("")  # what was said in an earlier try
         calls = [other.start.remote(self.request) for other in self.others]
-        return run_with_others(lambda: TrialRunner(TrialRequest.from_dict(self.request)), calls)
+        return self._run_with_others(lambda: TrialRunner(TrialRequest.from_dict(self.request)), calls)
 
     def _call_on_all_ranks(self, runner: TrialRunner, name: str) -> Any:
-        calls = [other.call.remote(name) for other in self.others]
-        return run_with_others(getattr(runner, name), calls)
+        return self._run_with_others(getattr(runner, name), [other.call.remote(name) for other in self.others])
+
+    def _run_with_others(self, own: Callable[[], Any], calls: Sequence[Any]) -> Any:
+        patience = PATIENCE_SECONDS if engine.waits_for_the_dead() else None
+        return run_with_others(own, calls, patience, self._tell)
+
+    def _tell(self, words: str) -> None:
+        tell_last_words(self.request["trial_id"], words)
 
     def step(self) -> dict[str, Any]:
         try:
@@ -118,28 +129,64 @@ def exit_on_error() -> Iterator[None]:
         raise
 
 
-def run_with_others(own: Callable[[], Any], calls: list[Any]) -> Any:
+def run_with_others(
+    own: Callable[[], Any],
+    calls: Sequence[Any],
+    patience: float | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Any:
     """Run `own` while the other ranks answer their `calls`, and return its result.
 
-    The others see a rank that fails as a broken connection: that rank's own error is raised where there is one.
+    The others see a rank that fails as a broken connection: that rank's own error is raised where there is one. With
+    `patience` a thread watches the calls, for where `own` may wait for a dead rank for ever: so many seconds after
+    another rank has failed it ends this process; what that rank has said goes to `tell` before.
     """
+    done = threading.Event()
+    if calls and patience is not None:
+        threading.Thread(target=_watch, args=(calls, done, patience, tell), daemon=True).start()
     try:
         result = own()
     except TrainingError:
         raise
     except Exception:
         if calls:
-            answered, _ = ray.wait(calls, num_returns=len(calls), timeout=EXIT_SECONDS)
+            answered, _ = ray.wait(list(calls), num_returns=len(calls), timeout=EXIT_SECONDS)
             ray.get(answered)
         raise
-    ray.get(calls)
+    finally:
+        done.set()
+    left = list(calls)
+    while left:  # one by one: a dead rank's error at once, for those that wait for it do not answer
+        answered, left = ray.wait(left)
+        ray.get(answered)
     return result
 
 
-def start_ranks(ranks: int, bundle: dict[str, float]) -> list[Any]:
+def _watch(calls: Sequence[Any], done: threading.Event, patience: float, tell: Callable[[str], None]) -> None:
+    """End this process if one of the `calls` fails and `done` is not set `patience` seconds later."""
+    left = list(calls)
+    while left and not done.is_set():
+        answered, left = ray.wait(left, timeout=1.0)
+        try:
+            ray.get(answered)
+        except TrainingError:
+            return  # raised by rank 0, too
+        except Exception as error:
+            tell(str(error))
+            if not done.wait(patience):
+                end_process()
+            return
+
+
+def end_process() -> None:
+    """Whatever its threads wait for: a collective of NCCL cannot be interrupted."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def start_ranks(ranks: int, bundle: dict[str, float], tell: Callable[[str], None]) -> list[Any]:
     """The ranks above 0, each in its bundle of the trial's placement group; all ranks have joined one process group.
 
-    They belong to this process: Ray ends them with it, however it ends.
+    They belong to this process: Ray ends them with it, however it ends. One that fails to join would be waited for.
     """
     if ranks == 1:
         return []
@@ -156,6 +203,5 @@ def start_ranks(ranks: int, bundle: dict[str, float]) -> list[Any]:
     ]
     address, port, threads = ray.util.get_node_ip_address(), free_port(), max(1, int(bundle["CPU"]))
     joins = [other.join.remote(rank, ranks, address, port, threads) for rank, other in enumerate(others, start=1)]
-    engine.join_group(0, ranks, address, port, address)
-    ray.get(joins)
+    run_with_others(lambda: engine.join_group(0, ranks, address, port, address), joins, PATIENCE_SECONDS, tell)
     return others

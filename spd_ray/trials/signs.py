@@ -1,8 +1,9 @@
 """Signs of life: where a trial is between two evaluations, told to the driver by Ray's key-value store; steps counted.
 
-A sign is lost with Ray, and nothing depends on it.
+A sign is lost with Ray, and nothing depends on it. What a trial says last goes there too, where its process is about to
+end without an answer.
 
-Why so: docs/decisions.md #signs-of-life.
+Why so: docs/decisions.md #signs-of-life, #a-rank-that-fails.
 """
 
 import json
@@ -18,6 +19,7 @@ from spd_ray.training.taken_steps import TakenStep
 NAMESPACE = b"spd_ray"
 SECONDS_BETWEEN_COUNTS = 1.0
 SECONDS_BETWEEN_SIGNS = 5.0  # reading a loss waits for the device
+MOST_WORDS = 4_000  # characters of an error, from its end
 
 
 class StepCounter:
@@ -74,6 +76,21 @@ class SignTeller:
 def read_signs(trial_ids: Iterable[str]) -> dict[str, Sign]:
     """The last sign of each of those trials that has given one."""
     return {trial_id: Sign(*told) for trial_id, told in _read(trial_ids).items()}
+
+
+def tell_last_words(trial_id: str, words: str) -> None:
+    """Say why a trial's process is about to end; an empty text takes it back."""
+    _put(_last_words(trial_id), words[-MOST_WORDS:])
+
+
+def read_last_words(trial_id: str) -> str:
+    """What the trial's process said before it ended, if anything."""
+    name = _last_words(trial_id)
+    return str(_read([name]).get(name, ""))
+
+
+def _last_words(trial_id: str) -> str:
+    return f"{trial_id} last words"
 
 
 def _put(name: str, told: Any) -> None:

@@ -5,14 +5,18 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import psutil
 import pytest
+import ray
 
 from spd_ray.base.network import free_port
+from spd_ray.base.ray_cluster import join_ray, leave_ray
 from spd_ray.records.trials import read_trials
+from spd_ray.trials import ranks, signs
 from tests.integration.test_sweep import sweep_of  # noqa: F401
 from tests.integration.two_ranks import PARTS, events, measure, resumed
 from tests.sweeps import SPACE, scores, steps_of
@@ -143,3 +147,54 @@ def test_a_rank_that_is_shot_costs_its_trial_nothing(two_workers, sweep_of):  # 
     assert shot
     assert scores(folder.parent / "shot_rank") == scores(folder)
     assert {trial.status for trial in read_trials(folder.parent / "shot_rank")} == {"finished"}
+
+
+def other_rank():
+    """Made in a function, for Ray to send it whole: a worker cannot import the tests."""
+
+    class Other:
+        def answer(self):
+            return None
+
+        def fail(self):
+            raise MemoryError("no memory left on rank 1")
+
+        def wait(self):
+            threading.Event().wait()
+
+        def process(self):
+            return os.getpid()
+
+    return ray.remote(Other).options(num_cpus=0).remote()
+
+
+def test_a_rank_zero_that_waits_for_a_dead_rank_ends_within_seconds_with_its_reason(monkeypatch):
+    """As in a collective of NCCL, which a stub stands for: it returns when the process would have been killed."""
+    ended = threading.Event()
+    monkeypatch.setattr(ranks, "end_process", ended.set)
+    join_ray(None, "ERROR")
+    try:
+        others = [other_rank() for _ in range(2)]
+        assert ranks.run_with_others(lambda: 7, [one.answer.remote() for one in others], 0.2) == 7
+        with pytest.raises(MemoryError):  # it fails by itself, as gloo does: the other's reason is the trial's
+            ranks.run_with_others(lambda: 1 / 0, [others[0].fail.remote()], 5.0)
+        with pytest.raises(MemoryError):  # and it need not wait for one that waits for the dead one
+            ranks.run_with_others(lambda: 7, [others[0].fail.remote(), others[1].wait.remote()])
+        assert not ended.is_set()
+        doomed = other_rank()
+        process = ray.get(doomed.process.remote())
+
+        def hang() -> None:
+            """As a collective would, until the process is ended; a rank that waits is shot meanwhile."""
+            if waits:
+                os.kill(process, signal.SIGKILL)
+            assert ended.wait(20)
+
+        for waits, reason in ((False, "MemoryError: no memory left on rank 1"), (True, "worker process has died")):
+            call = doomed.wait.remote() if waits else doomed.fail.remote()
+            with pytest.raises(Exception, match=r"no memory|died"):
+                ranks.run_with_others(hang, [call], 0.2, lambda words: signs.tell_last_words("1", words))
+            assert reason in signs.read_last_words("1")
+            ended.clear()
+    finally:
+        leave_ray()
