@@ -14,17 +14,26 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import boto3
 import kubernetes_validate
+import numpy as np
 import pytest
+import torch
 import yaml
 from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
 from ray.autoscaler._private.commands import _bootstrap_config
 from ray.autoscaler._private.util import prepare_config, validate_config
+from transformers import BertConfig, BertForSequenceClassification
 
 from spd_ray.base.network import free_port
+from spd_ray.checks import room
+from spd_ray.checks.untrained import Untrained
+from spd_ray.config import auto
+from spd_ray.config.load import load_spec
+from spd_ray.data.batches import EncodedSplit
 
 ROOT = Path(__file__).parents[1]
 CLUSTER = ROOT / "cluster"
@@ -266,6 +275,41 @@ def test_kuberay_yaml_has_the_operators_fields():
     assert claims == [claim["metadata"]["name"]]
     assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
     assert "volumes" not in worker["template"]["spec"]
+
+
+@pytest.fixture(scope="module")
+def bert_base() -> room.Room:
+    """What a trial of the six tasks takes on a GPU, where its longest batches have the 128 tokens of the paper."""
+    with torch.device("meta"):
+        model = BertForSequenceClassification(BertConfig())
+    split = EncodedSplit(torch.zeros(2, 128), None, torch.zeros(2), np.array([128, 128]))
+    sample = SimpleNamespace(train=split)
+    untrained = Untrained(
+        model, None, split, sample, train_examples=2, chooser_examples=2, labels=None, is_pretrained=True
+    )
+    spec = auto.resolve(load_spec(ROOT / "search_spaces" / "rte.yaml"), {"GPU": 1.0})
+    return room.room_of(spec.trial_config(spec.first_points()[0], 0), untrained, 4680, ranks=1, gpu=True)
+
+
+MACHINES = {"g5.xlarge": (4, 16, 24)}  # CPUs, GiB of memory, GiB of its GPU
+
+
+def test_the_workers_have_room_for_the_trials_that_they_get(bert_base):
+    """One trial a GPU, as `auto` has it, or two; Ray keeps up to 30% of memory for objects, the system 1 GiB."""
+    (_, job) = yaml.safe_load_all((CLUSTER / "kuberay.yaml").read_text())
+    (pod,) = job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["template"]["spec"]["containers"]
+    types = read("gpu.yaml")["available_node_types"]
+    found = [MACHINES[types[kind]["node_config"]["InstanceType"]][1:] for kind in ("gpu_spot", "gpu_on_demand")]
+    found += [(int(pod["resources"]["limits"]["memory"].removesuffix("Gi")), 16)]
+    slurm = (CLUSTER / "slurm.sbatch").read_text()
+    found += [(int(size), 16) for size in re.findall(r"^#SBATCH --mem=(\d+)G$", slurm, re.MULTILINE)]
+    assert len(found) == 4
+    for memory, gpu in found:
+        assert 2 * bert_base.memory <= 0.7 * memory * room.GIB - room.GIB
+        assert bert_base.on_gpu(gpu * room.GIB) >= 2
+    assert room.in_words(bert_base.device) == "4.3 GiB"
+    assert room.in_words(bert_base.memory) == "4.0 GiB"
+    assert room.in_words(2 * bert_base.state + bert_base.student) == "2.5 GiB"
 
 
 def test_versions_of_the_files_are_those_of_the_constraints():

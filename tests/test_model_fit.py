@@ -183,6 +183,22 @@ def test_room_is_what_weights_moments_and_masks_take(pairs, tmp_path):
     assert room.check_room(spec, untrained, str(tmp_path), HAVE).level == OK
 
 
+def test_a_gpu_holds_trials_by_its_memory_and_their_states_lie_in_the_machines(pairs, tmp_path):
+    spec = spec_of(save(tmp_path / "bert", BertConfig(**SHAPE)), pairs, engine={"precision": "fp16", "zero_stage": 1})
+    untrained = load_untrained(spec)
+    config = spec.trial_config(points_of(spec)[0], 0)
+    on_cpu, on_gpu = (room.room_of(config, untrained, 10, ranks=1, gpu=gpu) for gpu in (False, True))
+    assert on_gpu.memory == int(room.CUDA_BASE) + on_gpu.state
+    assert on_gpu.device - int(room.CONTEXT) == pytest.approx(
+        on_cpu.memory - int(room.BASE) - on_cpu.state - on_cpu.recorded, abs=2
+    )
+    large = on_gpu._replace(device=4 * room.GIB, memory=5 * room.GIB, recorded=7 * room.GIB)
+    assert [large.on_gpu(size * room.GIB) for size in (16, 24, 80)] == [3, 5, 6]  # 15.2 / 4, 22.8 / 4, 76 / (4 + 7)
+    said = room.describe_rank(large)
+    assert "4.0 GiB of a rank's GPU and 5.0 GiB of its machine's memory; the teacher's outputs, 7.0 GiB" in said
+    assert "are kept on GPUs from 80 GiB on; GPUs of 16, 24, 40, 80 GiB hold 3, 5, 9, 6 trials" in said
+
+
 def test_a_storage_without_room_is_refused_and_little_memory_is_a_warning(pairs, tmp_path, monkeypatch):
     spec = spec_of(save(tmp_path / "bert", BertConfig(**SHAPE)), pairs)
     untrained = load_untrained(spec)

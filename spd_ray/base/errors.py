@@ -28,6 +28,15 @@ _WORDS = {
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # what is fixed outside of this program
 
 
+def counted(count: int, noun: str) -> str:
+    """The count with its noun.
+
+    >>> counted(1, "seed"), counted(1200, "trial")
+    ('1 seed', '1,200 trials')
+    """
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 class UserError(ValueError):
     """A wrong input. The message is one line: which file, key and value, and what would be right."""
 

@@ -1,7 +1,8 @@
 """How much memory and disk a sweep takes, calculated from its space, its model and a sample of its task.
 
 Numbers are bytes. What is calculated: weights, gradients, AdamW's moments, masks, recorded outputs, a batch's
-activations. What is not: what allocators and libraries keep beside that, but for BASE.
+activations, the host's copy of a state. What is not: what allocators and libraries keep beside that, but for BASE, and
+with a GPU CUDA_BASE and CONTEXT, which are guesses: there was none to measure them.
 
 Why so: docs/decisions.md #preflight.
 """
@@ -16,6 +17,7 @@ from typing import NamedTuple
 from torch import nn
 
 from spd_ray.base.cache import cache_root
+from spd_ray.base.errors import counted
 from spd_ray.base.network import is_uri
 from spd_ray.checks.finding import FAILED, OK, WARNING, Finding
 from spd_ray.checks.model_fit import points_of
@@ -25,18 +27,22 @@ from spd_ray.config.timeline import Timeline
 from spd_ray.config.trial import TrialConfig
 from spd_ray.model.objective import Needs
 from spd_ray.model.surgery import blocks_of, encoder_layers
-from spd_ray.training.teacher_outputs import MEMORY_LIMIT_BYTES, SHARE_OF_FREE_DISK, bytes_needed
+from spd_ray.training.teacher_outputs import MEMORY_LIMIT_BYTES, SHARE_OF_FREE_DISK, SHARE_OF_GPU, bytes_needed
 from spd_ray.trials.footprint import bytes_a_parameter, bytes_of_criterion, state_bytes
 
 GIB = 2**30
 BASE = 0.8 * GIB  # of a worker that has imported all and trains nothing yet
+CUDA_BASE, CONTEXT = 3 * GIB, 0.5 * GIB  # the same with CUDA's libraries; what CUDA keeps on the GPU
+GPU_GIB = (16, 24, 40, 80)  # of the GPUs that a dry run speaks of
+USABLE = 0.95  # of a GPU's memory
 ROW = 80  # of a step's record on disk
 
 
 class Room(NamedTuple):
     """What one trial takes, in bytes; its student, and what it continues from, on disk."""
 
-    memory: int
+    memory: int  # of the machine, of one rank
+    device: int  # of a rank's GPU, without the recorded outputs; 0: it has none
     student: int
     state: int
     recorded: int  # the teacher's outputs; 0: nothing is recorded
@@ -44,17 +50,22 @@ class Room(NamedTuple):
 
     @property
     def in_memory(self) -> bool:
-        """Whether the recorded outputs lie in each worker's memory, and not in files of the cache."""
-        return self.recorded <= MEMORY_LIMIT_BYTES
+        """Whether the recorded outputs lie in each worker's memory, or on its GPU, and not in files of the cache."""
+        return bool(self.device) or self.recorded <= MEMORY_LIMIT_BYTES
 
     @property
     def cached(self) -> int:
         """In the cache of a machine: the teacher, and its outputs where they are files."""
         return self.student + (0 if self.in_memory else self.recorded)
 
+    def on_gpu(self, size: float) -> int:
+        """How many such trials fit on a GPU of so many bytes: each may record into a share of the whole."""
+        recorded = self.recorded if self.recorded <= SHARE_OF_GPU * size else 0
+        return int(USABLE * size // (self.device + recorded))
 
-def room_of(config: TrialConfig, untrained: Untrained, steps: int, ranks: int) -> Room:
-    """What a trial of `config` takes on so many ranks; its memory is that of one of them."""
+
+def room_of(config: TrialConfig, untrained: Untrained, steps: int, ranks: int, gpu: bool = False) -> Room:
+    """What a trial of `config` takes on so many ranks; its memory is that of rank 0, which copies states."""
     model, method = untrained.model, config.method
     layers = encoder_layers(model)
     blocks = len(blocks_of(len(layers), method.student.depth))
@@ -64,11 +75,14 @@ def room_of(config: TrialConfig, untrained: Untrained, steps: int, ranks: int) -
     student = whole - of_layer * (len(layers) - blocks)
     trained = student if method.trained == "all" else of_layer * blocks
     recorded = _recorded_bytes(config, untrained, blocks)
-    in_memory = recorded if recorded <= MEMORY_LIMIT_BYTES else 0
-    memory = BASE + 4 * whole + trained * bytes_a_parameter(trained, config.engine, ranks) + in_memory
-    memory += _activations(config, untrained, blocks, ranks) + prunable * bytes_of_criterion(method)
+    trains = 4 * whole + trained * bytes_a_parameter(trained, config.engine, ranks)
+    trains += _activations(config, untrained, blocks, ranks) + prunable * bytes_of_criterion(method)
     state = state_bytes(trained, prunable, method.floats)
-    return Room(int(memory), 4 * student, state, recorded, ROW * steps)
+    if gpu:
+        memory, device = CUDA_BASE + state, CONTEXT + trains
+    else:
+        memory, device = BASE + trains + state + (recorded if recorded <= MEMORY_LIMIT_BYTES else 0), 0.0
+    return Room(int(memory), int(device), 4 * student, state, recorded, ROW * steps)
 
 
 def _recorded_bytes(config: TrialConfig, untrained: Untrained, blocks: int) -> int:
@@ -77,18 +91,23 @@ def _recorded_bytes(config: TrialConfig, untrained: Untrained, blocks: int) -> i
     reads = method.grafts or any(one.distils for one in method.objectives)
     if not reads or config.task.padding == "max_length":
         return 0
-    of_sample = bytes_needed(untrained.model, sample, Needs.of(method, blocks))
+    of_sample = bytes_needed(untrained.model, sample, Needs.of(method, blocks)) * width_of(config) / 4
     return int(of_sample * untrained.train_examples / len(sample))
 
 
 def _activations(config: TrialConfig, untrained: Untrained, blocks: int, ranks: int) -> int:
-    """Of the longest batch of one rank's part: 34 hidden states and 5 maps a layer (Korthikanti et al. 2022), fp32."""
+    """Of the longest batch of one rank's part: 17 hidden states and 2.5 maps a layer (Korthikanti et al. 2022)."""
     shape, method = untrained.model.config, config.method
     length = int(untrained.extremes.lengths.max())
     rows = math.ceil(method.batch_size / ranks / config.engine.gradient_accumulation_steps)
-    states = 34 * length * shape.hidden_size / 2
-    maps = 5 * shape.num_attention_heads * length**2 / 2
-    return int(4 * rows * blocks * (states + maps))
+    states = 17 * length * shape.hidden_size
+    maps = 2.5 * shape.num_attention_heads * length**2
+    return int(width_of(config) * rows * blocks * (states + maps))
+
+
+def width_of(config: TrialConfig) -> int:
+    """Bytes of a number in a trial's precision."""
+    return 4 if config.engine.precision == "fp32" else 2
 
 
 def check_room(spec: SweepSpec, untrained: Untrained, place: str, have: Mapping[str, float]) -> Finding:
@@ -118,9 +137,11 @@ def check_room(spec: SweepSpec, untrained: Untrained, place: str, have: Mapping[
         mend = "they are computed again in every step; free some space, or set SPD_RAY_CACHE to another folder"
         return Finding(WARNING, "room", text, mend)
     text = f"up to {in_words(wanted)} in the storage, {in_words(room.cached)} in the cache, "
+    if room.device:
+        return Finding(OK, "room", f"{text}{describe_rank(room)}")
     memory, there = at_once * spec.resources.workers * room.memory, machine_memory()
-    text += f"about {in_words(memory)} of memory for {at_once} trials at once, of {in_words(there)}"
-    if memory > there and not spec.resources.worker_gpus:
+    text += f"about {in_words(memory)} of memory for {counted(at_once, 'trial')} at once, of {in_words(there)}"
+    if memory > there:
         return Finding(WARNING, "room", text, f"--set resources.concurrent={max(1, int(there / room.memory))}")
     return Finding(OK, "room", text)
 
@@ -129,7 +150,21 @@ def first_room(spec: SweepSpec, untrained: Untrained) -> Room:
     """What the first possible point of the space takes."""
     config = spec.trial_config(points_of(spec)[0], spec.study.seeds[0])
     steps = Timeline.of(config.method, untrained.train_examples).t3
-    return room_of(config, untrained, steps, spec.resources.workers)
+    return room_of(config, untrained, steps, spec.resources.workers, gpu=spec.resources.worker_gpus > 0)
+
+
+def describe_rank(room: Room) -> str:
+    """What a rank with a GPU takes, and how many trials of one rank GPUs of some sizes hold."""
+    fits = {size: room.on_gpu(size * GIB) for size in GPU_GIB}
+    text = f"about {in_words(room.device)} of a rank's GPU and {in_words(room.memory)} of its machine's memory"
+    if room.recorded:
+        least = next((size for size in GPU_GIB if room.recorded <= SHARE_OF_GPU * size * GIB), None)
+        where = f"from {least} GiB on" if least else "of none of these sizes"
+        text += f"; the teacher's outputs, {in_words(room.recorded)}, are kept on GPUs {where}"
+    counts = ", ".join(map(str, fits.values()))
+    return (
+        f"{text}; GPUs of {', '.join(map(str, fits))} GiB hold {counts} trials: set resources.gpus_per_worker by that"
+    )
 
 
 def machine_memory() -> int:

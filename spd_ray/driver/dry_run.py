@@ -10,8 +10,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from spd_ray.base.errors import counted
 from spd_ray.base.ray_cluster import capacity, leave_ray
 from spd_ray.checks.cost import Cost, measure
+from spd_ray.checks.room import describe_rank, first_room
 from spd_ray.checks.untrained import Untrained, load_untrained
 from spd_ray.config import auto
 from spd_ray.config.methods import MethodCard
@@ -41,6 +43,7 @@ def dry_run(spec: SweepSpec, storage: str, address: str | None, console: Console
         have = capacity(address)
     finally:
         leave_ray()
+    on_gpus = auto.resolve(spec, {**have, "GPU": max(1.0, have["GPU"])})
     spec = auto.resolve(spec, have)
     console.print(devices_line(spec, have), soft_wrap=True)
     untrained = load_untrained(spec)
@@ -53,6 +56,9 @@ def dry_run(spec: SweepSpec, storage: str, address: str | None, console: Console
     for record in cost.steps:
         console.print(f"step {record.step}: loss {record.value:.4f}, draw {record.draw}, {record.tokens} tokens")
     console.print(describe_footprint(cost.footprint, spec), soft_wrap=True)
+    if on_gpus.resources.worker_gpus:
+        takes = describe_rank(first_room(on_gpus, untrained))
+        console.print(f"calculated for {auto.describe(on_gpus)}: {takes}", soft_wrap=True)
     for line in describe_cost(spec, timeline, untrained, cost, concurrent_trials(spec, have)):
         console.print(line, soft_wrap=True)
     console.print(f"dry run: {time.monotonic() - began:.0f} s; nothing was kept")
@@ -101,7 +107,8 @@ def describe_cost(spec: SweepSpec, timeline: Timeline, untrained: Untrained, cos
         f"{format_duration(cost.evaluation)}: {format_duration(trial)}"
     )
     yield (
-        f"{trials} trials ({count} configurations x {len(spec.study.seeds)} seeds), {at_once} at once: "
+        f"{counted(trials, 'trial')} ({counted(count, 'configuration')} x {counted(len(spec.study.seeds), 'seed')}), "
+        f"{at_once} at once: "
         f"{format_duration(math.ceil(trials / at_once) * trial)}, "
         f"{trials * spec.resources.workers * trial / 3600:.2f} device hours; early stopping takes less, trials that "
         f"share this machine's memory take longer"
@@ -114,7 +121,8 @@ def describe_footprint(one: Footprint, spec: SweepSpec) -> str:
     running = 2 * one.state + levels * one.student  # a state is written before the older one goes
     return (
         f"memory of a rank: {_size(one.engine)} for weights, gradients and optimizer, {_size(one.outputs)} for the "
-        f"teacher's outputs; with two steps this process took {_size(engine.peak_memory_bytes())} at its largest\n"
+        f"teacher's outputs, {_size(one.state)} for a copy of its state; with two steps this process took "
+        f"{_size(engine.peak_memory_bytes())} at its largest\n"
         f"disk: {_size(running)} for each trial at once (two states, its best student), "
         f"{_size(spec.checkpoints.keep * levels * one.student)} for the {spec.checkpoints.keep} students that are kept"
     )
