@@ -247,12 +247,13 @@ def test_behind_a_store_a_course_is_what_was_seen_and_what_is_fetched_of_earlier
         shutil.copytree(store / folder.relative_to(here), folder)
 
     ledger = Ledger(spec, create_study(spec, here / "study.journal"), here, fetch)
+    assert ledger.next_due() == "00000-s7"
     ledger.see_score("00000-s7", 8, 0.9)
     finish(ledger, "00000-s7", 0.9)
     for trial_id in (ledger.next_due(), ledger.next_due()):
         ledger.see_score(trial_id, 4, 0.25)
         finish(ledger, trial_id, 0.25)
-    first, second, _ = ledger.study.trials
+    first, second = ledger.study.trials
     assert first.intermediate_values == {4: 0.5, 8: 0.8}
     assert second.intermediate_values == {4: 0.25}
     assert fetched == ["trial=00000-s0", "trial=00000-s7"]  # nothing of what this session has begun

@@ -25,6 +25,9 @@ def test_a_view_is_the_feasible_trials_of_one_sweep_best_first_with_what_was_sea
     assert state["searchFilter"] == (
         "tags.`mlflow.parentRunId` = 'theparent' AND tags.feasible = 'true' AND tags.status != 'failed'"
     )
+    shown = [*state["columnOrder"], *state["columnWidths"]]
+    assert shown[:4] == ["attributes.`Run Name`", "runDateAndNestInfo", *state["selectedColumns"][:2]]
+    assert state["selectedColumns"][:2] == ["metrics.`best_holdout_score`", "metrics.`target_sparsity`"]
     assert {"metrics.`best_holdout_score`", "metrics.`sparsity`", "metrics.`latency_ms`", "params.`method.p0`"} <= {
         *state["selectedColumns"]
     }

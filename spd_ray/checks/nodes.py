@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spd_ray.base import network
+from spd_ray.base.errors import counted
 from spd_ray.base.network import join_place
 from spd_ray.base.user_code import packages_that_add as adding
 from spd_ray.checks.finding import FAILED, OK, WARNING, Finding, describe_error
@@ -212,7 +213,7 @@ def check_resources(asked: "ResourcesConfig", have: Mapping[str, float]) -> Find
         mend = "lower resources.workers, resources.cpus_per_worker or resources.gpus_per_worker"
         return Finding(FAILED, "resources", f"{text}but there are {there}", mend)
     at_once = min(slots, asked.concurrent or slots)
-    return Finding(OK, "resources", f"{text}there are {there}: {at_once} trials at once")
+    return Finding(OK, "resources", f"{text}there are {there}: {counted(at_once, 'trial')} at once")
 
 
 def check_compiler(reports: Sequence[NodeReport]) -> Finding:

@@ -18,7 +18,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from spd_ray.base.cache import content_key
-from spd_ray.base.errors import nearest, plain
+from spd_ray.base.errors import counted, nearest, plain
 from spd_ray.config.dimensions import Choices, Dimension, Range, Value
 from spd_ray.config.execution import (
     CheckpointsConfig,
@@ -158,10 +158,10 @@ class SweepSpec(Section):
     def describe_size(self) -> str:
         """How many configurations and seeds, and why fewer than were asked for."""
         count = self.total_configurations()
-        text = f"{count} configurations under {len(self.study.seeds)} seeds"
+        text = f"{counted(count, 'configuration')} under {counted(len(self.study.seeds), 'seed')}"
         if count == self.study.trials or "trials" not in self.study.model_fields_set:
             return text
-        return f"{text} (trials: {self.study.trials} asked, the space has {count} points)"
+        return f"{text} (trials: {self.study.trials} asked, the space has {counted(count, 'point')})"
 
     def space_hash(self) -> str:
         """Of all that decides results: the same hash, the same study."""

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from spd_ray.base.errors import UserError
+from spd_ray.base.errors import UserError, counted
 from spd_ray.base.files import remove_unfinished
 from spd_ray.base.installation import own_command
 from spd_ray.base.network import is_uri, join_place
@@ -96,7 +96,9 @@ def begin_or_continue(
     if trials and replace and storage.is_remote:
         raise UserError(f"--replace: {place} cannot be moved aside in an object store; give another --name")
     if trials and not (resume or replace):
-        raise UserError(f"{place} holds a sweep of {len(trials)} trials: add --resume, --replace or another --name")
+        raise UserError(
+            f"{place} holds a sweep of {counted(len(trials), 'trial')}: add --resume, --replace or another --name"
+        )
     if resume and not trials:
         raise UserError(f"--resume: {place} holds no sweep yet; leave --resume out")
     if resume and not replace:
@@ -106,7 +108,7 @@ def begin_or_continue(
         aside = layout.place_aside(folder)
         folder.rename(aside)
         folder.mkdir()
-        print(f"the earlier sweep of {len(trials)} trials is now {aside}")
+        print(f"the earlier sweep of {counted(len(trials), 'trial')} is now {aside}")
     return spec
 
 

@@ -30,15 +30,16 @@ from spd_ray.records.schema import COSTS, PREDICTION_SCHEMA, PredictionRecord, T
 from spd_ray.records.storage import SweepStorage
 from spd_ray.study.ledger import Ledger
 from spd_ray.tracking.mlflow_model import TEXTS, write_mlflow_files
-from spd_ray.tracking.mlflow_store import ALIAS, alias_of
+from spd_ray.tracking.mlflow_store import ALIAS, alias_of, request_command
 from spd_ray.tracking.model_card import REPRODUCE, DataFacts, StudentFacts, model_card, space_of
-from spd_ray.tracking.sweep_page import SweepPage
+from spd_ray.tracking.sweep_page import NOTE, SweepPage
 from spd_ray.tracking.tracker import Tracker
-from spd_ray.tracking.trial_runs import best_name, fail_run
+from spd_ray.tracking.trial_runs import best_name, fail_run, student_note
 from spd_ray.training.checkpoint import Verification, answer_dev, verify_checkpoint
 from spd_ray.training.teacher import Teacher
 from spd_ray.trials.on_worker import Worker, answers_of_teacher, read_back, run_on_worker
 
+MOST_ASKED = 40  # characters of a text in the request that a run's page shows
 RESCORE_TOLERANCE = 0.02  # of scores beyond 1, relative: fp16 and bf16 students are read back in fp32
 
 _log = logging.getLogger(__name__)
@@ -179,7 +180,7 @@ def publish(
     for student in students:
         model = models[student.level] if student is firsts[student.level] else None
         _write_card(spec, ledger, storage, student, data, model)
-        _upload(ledger, tracker, storage, student, example)
+        _upload(ledger, tracker, storage, student, example, model)
     for student in firsts.values():
         aliases = [alias_of(student.level), *([ALIAS] if student is students[0] else [])]
         run_id = str(student.trial.mlflow_run_id)
@@ -246,8 +247,14 @@ def _write_card(
 
 
 def _upload(
-    ledger: Ledger, tracker: Tracker, storage: SweepStorage, student: Student, example: Mapping[str, str]
+    ledger: Ledger,
+    tracker: Tracker,
+    storage: SweepStorage,
+    student: Student,
+    example: Mapping[str, str],
+    model: str | None,
 ) -> None:
+    """Upload a student and its run's schedules, and say there how it is taken; `model` is where it is registered."""
     trial, sweep = student.trial, storage.folder
     run_id = str(trial.mlflow_run_id)
     with tempfile.TemporaryDirectory() as temporary:
@@ -263,6 +270,13 @@ def _upload(
             tracker.upload(run_id, picture)
             found = {f"{trial.selection}_score_read_back": student.verification.score, **_costs(student)}
             tracker.log_points(run_id, [(name, value, student.step, None) for name, value in found.items()])
+            source = model or f"runs:/{tracker.run_id_of(run_id)}/{student.artifact_path}"
+            commands = {
+                "Take it": tracker.store.download_command(source, trial.trial_id),
+                "Have it answer requests": tracker.store.serve_command(source),
+                "Ask it": request_command({name: text[:MOST_ASKED] for name, text in example.items()}),
+            }
+            tracker.set_tags(run_id, {NOTE: student_note(trial, student.verification.score, commands)})
 
 
 def _costs(student: Student) -> dict[str, float]:

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from analysis.numbers import leaderboard
 from analysis.reading.sweeps import read_sweep
-from analysis.wording.formatting import pluralize
+from spd_ray.base.errors import counted
 from spd_ray.base.installation import own_command
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.config.timeline import Timeline
@@ -90,7 +90,7 @@ def print_summary(
 def _ends_line(ledger: Ledger) -> str:
     """How many trials there were, and how they ended."""
     counts = [(sum(t.status == status for t in ledger.ended), status) for status in ("finished", "stopped", "failed")]
-    return f"{pluralize(len(ledger.ended), 'trial')}: {', '.join(f'{count} {status}' for count, status in counts)}"
+    return f"{counted(len(ledger.ended), 'trial')}: {', '.join(f'{count} {status}' for count, status in counts)}"
 
 
 def _print_best(
@@ -100,9 +100,10 @@ def _print_best(
     timeline = Timeline.of(config.method, len(teacher.data.train))
     scores = [t.best_score for t in ledger.seeds_of(best.configuration) if t.best_score is not None]
     spread = f" +- {stdev(scores):.4f}" if len(scores) > 1 else ""
+    level = f" at sparsity {best.target_sparsity:g}" if len(ledger.levels) > 1 else ""
     print_plain(
-        f"best feasible trial: {best.trial_id} (configuration {best.configuration}, "
-        f"mean over {pluralize(len(scores), 'seed')} {mean(scores):.4f}{spread})"
+        f"best feasible trial{level}: {best.trial_id} (configuration {best.configuration}, "
+        f"mean over {counted(len(scores), 'seed')} {mean(scores):.4f}{spread})"
     )
     values = config.method.model_dump()
     shown = dict.fromkeys(("p0", "stage1_lr", "stage23_lr", "pruning_end", "target_sparsity", *spec.search))
@@ -130,9 +131,11 @@ def _sparsity_lines(storage: SweepStorage) -> list[str]:
         student, row = board.best, board.rows[0]
         spread = "" if row.deviation is None else f" +- {row.deviation:.4f}"
         kept = "not kept" if student.checkpoint is None else storage.shown(storage.folder / student.checkpoint)
+        size = "" if student.packed_bytes is None else f"packed {student.packed_bytes / 1e6:.2f} MB, "
+        speed = "" if student.latency_ms is None else f"{student.latency_ms:.2f} ms, "
         lines.append(
             f"best at sparsity {board.sparsity:g}: {student.trial.trial_id} with {student.score:.4f}, "
-            f"mean over {pluralize(len(row.students), 'seed')} {row.mean:.4f}{spread}, {kept}"
+            f"mean over {counted(len(row.students), 'seed')} {row.mean:.4f}{spread}, {size}{speed}{kept}"
         )
     return lines
 
@@ -152,6 +155,7 @@ def _commands(
         commands["small, fast copy"] = own_command("spd_ray.deploy", checkpoint, "--out", f"{best.trial_id}-packed")
     model, store = f"models:/{model_name(spec)}@{ALIAS}", tracker.store
     commands["in MLflow"] = ", ".join([model, *(models.values() if len(models) > 1 else ())])
+    commands["take it from there"] = store.download_command(model, f"{best.trial_id}-taken")
     commands["answer requests"] = store.serve_command(model)
     started = store.ui_command()
     if started is not None:

@@ -6,6 +6,7 @@ MLflow raises: waiting for a server that is away is the business of `spd_ray.tra
 Why so: docs/decisions.md #embedded-default, #one-mlflow-store-per-folder, #one-version-a-sparsity.
 """
 
+import json
 import logging
 import os
 import shlex
@@ -42,6 +43,7 @@ SWEEP_TAG = "spd_ray.sweep_id"
 TRIAL_TAG = "spd_ray.trial_id"
 ALIAS = "best"  # of the registered model's version that the last sweep found best; see `alias_of` for one sparsity
 LOCAL_UI = "http://127.0.0.1:5000"  # where `mlflow ui` listens
+SERVING_PORT = "5001"
 _PARENT_TAG = "mlflow.parentRunId"
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on runs, not on traces
 _BATCH = {"metrics": 1000, "params": 100}  # MLflow's limits a call
@@ -169,11 +171,19 @@ class MlflowStore:
 
     def serve_command(self, model: str) -> str:
         """What answers requests with a registered model, such as models:/NAME@best, at port 5001, from any shell."""
-        serve = own_command("mlflow", "models", "serve", "-m", model, "--env-manager", "local", "--port", "5001")
+        serve = own_command("mlflow", "models", "serve", "-m", model, "--env-manager", "local", "--port", SERVING_PORT)
         scripts = Path(sys.executable).parent  # MLflow starts uvicorn by its name
         found = shutil.which("uvicorn")
         path = "" if found and Path(found).parent == scripts else f'PATH={shlex.quote(str(scripts))}:"$PATH" '
-        return f"{path}MLFLOW_TRACKING_URI={shlex.quote(self.client.tracking_uri)} {serve}"
+        return f"{path}{self._located(serve)}"
+
+    def download_command(self, source: str, folder: str) -> str:
+        """What downloads `source`, such as models:/NAME@best, into `folder`: a plain transformers directory."""
+        return self._located(own_command("mlflow", "artifacts", "download", "-u", source, "-d", folder))
+
+    def _located(self, command: str) -> str:
+        """The command, where it finds this store."""
+        return f"MLFLOW_TRACKING_URI={shlex.quote(self.client.tracking_uri)} {command}"
 
     def _find_trial(self, trial_id: str) -> str | None:
         query = f"tags.`{_PARENT_TAG}` = '{self.parent_run_id}' AND tags.`{TRIAL_TAG}` = '{trial_id}'"
@@ -229,6 +239,15 @@ def alias_of(level: float) -> str:
     ('best-95', 'best-90', 'best-97_5')
     """
     return f"{ALIAS}-{round(level * 100, 6):g}".replace(".", "_")
+
+
+def request_command(example: Mapping[str, str]) -> str:
+    """What asks the server that `serve_command` starts; the example is one of a task's texts, or a pair.
+
+    >>> print(request_command({"text": "a cat"}))
+    curl -s 127.0.0.1:5001/invocations --json '{"inputs": {"text": "a cat"}}'
+    """
+    return f"curl -s 127.0.0.1:{SERVING_PORT}/invocations --json {shlex.quote(json.dumps({'inputs': dict(example)}))}"
 
 
 def is_outage(error: Exception) -> bool:

@@ -7,6 +7,7 @@ each evaluation, `best_dev_score` of the best student at its target sparsity so 
 Why so: docs/decisions.md #one-fold-of-evaluations, #one-name-a-number-in-mlflow.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,10 +59,45 @@ def end_run(trial: TrialRecord, tracker: Tracker, run_id: str, stage: int) -> No
     """End the MLflow run of a trial that ended, in `stage`, as its record says."""
     found = {name: getattr(trial, field) for name, field in RESULTS.items()}
     results = [(name, value, trial.best_step or 0, None) for name, value in found.items() if value is not None]
-    tags = {"feasible": trial.feasible, "stage": stage, "status": trial.status, "error": trial.error or ""}
+    tags = {"feasible": trial.feasible, "stage": stage, "status": trial.status}
+    if trial.error:  # an empty tag reads as an error without a word
+        tags["error"] = trial.error
     tracker.end_trial(run_id, STATUS[trial.status], tags, results)
 
 
 def fail_run(trial: TrialRecord, tracker: Tracker) -> None:
     """Mark the run of a trial as failed whose student was not what the trial had said."""
     tracker.end_trial(str(trial.mlflow_run_id), "FAILED", {"status": "failed", "error": trial.error or ""})
+
+
+def student_note(trial: TrialRecord, score: float, commands: Mapping[str, str]) -> str:
+    """The description of the run of a retained student, in Markdown: what it is worth, what it costs, how it is taken.
+
+    `score` is the one that was read back, `commands` what to type, by what it is for.
+    """
+    worth = [f"{trial.selection} {trial.metric} **{score:.4f}**"]
+    if trial.teacher_score is not None:
+        worth.append(f"dense teacher {trial.teacher_score:.4f}")
+    if trial.packed_bytes is not None:
+        worth.append(f"packed {trial.packed_bytes / 1e6:.2f} MB")
+    if trial.latency_ms is not None and trial.dense_latency_ms is not None:
+        worth.append(f"{trial.latency_ms:.2f} ms, dense {trial.dense_latency_ms:.2f} ms ({trial.timed_on})")
+    blocks = [f"{label}:\n\n    {folded(command)}" for label, command in commands.items()]
+    return "\n\n".join([f"**Sparse student at sparsity {trial.target_sparsity:g}**: {'; '.join(worth)}.", *blocks])
+
+
+def folded(command: str, width: int = 64) -> str:
+    """A shell's command in indented lines of about `width` characters: a page would be as wide as its longest line.
+
+    >>> print(folded("A=1 run --quietly 'two words' --last", width=16))
+    A=1 run \\
+          --quietly \\
+          'two words' \\
+          --last
+    """
+    lines = [""]
+    for word in re.findall(r"""(?:[^\s'"]|'[^']*'|"[^"]*")+""", command):
+        if lines[-1] and len(lines[-1]) + len(word) >= width:
+            lines.append("")
+        lines[-1] += f" {word}" if lines[-1] else word
+    return " \\\n      ".join(lines)

@@ -16,6 +16,8 @@ from spd_ray.config.sweep import SweepSpec
 from spd_ray.records.schema import COSTS
 
 TAG_PREFIX = "mlflow.sharedViewState."
+NAME, CREATED, DURATION = "attributes.`Run Name`", "runDateAndNestInfo", "duration"  # columns of the page's own
+OWN_WIDTHS = {NAME: 110, CREATED: 48}  # pixels: of the second its sign of success is enough
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +46,8 @@ class View:
             "modelVersionFilter": "All Runs",
             "datasetsFilter": [],
             "selectedColumns": list(self.columns),
-            "columnOrder": [],
-            "columnWidths": {},
+            "columnOrder": [NAME, CREATED, *self.columns, DURATION],
+            "columnWidths": {**OWN_WIDTHS, **{column: width_of(column) for column in self.columns}},
             "runsExpanded": {},
             "runsPinned": [],
             "runsHidden": [],
@@ -73,10 +75,19 @@ class View:
         return f"#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={self.key}"
 
 
+def width_of(column: str) -> int:
+    """Pixels in which a column's heading can be read.
+
+    >>> width_of("metrics.`best_dev_score`"), width_of("params.`seed`")
+    (122, 90)
+    """
+    return max(90, 24 + 7 * len(column.split("`")[1]))
+
+
 def view_of(spec: SweepSpec, sweep_id: str, parent_run_id: str, bounds: tuple[float, float] | None = None) -> View:
     """The sweep's trials; with `bounds` those whose target sparsity is at least the first, and the second at most."""
     best = f"best_{spec.task.selection}_score"
-    numbers = (best, "target_sparsity", "sparsity", *COSTS, "train_score_at_best")
+    numbers = (best, "target_sparsity", *COSTS, "sparsity", "train_score_at_best")
     search = [f"tags.`mlflow.parentRunId` = '{parent_run_id}'", "tags.feasible = 'true'", "tags.status != 'failed'"]
     key, name = sweep_id[:12], spec.name
     if bounds is not None:
