@@ -7,6 +7,7 @@ from spd_ray.base.errors import UserError
 from spd_ray.config.execution import ResourcesConfig
 from spd_ray.config.method import MethodConfig, ObjectiveConfig
 from spd_ray.config.timeline import Timeline
+from spd_ray.config.trial import EngineConfig, ModelConfig, TaskConfig, TeacherConfig, TrialConfig
 
 
 def test_the_papers_rte_setting_in_steps():
@@ -36,6 +37,11 @@ def test_the_papers_rte_setting_in_steps():
         ({"ladder": [0.9]}, "below the sparsity at the end, 0.9"),
         ({"ladder": [0.8, 0.5]}, "ladder must rise"),
         ({"ladder": [0.1], "pruning_events": 1}, "1 events leave none"),
+        ({"pruning": "soft_movement"}, "needs criterion.scope: global"),
+        ({"pruning": "soft_movement", "criterion": {"scope": "global"}, "pattern": "4x4"}, "and pattern: single"),
+        ({"pruning": "lottery", "regrowth": {"kind": "gradient"}}, "needs pruning by a criterion"),
+        ({"first_event_share": 0.5, "pruning_schedule": "linear"}, "needs pruning_schedule: cubic"),
+        ({"regrowth": {"kind": "partitions"}, "ladder": [0.5]}, "at its last event alone has no ladder"),
         ({"phases": [{"until": 0.5, "objective": {"attention_maps": "scores"}}]}, "same attention_maps"),
     ],
 )
@@ -43,6 +49,15 @@ def test_impossible_settings_are_refused(changes, words):
     with pytest.raises(ValidationError) as refused:
         MethodConfig(**changes)
     assert words in str(refused.value)
+
+
+def test_whole_gradients_are_refused_at_zero_3():
+    for method in ({"pruning": "movement"}, {"pruning": "fisher"}, {"regrowth": {"kind": "exploration"}}):
+        with pytest.raises(ValidationError, match=r"needs engine\.zero_stage 0 to 2"):
+            TrialConfig(
+                task=TaskConfig(name="rte"), model=ModelConfig(), teacher=TeacherConfig(), method=method,
+                engine=EngineConfig(zero_stage=3),
+            )  # fmt: skip
 
 
 def test_an_objective_without_terms_is_refused():

@@ -212,12 +212,14 @@ class MethodConfig(Section):
     def _check_pruning_fits(self) -> "MethodConfig":
         if self.first_event_share > 0 and self.pruning_schedule != "cubic":
             raise refuse("first_event_share needs pruning_schedule: cubic", "first_event_share", "pruning_schedule")
-        if self.criterion_row.thresholded and (self.criterion.scope, self.regrowth.kind) != ("global", "none"):
+        others = (self.criterion.scope, self.regrowth.kind, self.pattern)
+        if self.criterion_row.thresholded and others != ("global", "none", "single"):
             raise refuse(
                 f"pruning: {self.pruning} has one threshold for all matrices: it needs criterion.scope: global, "
-                "regrowth.kind: none",
+                "regrowth.kind: none and pattern: single",
                 "criterion.scope",
                 "regrowth.kind",
+                "pattern",
                 "pruning",
             )
         if self.regrowth.kind != "none" and self.pruning not in ALL_CRITERIA:
