@@ -11,6 +11,7 @@ from ray.tune.search import Searcher
 from rich.console import Console
 
 from spd_ray.config.load import load_spec
+from spd_ray.driver import callbacks
 from spd_ray.driver import display as display_module
 from spd_ray.driver.callbacks import SweepWatcher, drop_students, last_reason
 from spd_ray.driver.display import MOST_IN_A_LINE, SweepDisplay
@@ -103,6 +104,13 @@ ValueError: the loss is nan at step 3
 def test_the_reason_is_the_last_thing_that_the_worker_said(failures: list[str], reason: str) -> None:
     errors = "".join(f"Failure # {n} (occurred at noon)\n{text}\n" for n, text in enumerate(failures, 1))
     assert last_reason(errors) == reason
+
+
+def test_a_process_that_ended_itself_has_said_why(monkeypatch) -> None:
+    """As rank 0 does after another rank's death, where it would wait for ever."""
+    trial = SimpleNamespace(config={"request": {"trial_id": "00003-s0"}}, error_file=None)
+    monkeypatch.setattr(callbacks, "read_last_words", {"00003-s0": RAISED}.get)
+    assert callbacks._reason(trial) == "ValueError: the loss is nan at step 3"
 
 
 def test_lines_name_a_few_running_trials_and_a_table_the_best_that_ended(ledger: Ledger) -> None:

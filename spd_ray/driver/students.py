@@ -34,7 +34,7 @@ from spd_ray.tracking.mlflow_store import ALIAS, alias_of, request_command
 from spd_ray.tracking.model_card import REPRODUCE, DataFacts, StudentFacts, model_card, space_of
 from spd_ray.tracking.sweep_page import NOTE, SweepPage
 from spd_ray.tracking.tracker import Tracker
-from spd_ray.tracking.trial_runs import best_name, fail_run, student_note
+from spd_ray.tracking.trial_runs import best_name, fail_run, student_note, student_worth
 from spd_ray.training.checkpoint import Verification, answer_dev, verify_checkpoint
 from spd_ray.training.teacher import Teacher
 from spd_ray.trials.on_worker import Worker, answers_of_teacher, read_back, run_on_worker
@@ -184,7 +184,8 @@ def publish(
     for student in firsts.values():
         aliases = [alias_of(student.level), *([ALIAS] if student is students[0] else [])]
         run_id = str(student.trial.mlflow_run_id)
-        tracker.register(run_id, student.artifact_path, name, aliases, _version_tags(student, teacher))
+        tags = _version_tags(student, teacher)
+        tracker.register(run_id, student.artifact_path, name, aliases, tags, _worth(student))
     tracker.upload(tracker.store.parent_run_id, layout.sweep_yaml(storage.folder))
     if spec.tracking.report:
         _upload_report(ledger, tracker, storage)
@@ -276,7 +277,13 @@ def _upload(
                 "Have it answer requests": tracker.store.serve_command(source),
                 "Ask it": request_command({name: text[:MOST_ASKED] for name, text in example.items()}),
             }
-            tracker.set_tags(run_id, {NOTE: student_note(trial, student.verification.score, commands)})
+            tracker.set_tags(run_id, {NOTE: student_note(_worth(student), commands)})
+
+
+def _worth(student: Student) -> str:
+    """A sentence on what a student is worth."""
+    found = student.verification
+    return student_worth(student.trial, student.asked, found.score, asdict(found.cost))
 
 
 def _costs(student: Student) -> dict[str, float]:

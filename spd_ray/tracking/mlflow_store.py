@@ -141,15 +141,20 @@ class MlflowStore:
         upload(run_id, str(path), artifact_path)
 
     def register(
-        self, run_id: str, artifact_path: str, model: str, aliases: Sequence[str], tags: Mapping[str, Any]
+        self, run_id: str, artifact_path: str, model: str, aliases: Sequence[str], tags: Mapping[str, Any], note: str
     ) -> str:
-        """Make the run's artifact folder a version of `model`, once, under `aliases`; returns the version."""
+        """Make the run's artifact folder a version of `model`, once, under `aliases`; returns the version.
+
+        `note` is its description.
+        """
         source = f"{self.client.get_run(run_id).info.artifact_uri}/{artifact_path}"
         self._ensure_model(model)
         versions = self.client.search_model_versions(f"run_id = '{run_id}'")
         made = next((one for one in versions if one.name == model and one.source == source), None)
         if made is None:
-            made = self.client.create_model_version(model, source, run_id, _texts(tags), await_creation_for=0)
+            made = self.client.create_model_version(
+                model, source, run_id, _texts(tags), description=note, await_creation_for=0
+            )
         for alias in aliases:
             self.client.set_registered_model_alias(model, alias, made.version)
         return str(made.version)
@@ -245,9 +250,10 @@ def request_command(example: Mapping[str, str]) -> str:
     """What asks the server that `serve_command` starts; the example is one of a task's texts, or a pair.
 
     >>> print(request_command({"text": "a cat"}))
-    curl -s 127.0.0.1:5001/invocations --json '{"inputs": {"text": "a cat"}}'
+    curl -s 127.0.0.1:5001/invocations -H Content-Type:application/json -d '{"inputs": {"text": "a cat"}}'
     """
-    return f"curl -s 127.0.0.1:{SERVING_PORT}/invocations --json {shlex.quote(json.dumps({'inputs': dict(example)}))}"
+    request = shlex.quote(json.dumps({"inputs": dict(example)}))
+    return f"curl -s 127.0.0.1:{SERVING_PORT}/invocations -H Content-Type:application/json -d {request}"
 
 
 def is_outage(error: Exception) -> bool:

@@ -124,7 +124,13 @@ class Tracker:
         self._send(lambda: self.store.upload(self.run_id_of(run_id), path, artifact_path), UPLOAD_SECONDS)
 
     def register(
-        self, run_id: str, artifact_path: str, model: str, aliases: Sequence[str], tags: Mapping[str, Any]
+        self,
+        run_id: str,
+        artifact_path: str,
+        model: str,
+        aliases: Sequence[str],
+        tags: Mapping[str, Any],
+        note: str = "",
     ) -> str | None:
         """Register the run's artifact folder as a version of `model` under `aliases`; None while it waits.
 
@@ -133,7 +139,7 @@ class Tracker:
         versions: list[str] = []
 
         def send() -> None:
-            versions.append(self.store.register(self.run_id_of(run_id), artifact_path, model, aliases, tags))
+            versions.append(self.store.register(self.run_id_of(run_id), artifact_path, model, aliases, tags, note))
 
         self._send(send)
         return versions[0] if versions else None

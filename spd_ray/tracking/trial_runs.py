@@ -70,33 +70,36 @@ def fail_run(trial: TrialRecord, tracker: Tracker) -> None:
     tracker.end_trial(str(trial.mlflow_run_id), "FAILED", {"status": "failed", "error": trial.error or ""})
 
 
-def student_note(trial: TrialRecord, score: float, commands: Mapping[str, str]) -> str:
-    """The description of the run of a retained student, in Markdown: what it is worth, what it costs, how it is taken.
+def student_worth(trial: TrialRecord, asked: float, score: float, cost: Mapping[str, Any]) -> str:
+    """A sentence in Markdown on a student: its sparsity as asked, its score when it was read back, and what it costs.
 
-    `score` is the one that was read back, `commands` what to type, by what it is for.
+    `cost` has the fields of the trial's record that are its cost.
     """
     worth = [f"{trial.selection} {trial.metric} **{score:.4f}**"]
     if trial.teacher_score is not None:
         worth.append(f"dense teacher {trial.teacher_score:.4f}")
-    if trial.packed_bytes is not None:
-        worth.append(f"packed {trial.packed_bytes / 1e6:.2f} MB")
-    if trial.latency_ms is not None and trial.dense_latency_ms is not None:
-        worth.append(f"{trial.latency_ms:.2f} ms, dense {trial.dense_latency_ms:.2f} ms ({trial.timed_on})")
-    blocks = [f"{label}:\n\n    {folded(command)}" for label, command in commands.items()]
-    return "\n\n".join([f"**Sparse student at sparsity {trial.target_sparsity:g}**: {'; '.join(worth)}.", *blocks])
+    if cost["packed_bytes"] is not None:
+        worth.append(f"packed {cost['packed_bytes'] / 1e6:.2f} MB")
+    if cost["latency_ms"] is not None:
+        worth.append(f"{cost['latency_ms']:.2f} ms, dense {cost['dense_latency_ms']:.2f} ms ({cost['timed_on']})")
+    return f"**Sparse student at sparsity {asked:g}**: {'; '.join(worth)}."
+
+
+def student_note(worth: str, commands: Mapping[str, str]) -> str:
+    """The description of a retained student's run: what it is worth, and what to type, by what it is for."""
+    return "\n\n".join([worth, *(f"{label}:\n\n    {folded(command)}" for label, command in commands.items())])
 
 
 def folded(command: str, width: int = 64) -> str:
     """A shell's command in indented lines of about `width` characters: a page would be as wide as its longest line.
 
-    >>> print(folded("A=1 run --quietly 'two words' --last", width=16))
+    >>> print(folded("A=1 run --say 'two words' --last", width=16))
     A=1 run \\
-          --quietly \\
-          'two words' \\
+          --say 'two words' \\
           --last
     """
     lines = [""]
-    for word in re.findall(r"""(?:[^\s'"]|'[^']*'|"[^"]*")+""", command):
+    for word in re.findall(r"""(?:--?[\w-]+\s)?(?:[^\s'"]|'[^']*'|"[^"]*")+""", command):  # an option has its value
         if lines[-1] and len(lines[-1]) + len(word) >= width:
             lines.append("")
         lines[-1] += f" {word}" if lines[-1] else word

@@ -233,8 +233,10 @@ def test_the_parent_run_says_what_is_best_by_sparsity_and_where_it_comes_from(pu
 def test_the_run_of_a_student_says_what_it_is_worth_and_how_it_is_taken(published, client):
     student = published.students[0]
     note = client.get_run(student.trial.mlflow_run_id).data.tags[NOTE]
+    version = client.get_model_version_by_alias("spd_ray-tiny", "best-80")
     worth, *commands = note.replace(" \\\n      ", " ").split("\n\n")
     assert worth.startswith(f"**Sparse student at sparsity 0.8**: dev accuracy **{student.verification.score:.4f}**; ")
+    assert version.description == worth
     assert f"packed {student.verification.cost.packed_bytes / 1e6:.2f} MB; " in worth
     assert [command.strip() for command in commands[1::2]] == [
         published.store.download_command("models:/spd_ray-tiny@best-80", student.trial.trial_id),
