@@ -61,7 +61,7 @@ class PaperList(Section):
 def search_and_best(sweep: PaperSweep) -> list[PaperSweep]:
     """The two sweeps of one with `best_under`."""
     name = f"search_{sweep.folder_name}"
-    search = {"name": name, "set": (*sweep.set, "study.seeds=[0]"), "best_under": ()}
+    search = {"name": name, "set": (*sweep.set, "study.seeds=[0]", "checkpoints.keep=1"), "best_under": ()}
     best = {"set": (*sweep.set, f"study.seeds={list(sweep.best_under)}"), "best_under": (), "best_of": name}
     return [sweep.model_copy(update=search), sweep.model_copy(update=best)]
 
@@ -149,7 +149,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.paper", description=__doc__.splitlines()[0])
     parser.add_argument("--storage", type=Path, default=Path("runs/paper"), help="where they are kept (runs/paper)")
-    parser.add_argument("--full", action="store_true", help="also Tables 1 and 2 on the other tasks, for hours")
+    parser.add_argument(
+        "--full", action="store_true", help="also all methods at 50, 90 and 95%, and tables of other tasks"
+    )
     options = parser.parse_args(arguments)
     return run_all(read_list().plan(options.full), options.storage.absolute())
 

@@ -158,7 +158,17 @@ def test_each_method_stands_at_its_best_configuration(tmp_path: Path) -> None:
     assert (spd.remaining, spd.parameters, spd.steps, spd.seconds) == (0.5, 150_000, 8, 10.0)
     assert theseus.score == pytest.approx(0.77)
     row = format_markdown(methods_table([spd])).splitlines()[-1]
-    assert "| 0.750 | 0.720 | 0.071 | 2 | +0.150 | +0.200 | 50.0% | 0.15M | 8 | 10.0 | 1e-3 | 2 |" in row
+    assert "| 0.750 | – | 0.720 | 0.071 | 2 | +0.150 | +0.200 | 50.0% | 0.15M | 8 | 10.0 | 1e-3 | 2 |" in row
+
+
+def test_dev_is_shown_beside_the_holdout_that_chose(tmp_path: Path) -> None:
+    both = [trial(0, 0, method="spd", selection="holdout", best_score=0.9, dev_score=0.7),
+            trial(0, 1, method="spd", selection="holdout", best_score=0.8, dev_score=0.8),
+            trial(1, 0, method="pkd", selection="holdout", best_score=0.6, dev_score=0.9),
+            trial(1, 1, method="pkd", selection="holdout", best_score=0.6)]  # fmt: skip
+    spd, pkd = method_comparison.compute(sweep(tmp_path, *both))
+    assert (spd.method, spd.score, spd.dev) == ("spd", pytest.approx(0.85), pytest.approx(0.75))
+    assert pkd.dev is None
 
 
 def test_one_method_alone_is_no_comparison(tmp_path: Path) -> None:

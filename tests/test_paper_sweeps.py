@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from benchmarks import paper
 from benchmarks.paper import PaperSweep, read_list, run_all, sweep_command
 from spd_ray import sweep
 from spd_ray.config.load import load_spec
+from spd_ray.config.method_names import METHODS
 from spd_ray.records.provenance import write_sweep_yaml
 from spd_ray.records.trials import write_trials
 from tests.hand_made_sweep import trial
@@ -48,7 +50,7 @@ def test_no_two_sweeps_share_a_folder():
 def test_the_best_of_a_search_is_run_under_other_seeds(tmp_path):
     listed = PaperSweep(space="search_spaces/paper/table2.yaml", profile="mini", best_under=(1, 2, 3))
     search, best = paper.search_and_best(listed)
-    assert (search.folder_name, search.set) == ("search_table2", ("study.seeds=[0]",))
+    assert (search.folder_name, search.set) == ("search_table2", ("study.seeds=[0]", "checkpoints.keep=1"))
     assert (best.folder_name, best.best_of) == ("table2", "search_table2")
     spec = load_spec(paper.ROOT / listed.space, ["name=search_table2", *search.set], profile="mini")
     folder = tmp_path / "search_table2"
@@ -75,6 +77,13 @@ def test_a_table_is_swept_on_another_task_by_its_name_also_on_the_miniature():
     spec = load_spec(paper.ROOT / "search_spaces/paper/table1.yaml", ["task.name=stsb"], profile="mini")
     assert (spec.task.name, spec.method.p0, spec.method.stage23_lr) == ("mini_similarity", 0.8, None)
     assert spec.search["stage1_lr"].choices == (1e-4, 3e-4, 1e-3, 3.2e-3, 1e-2)
+
+
+def test_all_methods_are_compared_at_as_many_settings_each():
+    spec = load_spec(paper.ROOT / "search_spaces/compare_mini.yaml")
+    tried = Counter(point["method"] for point in spec.grid())
+    assert tried == dict.fromkeys(METHODS, 5)
+    assert (spec.task.selection, spec.total_configurations()) == ("holdout", 5 * len(METHODS))
 
 
 def test_the_best_of_nothing_is_told_and_the_others_run(monkeypatch, tmp_path, capsys):

@@ -135,6 +135,7 @@ def methods_table(rows: Sequence[MethodRow]) -> Table:
     headings = (
         Heading("method"),
         Heading("score", "mean over seeds, on the split on which students are chosen"),
+        Heading("dev", "mean on dev where a holdout chose, of its only use"),
         Heading("end", "mean at the end of Stage III, on that split"),
         Heading("±", "sample standard deviation over seeds"),
         Heading("n", "seeds"),
@@ -152,7 +153,8 @@ def methods_table(rows: Sequence[MethodRow]) -> Table:
 
 def _method_row(row: MethodRow) -> list[str]:
     return [
-        method_name(row.method), format_score(row.score), format_score(row.final), format_score(row.deviation),
+        method_name(row.method), format_score(row.score), format_score(row.dev), format_score(row.final),
+        format_score(row.deviation),
         str(row.seeds), format_signed(row.gap), format_signed(row.final_gap),
         MISSING if row.remaining is None else f"{_percent(row.remaining)}%",
         MISSING if row.parameters is None else _parameters(row.parameters), format_number(row.steps, "d"),

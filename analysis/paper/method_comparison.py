@@ -17,6 +17,7 @@ class MethodRow(NamedTuple):
     configurations: int  # from which it was chosen
     seeds: int
     score: float  # mean over seeds, on the split on which students are chosen
+    dev: float | None  # mean of the students that a holdout chose; None where one was not kept, or dev chose
     final: float | None  # mean at the end of Stage III, on the same split
     deviation: float | None  # sample standard deviation over seeds; None for one seed
     gap: float | None  # train minus score, mean
@@ -43,6 +44,7 @@ def _row(sweep: Sweep, trials: Sequence[Trial]) -> MethodRow:
         configurations=len({trial.configuration for trial in trials}),
         seeds=len(best),
         score=float(np.mean(scores)),
+        dev=_dev_score(best),
         final=_mean([trial.final_score for trial in best]),
         deviation=float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
         gap=_mean([trial.gap for trial in best]),
@@ -53,6 +55,12 @@ def _row(sweep: Sweep, trials: Sequence[Trial]) -> MethodRow:
         seconds=_mean([trial.device_seconds for trial in best]),
         rate=best[0].stage1_lr,
     )
+
+
+def _dev_score(trials: Sequence[Trial]) -> float | None:
+    """The mean on dev where it chose nothing and every trial's student was scored there."""
+    scores = [trial.dev_score for trial in trials if trial.selection != "dev" and trial.dev_score is not None]
+    return float(np.mean(scores)) if len(scores) == len(trials) else None
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
