@@ -158,6 +158,9 @@ def test_a_name_that_another_method_has_is_refused(folder: Path) -> None:
     two = refusal(TASK + "search: {method: {choices: [mine.yaml, other/mine.yaml]}}\n")
     assert two.startswith("other/mine.yaml: differs from what the space")
     assert refusal(TASK, method="none.yaml") == "none.yaml: no such file"
+    assert refusal(TASK + "method: {name: [spd]}\n") == 'x.yaml, line 2: method.name = ["spd"]: must be text'
+    nested = refusal(TASK + "search: {method: {choices: [[spd]]}}\n")
+    assert nested.startswith("x.yaml, line 2: search.method.choices[0]")
     inline = refusal(TASK + "own_methods:\n  mine: {sourc: x}\n")
     assert inline == "x.yaml, line 3: unknown key sourc; did you mean source?"
     assert refusal(TASK + "own_methods: 3\n", method="mine.yaml").startswith(

@@ -231,8 +231,8 @@ def _fill_in(source: YamlFile) -> None:
     if not _can_be_composed(data):
         return
     method, search = data.get("method", {}), data.setdefault("search", {})
-    name = method.get("name")
-    if (name in METHODS or name in data.get("own_methods", {})) and "method" not in search:
+    name, own = method.get("name"), data.get("own_methods", {})
+    if isinstance(name, str) and (name in METHODS or name in own) and "method" not in search:
         data["method"] = fill_in(method, _card(data, name).method)
         _take_places(source, name, "method")
     if data.get("preset") in get_args(Preset):
