@@ -22,6 +22,7 @@ from spd_ray.config.load import load_spec
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.config.yaml_file import yaml_text
 from spd_ray.records import layout
+from spd_ray.records.lease import leased
 from spd_ray.records.provenance import TEACHER_FILES, read_sweep_yaml
 from spd_ray.records.schema import SCHEMA_VERSION
 from spd_ray.records.storage import SweepStorage
@@ -48,7 +49,7 @@ def place_of(storage: str, spec: SweepSpec) -> SweepStorage:
 def open_sweep(
     storage: SweepStorage, spec: SweepSpec, resume: bool, replace: bool, check_first: Callable[[SweepSpec], None]
 ) -> Iterator[SweepSpec]:
-    """Create or find the sweep's folder, and lock it against a second driver of this machine for the block.
+    """Create or find the sweep's folder, and lock it against a second driver for the block.
 
     In the block stands `spec` as it is to be run: where the sweep goes on, `auto` is what it was before. `check_first`
     is called with it before anything is changed; a new folder that holds nothing at the end is removed again.
@@ -66,9 +67,12 @@ def open_sweep(
     except OSError as error:
         raise UserError(f"--storage {folder.parent}: cannot be written ({error.strerror})") from None
     try:
-        storage.clear_copy()
-        storage.fetch_files()
-        yield begin_or_continue(storage, spec, resume, replace, check_first)
+        with leased(storage, print) as confirm_lease:
+            storage.clear_copy()
+            storage.fetch_files()
+            spec = begin_or_continue(storage, spec, resume, replace, check_first)
+            confirm_lease()
+            yield spec
     finally:
         remove_empty(new, Path(lock.lock_file))
         lock.release()

@@ -16,6 +16,7 @@
     teacher/<hash>/                   the dense teacher of all trials, by the hash of its files
     predictions/<id>.parquet          what each of them answers on dev, and the dense teacher (teacher.parquet)
     ray/                              Tune's own files: nothing is read from them
+    .lease                            in an object store: the driver that has the sweep
     report/                           figures, tables and page of the analysis
 
 Why so: docs/decisions.md #every-path-in-one-file.

@@ -9,7 +9,7 @@ Why so: docs/decisions.md #object-stores.
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
@@ -36,6 +36,7 @@ class SweepStorage:
         self.place = place
         self.folder = Path(place)
         self._store: fs.FileSystem | None = None
+        self.before_writing: Callable[[], None] = lambda: None  # raises where this process may write no more
         self._sent: dict[str, tuple[int, int]] = {}  # name of a file of the sweep -> size and time of what was sent
         if is_uri(place):
             self._store, root = open_store(place)
@@ -63,7 +64,7 @@ class SweepStorage:
         """Copy a file or folder from the store, if it has it."""
         if self._store is None:
             return
-        with self._refusals():
+        with explain_refusals():
             kind = self._store.get_file_info(self._there(path)).type
             if kind != fs.FileType.NotFound:
                 (path if kind == fs.FileType.Directory else path.parent).mkdir(parents=True, exist_ok=True)
@@ -73,9 +74,10 @@ class SweepStorage:
         """Copy the files in the sweep's folder from the store, without its subfolders."""
         if self._store is None:
             return
-        with self._refusals():
+        with explain_refusals():
             selector = fs.FileSelector(self._root, allow_not_found=True)
-            names = [info.base_name for info in self._store.get_file_info(selector) if info.is_file]
+            files = [info.base_name for info in self._store.get_file_info(selector) if info.is_file]
+            names = [name for name in files if not name.startswith(".")]
         for name in names:
             self.fetch(self.folder / name)
 
@@ -83,8 +85,9 @@ class SweepStorage:
         """Copy a file to the store, or a folder, which replaces the one that is there."""
         if self._store is None:
             return
+        self.before_writing()
         there = self._there(path)
-        with self._refusals():
+        with explain_refusals():
             if isinstance(self._store, fs.LocalFileSystem):  # an object store needs no folders
                 self._store.create_dir(there if path.is_dir() else self._there(path.parent))
             fs.copy_files(str(path), there, source_filesystem=_HERE, destination_filesystem=self._store)
@@ -111,26 +114,29 @@ class SweepStorage:
         """Delete a folder, here and in the store."""
         shutil.rmtree(path, ignore_errors=True)
         if self._store is not None:
-            with self._refusals(), suppress(FileNotFoundError):
+            self.before_writing()
+            with explain_refusals(), suppress(FileNotFoundError):
                 self._store.delete_dir(self._there(path))
 
     def folders(self, path: Path) -> list[Path]:
         """The folders in `path`, here or in the store, without unfinished ones."""
         if self._store is None:
             return [folder for folder in path.glob("[!.]*") if folder.is_dir()]
-        with self._refusals():
+        with explain_refusals():
             found = self._store.get_file_info(fs.FileSelector(self._there(path), allow_not_found=True))
         return [path / info.base_name for info in found if info.type == fs.FileType.Directory]
 
     def _there(self, path: Path) -> str:
         return f"{self._root}/{path.relative_to(self.folder).as_posix()}".removesuffix("/.")
 
-    @contextmanager
-    def _refusals(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, pa.ArrowException) as error:
-            raise StorageError(f"the object store refuses: {' '.join(str(error).split())[:300]}") from error
+
+@contextmanager
+def explain_refusals() -> Iterator[None]:
+    """Turn what pyarrow raises for a store in the block into a StorageError."""
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        raise StorageError(f"the object store refuses: {' '.join(str(error).split())[:300]}") from error
 
 
 def open_store(place: str) -> tuple[fs.FileSystem, str]:

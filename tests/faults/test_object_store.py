@@ -1,6 +1,7 @@
 """A sweep in an object store, of which the driver's machine is lost with all that is on its disk."""
 
 import os
+import platform
 import random
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ from pyarrow import fs
 from spd_ray.base.network import join_place
 from spd_ray.records.storage import SweepStorage
 from tests.object_store import mock_s3
-from tests.sweeps import Sweeps, trial_processes, wait_for_more
+from tests.sweeps import Sweeps, trial_processes, wait_for, wait_for_more
 
 FILES = {"trials.parquet", "study.journal", "sweep.yaml", "mlflow_sweep_id"}
 OF_A_SWEEP = FILES | {"checkpoints", "predictions", "steps", "state", "teacher"}
@@ -39,9 +40,15 @@ def test_a_sweep_outlives_the_disk_of_its_driver(sweep_of: Sweeps, usual, bucket
     lost = SweepStorage(place, "driver").folder.parent
     mlflow, (other, changes) = f"sqlite:///{tmp_path}/mlflow.db", usual
     words = sweep_of.command("object_store", "--storage", bucket, tracking={"uri": mlflow}, **changes)
+    elsewhere = os.environ | {"TMPDIR": str(tmp_path)}  # as another machine's: its working copies are its own
     draw, kills, started = random.Random(3), count(1, 5), time.monotonic()
     for kill in range(kills):
         driver = sweep_of.launch([*words, *(["--resume"] if kill else [])], cwd=tmp_path)
+        if not kill:
+            assert wait_for(lambda: store.get_file_info(f"{root}/.lease").is_file, driver)
+            second = subprocess.run([*words, "--resume"], capture_output=True, text=True, timeout=200, env=elsewhere)
+            refusal = f"error: {place}: a driver on {platform.node()} (process {driver.pid}) runs this sweep"
+            assert (second.returncode, second.stderr.startswith(refusal)) == (2, True), second.stderr
         assert wait_for_more(lambda: states(store, root), draw.randint(2, 8), driver), driver.communicate()
         trials = trial_processes(driver)
         driver.kill()
