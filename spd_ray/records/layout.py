@@ -28,6 +28,7 @@ from pathlib import Path
 SWEEP_YAML = "sweep.yaml"
 TRIALS_TABLE, TRIALS_JOURNAL = "trials.parquet", "trials.journal"
 RAY = "ray"
+MLFLOW_ARTIFACTS = "mlartifacts"
 _LEVEL = "-sparsity-"
 TEACHER = "teacher"  # the dense one's folder, and what stands in the place of a trial's id
 
@@ -62,11 +63,15 @@ def mlflow_sweep_id(sweep: Path) -> Path:
 
 def mlflow_uri(storage: Path) -> str:
     """MLflow's store where no other is named, shared by the sweeps of a storage."""
-    return f"sqlite:///{storage / 'mlflow.db'}"
+    return f"sqlite:///{mlflow_database(storage)}"
+
+
+def mlflow_database(storage: Path) -> Path:
+    return storage / "mlflow.db"
 
 
 def mlflow_artifacts(storage: Path) -> Path:
-    return storage / "mlartifacts"
+    return storage / MLFLOW_ARTIFACTS
 
 
 def mlflow_lock(storage: Path) -> Path:

@@ -11,11 +11,12 @@ import logging
 import os
 import shlex
 import shutil
+import sqlite3
 import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -46,6 +47,12 @@ LOCAL_UI = "http://127.0.0.1:5000"  # where `mlflow ui` listens
 SERVING_PORT = "5001"
 _PARENT_TAG = "mlflow.parentRunId"
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on runs, not on traces
+_ARTIFACT_COLUMNS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
 _BATCH = {"metrics": 1000, "params": 100}  # MLflow's limits a call
 REQUEST_SECONDS, UPLOAD_SECONDS = 5, 120
 _OUTAGE_CODES = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "ENDPOINT_NOT_FOUND", "RESOURCE_EXHAUSTED")
@@ -73,14 +80,17 @@ class MlflowStore:
         """Open the store and the sweep's parent run, the same one again on resume.
 
         Without `tracking.uri` the store is `mlflow.db` and `mlartifacts/` beside the sweep's folder, shared
-        by the sweeps there. The file `mlflow_sweep_id` in the sweep's folder holds the tag by which the
-        parent run is found. Raises UserError within seconds if the store cannot be reached.
+        by the sweeps there; where these were moved, they go on in the new place. The file `mlflow_sweep_id` in the
+        sweep's folder holds the tag by which the parent run is found. Raises UserError within seconds if the store
+        cannot be reached.
         """
         storage = sweep_folder.parent
         uri = spec.tracking.uri or layout.mlflow_uri(storage)
         artifacts = None if spec.tracking.uri else layout.mlflow_artifacts(storage).as_uri()
         try:
             with FileLock(layout.mlflow_lock(storage)), limit_requests():
+                if artifacts is not None:
+                    _follow_move(layout.mlflow_database(storage), artifacts)
                 client = MlflowClient(uri, registry_uri=uri)
                 experiment = _find_or_create_experiment(client, spec.tracking.experiment or spec.name, artifacts)
                 sweep_id = _sweep_id(sweep_folder)
@@ -261,6 +271,25 @@ def is_outage(error: Exception) -> bool:
     if isinstance(error, MlflowException):
         return error.error_code in _OUTAGE_CODES
     return isinstance(error, requests.RequestException | ConnectionError | TimeoutError)
+
+
+def _follow_move(database: Path, artifacts: str) -> None:
+    """Let the built-in store find its artifacts at the URI `artifacts`, wherever its folder was when they were written.
+
+    MLflow keeps whole paths: of experiments, runs and versions of models.
+    """
+    if not database.exists():
+        return
+    with closing(sqlite3.connect(database)) as connection, connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'model_versions'").fetchone():
+            return
+        known = [location for (location,) in connection.execute("SELECT artifact_location FROM experiments")]
+        for before in {one for one in known if one.endswith(f"/{layout.MLFLOW_ARTIFACTS}")} - {artifacts}:
+            for table, column in _ARTIFACT_COLUMNS:
+                connection.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE {column} = ? OR {column} LIKE ?",
+                    (artifacts, len(before) + 1, before, f"{before}/%"),
+                )
 
 
 def _sweep_id(sweep_folder: Path) -> str:

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -172,6 +173,25 @@ def test_the_alias_best_leads_to_the_files_and_a_run_has_one_version(tracker: Tr
     version = tracker.store.client.get_model_version_by_alias("tiny bert", "best-90")
     assert version.version == tracker.store.client.get_model_version_by_alias("tiny bert", "best").version
     assert version.tags == {"score": "0.5"}
+
+
+def test_a_storage_that_was_moved_has_its_artifacts_and_models_in_the_new_place(
+    tracker: Tracker, spec: SweepSpec, sweep_folder: Path, tmp_path: Path
+) -> None:
+    register(tracker, tmp_path, "00000-s0")
+    (begun,) = children(tracker)
+    moved = tmp_path / "moved" / "my runs"
+    shutil.move(sweep_folder.parent, moved)
+    mlflow.tracking._tracking_service.utils._artifact_repos_cache.clear()  # as another process begins
+    again = Tracker.open(spec, moved / "demo")
+    assert registered(again, tmp_path) == "00000-s0"
+    artifacts = (moved / "mlartifacts").as_uri()
+    (run,) = children(again)
+    assert (run.info.run_id, run.info.artifact_uri) == (begun.info.run_id, f"{artifacts}/{begun.info.run_id}/artifacts")
+    assert register(again, tmp_path, "00001-s0") == "2"
+    assert registered(again, tmp_path) == "00001-s0"
+    assert again.store.experiment.artifact_location == artifacts
+    assert not sweep_folder.parent.exists()
 
 
 def test_a_refused_update_does_not_stop_those_after_it(tracker: Tracker, caplog: pytest.LogCaptureFixture) -> None:
