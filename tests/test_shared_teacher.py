@@ -6,9 +6,13 @@ from pathlib import Path
 import pytest
 
 from spd_ray.base.errors import UserError
+from spd_ray.config.load import load_spec
+from spd_ray.driver import run
 from spd_ray.records import layout
-from spd_ray.records.provenance import TEACHER_FILES
+from spd_ray.records.provenance import TEACHER_FILES, write_sweep_yaml
 from spd_ray.records.storage import SweepStorage
+from spd_ray.study.ledger import Ledger
+from spd_ray.study.study import create_study
 from spd_ray.trials.shared_teacher import fetch_teacher, has_teacher, send_teacher, worker_teacher
 
 
@@ -61,6 +65,23 @@ def test_a_machine_with_other_examples_runs_no_trial(tiny_teacher, store, tmp_pa
     (folder / "dev.tsv").write_text("\n".join([rows[0], *reversed(rows[1:])]) + "\n")
     with pytest.raises(UserError, match=r"the examples of sst2 are others here than those that the teacher was"):
         worker_teacher(store, task.model_copy(update={"path": str(folder)}), teacher.content)
+
+
+def test_a_sweep_that_goes_on_has_the_teacher_that_it_was_begun_with_and_makes_none(
+    tiny_teacher, store, tmp_path, monkeypatch
+):
+    """The cache is empty, as on another machine, where the same recipe could give other bits."""
+    monkeypatch.setattr(run, "make_teacher", lambda *_: pytest.fail("it is made again"))
+    task, model, settings = (config.model_dump(mode="json") for config in tiny_teacher.configs)
+    space = {"name": "begun", "task": task, "model": model, "teacher": settings}
+    spec = load_spec({**space, "search": {"p0": {"choices": [0.5, 1.0]}}})
+    teacher, storage = tiny_teacher.teacher, SweepStorage(str(tmp_path / "begun"), "driver")
+    storage.folder.mkdir()
+    send_teacher(teacher, storage)
+    Ledger(spec, create_study(spec, layout.study_journal(storage.folder)), storage.folder).next_due()
+    write_sweep_yaml(spec, storage.folder, "a command", [], teacher.content)
+    found = run.find_teacher(spec, storage, worker=None)
+    assert (found.content, found.folder.name) == (teacher.content, teacher.files_key)
 
 
 def test_the_hash_is_of_the_files(tiny_teacher, tmp_path):

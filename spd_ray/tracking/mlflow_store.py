@@ -11,12 +11,11 @@ import logging
 import os
 import shlex
 import shutil
-import sqlite3
 import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -29,6 +28,7 @@ from spd_ray.base.files import write_whole
 from spd_ray.base.installation import own_command
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.records import layout
+from spd_ray.tracking.moved_store import follow_move
 from spd_ray.tracking.view import View, view_of
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # must stand before the import, which reads it
@@ -47,12 +47,6 @@ LOCAL_UI = "http://127.0.0.1:5000"  # where `mlflow ui` listens
 SERVING_PORT = "5001"
 _PARENT_TAG = "mlflow.parentRunId"
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on runs, not on traces
-_ARTIFACT_COLUMNS = (
-    ("experiments", "artifact_location"),
-    ("runs", "artifact_uri"),
-    ("model_versions", "source"),
-    ("model_versions", "storage_location"),
-)
 _BATCH = {"metrics": 1000, "params": 100}  # MLflow's limits a call
 REQUEST_SECONDS, UPLOAD_SECONDS = 5, 120
 _OUTAGE_CODES = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "ENDPOINT_NOT_FOUND", "RESOURCE_EXHAUSTED")
@@ -90,7 +84,7 @@ class MlflowStore:
         try:
             with FileLock(layout.mlflow_lock(storage)), limit_requests():
                 if artifacts is not None:
-                    _follow_move(layout.mlflow_database(storage), artifacts)
+                    follow_move(layout.mlflow_database(storage), artifacts)
                 client = MlflowClient(uri, registry_uri=uri)
                 experiment = _find_or_create_experiment(client, spec.tracking.experiment or spec.name, artifacts)
                 sweep_id = _sweep_id(sweep_folder)
@@ -271,25 +265,6 @@ def is_outage(error: Exception) -> bool:
     if isinstance(error, MlflowException):
         return error.error_code in _OUTAGE_CODES
     return isinstance(error, requests.RequestException | ConnectionError | TimeoutError)
-
-
-def _follow_move(database: Path, artifacts: str) -> None:
-    """Let the built-in store find its artifacts at the URI `artifacts`, wherever its folder was when they were written.
-
-    MLflow keeps whole paths: of experiments, runs and versions of models.
-    """
-    if not database.exists():
-        return
-    with closing(sqlite3.connect(database)) as connection, connection:
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'model_versions'").fetchone():
-            return
-        known = [location for (location,) in connection.execute("SELECT artifact_location FROM experiments")]
-        for before in {one for one in known if one.endswith(f"/{layout.MLFLOW_ARTIFACTS}")} - {artifacts}:
-            for table, column in _ARTIFACT_COLUMNS:
-                connection.execute(
-                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE {column} = ? OR {column} LIKE ?",
-                    (artifacts, len(before) + 1, before, f"{before}/%"),
-                )
 
 
 def _sweep_id(sweep_folder: Path) -> str:

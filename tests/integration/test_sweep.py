@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -157,15 +158,20 @@ def test_tpe_draws_the_same_trials_again_where_one_runs_at_a_time(sweep_of):
     assert len({trial[2] for trial in once}) == 6  # p0
 
 
-def test_a_finished_sweep_can_be_resumed_and_extended(sweep_of):
+def test_a_finished_sweep_can_be_resumed_and_extended_also_where_it_was_moved_to(sweep_of, tmp_path):
     study = {**SPACE["study"], "trials": 1, "seeds": [0]}
     _, folder = sweep_of("extended", study=study)
     (first,) = scores(folder)
     other, _ = sweep_of("extended", "--resume", "--set", "method.batch_size=4", study=study)
     assert other.returncode == 2
     assert "was begun with method.batch_size = 8, and now it is 4" in other.stderr
-    more, _ = sweep_of("extended", "--resume", "--trials", "2", study=study)
+    moved = shutil.copytree(folder.parent, tmp_path / "moved")
+    before, folder = sorted(path.name for path in folder.rglob("*")), moved / "extended"
+    more, left = sweep_of("extended", "--storage", str(moved), "--resume", "--trials", "2", study=study)
     assert more.returncode == 0, more.stderr
+    assert sorted(path.name for path in left.rglob("*")) == before
+    artifacts = {run.info.artifact_uri.rpartition("/mlartifacts/")[0] for run in mlflow_runs(folder)[1]}
+    assert artifacts == {moved.as_uri()}
     assert [trial[0] for trial in scores(folder)] == ["00000-s0", "00001-s0"]
     assert scores(folder)[0] == first
 
