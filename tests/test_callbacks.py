@@ -128,6 +128,9 @@ def test_lines_name_a_few_running_trials_and_a_table_the_best_that_ended(ledger:
     assert display.standings == {"00000-s0": {"stage": 2, "budget": 0.5, "sparsity": 0.9, "score": 0.7}}
     Console(file=text, width=200, height=40).print(display.table())
     assert [line.split()[0] for line in text.getvalue().splitlines()[-13:-1]] == [*sorted(ledger.running), "00000-s0"]
+    ledger.end("00001-s0", "failed", error="no memory")
+    display.end("00001-s0")
+    assert "00001-s0 spd failed (no memory): p0 0." in text.getvalue()  # no empty scores
 
 
 def test_a_line_tells_a_trials_step_and_comes_only_when_something_has_happened(ledger: Ledger, monkeypatch) -> None:

@@ -237,7 +237,7 @@ def test_behind_a_store_a_course_is_what_was_seen_and_what_is_fetched_of_earlier
     before = open_ledger(spec, here)
     for trial_id in (before.next_due(), before.next_due()):
         before.update(trial_id, status="running")
-        before.see_score(trial_id, 4, 0.5)
+        before.see_score(trial_id, 4, 0.5, evaluations=1)
     write_steps(store, "00000-s0", 4, 8, [evaluation(8, "dev", 0.7)])
     finish(before, "00000-s0", 0.7)
     fetched = []
@@ -248,12 +248,12 @@ def test_behind_a_store_a_course_is_what_was_seen_and_what_is_fetched_of_earlier
 
     ledger = Ledger(spec, create_study(spec, here / "study.journal"), here, fetch)
     assert ledger.next_due() == "00000-s7"
-    ledger.see_score("00000-s7", 8, 0.9)
+    ledger.see_score("00000-s7", 8, 0.9, evaluations=2)
     finish(ledger, "00000-s7", 0.9)
     for trial_id in (ledger.next_due(), ledger.next_due()):
-        ledger.see_score(trial_id, 4, 0.25)
+        ledger.see_score(trial_id, 4, 0.25, evaluations=1)
         finish(ledger, trial_id, 0.25)
     first, second = ledger.study.trials
     assert first.intermediate_values == {4: 0.5, 8: 0.8}
     assert second.intermediate_values == {4: 0.25}
-    assert fetched == ["trial=00000-s0", "trial=00000-s7"]  # nothing of what this session has begun
+    assert fetched == ["trial=00000-s0", "trial=00000-s7"]  # nothing of what this session has seen all of

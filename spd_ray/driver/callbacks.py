@@ -67,7 +67,7 @@ class SweepWatcher(Callback):
         trial_id = requested_trial(trial)
         self.display.standings[trial_id] = result
         if result["score"] is not None:
-            self.ledger.see_score(trial_id, result["step"], result["score"])
+            self.ledger.see_score(trial_id, result["step"], result["score"], result["evaluations"])
         if result["step"] > self.furthest.get(trial_id, 0):
             self.furthest[trial_id] = result["step"]
             trial.run_metadata.num_failures = (

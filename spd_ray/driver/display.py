@@ -183,8 +183,10 @@ def _running_text(trial: TrialRecord, standing: dict[str, Any] | None, sign: Sig
 
 def _ended_line(trial: TrialRecord) -> str:
     reason = f" ({trial.error})" if trial.error else ""
-    scores = f"{trial.selection} {_score(trial.best_score)} train {_score(trial.train_score)} p0 {trial.p0:g}"
-    return f"{trial.trial_id} {trial.method} {trial.status}{reason}: {scores} in {trial.wall_seconds or 0:.0f} s |"
+    found = {trial.selection: trial.best_score, "train": trial.train_score}
+    scores = "".join(f"{name} {_score(score)} " for name, score in found.items() if score is not None)
+    seconds = f"{trial.wall_seconds or 0:.0f} s"
+    return f"{trial.trial_id} {trial.method} {trial.status}{reason}: {scores}p0 {trial.p0:g} in {seconds} |"
 
 
 def _score(value: float | None) -> str:

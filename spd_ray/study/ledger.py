@@ -50,8 +50,8 @@ class Ledger:
         self._rankings: dict[float, list[tuple[float, str]]] = defaultdict(list)  # a level's, see `_rank`, ascending
         self._unranked: dict[str, None] = {}  # ids of the others that have ended
         self._fetch = fetch
-        self._begun_before = {trial.trial_id for trial in self.trials.values() if trial.status != "waiting"}
         self._seen: dict[str, dict[int, float]] = defaultdict(dict)  # id -> step -> score, of this session
+        self._evaluations: dict[str, int] = {}  # id -> how many there were up to the last one that was seen
         for trial in self.trials.values():
             self._seeds[trial.configuration].append(trial.trial_id)
             self._index(trial)
@@ -96,9 +96,10 @@ class Ledger:
         self._store.put(after)
         self._index(after)
 
-    def see_score(self, trial_id: str, step: int, score: float) -> None:
-        """Take note of an evaluation: a configuration's course is made of them once it is complete."""
+    def see_score(self, trial_id: str, step: int, score: float, evaluations: int) -> None:
+        """Take note of an evaluation, one of so many until now: a configuration's course is made of them."""
         self._seen[trial_id][step] = score
+        self._evaluations[trial_id] = evaluations
 
     def requeue(self, trial_id: str) -> None:
         """Make a trial due again, before all others."""
@@ -194,12 +195,12 @@ class Ledger:
             self.study.tell(number, tidy(mean(scores)))
 
     def _scores(self, trial: TrialRecord) -> dict[int, float]:
-        """Step -> score of a trial: as its records have it, where they are at hand, and as this session has seen it."""
-        if trial.trial_id in self._begun_before:
+        """Step -> score of a trial, as this session has seen it; fetched and read where others were before it."""
+        seen, count = self._seen.pop(trial.trial_id, {}), self._evaluations.pop(trial.trial_id, None)
+        if len(seen) != count:
             self._fetch(layout.steps(self.folder, trial.trial_id))
-        return read_scores(self.folder, trial.trial_id, trial.selection, trial.metric) | self._seen.pop(
-            trial.trial_id, {}
-        )
+            seen = read_scores(self.folder, trial.trial_id, trial.selection, trial.metric) | seen
+        return seen
 
 
 def _ranked(trial: TrialRecord) -> bool:
