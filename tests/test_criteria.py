@@ -27,7 +27,7 @@ def test_a_row_names_functions_and_scores_what_no_step_has_touched(name):
     if row.reads != "events":
         assert getattr(criteria, row.score)(weight, {}, {}).shape == weight.shape
     if row.update is not None:
-        settings = {**FISHER, "beta1": 0.5, "beta2": 0.5, "penalty": 1.0, "score_lr": 0.1}
+        settings = {**FISHER, "beta1": 0.5, "beta2": 0.5, "window": 2, "penalty": 1.0, "score_lr": 0.1}
         found = getattr(criteria, row.update)(torch.zeros(1, 2), {}, settings)
         assert sum(one.shape == weight.shape for one in found.values()) == row.floats
         assert getattr(criteria, row.score)(weight, found, settings).shape == weight.shape
@@ -45,10 +45,29 @@ def test_movement_keeps_what_moves_away_from_zero():
 
 def test_platon_over_three_steps_by_hand():
     """beta1 0.5, beta2 0.75; I = 4, 0, 2: sensitivity 2, 1, 1.5; |I - it| 2, 1, 0.5; uncertainty .5, .625, .59375."""
-    statistics, settings = {}, {"beta1": 0.5, "beta2": 0.75}
+    statistics, settings = {}, {"beta1": 0.5, "beta2": 0.75, "window": 1}
     for product in (4.0, 0.0, -2.0):
         statistics = criteria.platon_update(torch.tensor([product]), statistics, settings)
     assert criteria.platon_score(torch.ones(1), statistics, settings).item() == pytest.approx(1.5 * 0.59375)
+
+
+def test_platons_window_by_hand():
+    """As the authors' code, a window of 2: I = 3, 2.5; sensitivity 1.5, 2; |I - it| 1.5, .5; uncertainty .375, .40625.
+
+    An event within a window takes its steps so far: I = 8, sensitivity 5, uncertainty 0.75 x 0.40625 + 0.25 x 3.
+    """
+    statistics, settings, scores = {}, {"beta1": 0.5, "beta2": 0.75, "window": 2}, []
+    for product in (-4.0, 2.0, 0.0, 5.0, 8.0):
+        statistics = criteria.platon_update(torch.tensor([product]), statistics, settings)
+        scores.append(criteria.platon_score(torch.ones(1), statistics, settings).item())
+    assert [scores[1], scores[3], scores[4]] == pytest.approx([1.5 * 0.375, 2 * 0.40625, 5 * 1.0546875])
+
+
+def test_an_exchange_rounds_its_share_down():
+    """RigL's code casts n_ones x drop_fraction to an integer: 0.3 of 9 kept weights are 2."""
+    mask = torch.arange(18) < 9
+    scores, growth = torch.arange(18.0).flip(0), torch.arange(18.0)
+    assert exchanged_mask(scores, growth, mask, 0.5, 0.3).nonzero().flatten().tolist() == [*range(7), 16, 17]
 
 
 def test_the_penalty_alone_lowers_soft_scores_below_the_threshold_and_a_gradient_holds_them():
@@ -105,7 +124,7 @@ def test_an_exchange_keeps_as_many_as_are_asked_for_the_strong_and_the_wanted(nu
     mask[:kept] = True  # rates rise: a mask keeps no fewer than the next event
     found = exchanged_mask(scores, growth, mask, sparsity, share)
     assert int(found.sum()) == kept
-    grown = 0 if mask.all() else round(share * kept)
+    grown = 0 if mask.all() else int(share * kept)
     stayed, came = found & mask, found & ~mask
     assert int(came.sum()) <= grown
     if (dropped := mask & ~found).any() and grown == 0:

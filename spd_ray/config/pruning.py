@@ -25,11 +25,12 @@ class CriterionConfig(Section):
     scope: Literal["matrix", "global"] = Field(
         "matrix", description="global: one ranking of all matrices, which so end at different sparsities"
     )
-    penalty: NonNegativeFloat = Field(1.0, description="soft_movement: lambda of the mean of sigma(S)")
+    penalty: NonNegativeFloat = Field(1.0, description="soft_movement: lambda of a matrix's mean of sigma(S)")
     score_lr: PositiveFloat = Field(1e-2, description="soft_movement: the rate of the scores S")
     threshold: Probability = Field(0.1, description="soft_movement: weights with sigma(S) at most this are pruned")
     beta1: Probability = Field(0.85, description="platon: of the moving average of the sensitivity |w g|")
     beta2: Probability = Field(0.95, description="platon: of that of its uncertainty")
+    window: PositiveInt = Field(1, description="platon: steps whose mean enters both averages")
     gradients: PositiveInt = Field(16, description="fisher: gradients of batches that it is the mean of, at each event")
     block_size: PositiveInt = Field(
         50, description="fisher: weights of a block, 4 bytes times block_size of memory a weight; 1: the diagonal"

@@ -44,6 +44,7 @@ def soft_movement_update(product: Tensor, statistics: Statistics, settings: Sett
 
     Of n weights the gradient by S is w g (straight through) + lambda / n sigma'(S), that of lambda mean(sigma(S)), with
     lambda = `penalty`; the rate is `score_lr`. Adam's first step has the length of the rate, whatever the gradient is.
+    The paper's code takes the mean of these means over its matrices too: its lambda is theirs times the penalty here.
 
     >>> settings = {"penalty": 0.0, "score_lr": 0.5}
     >>> soft_movement_update(torch.tensor([2.0, -0.1]), {}, settings)["soft_movement"].round(decimals=4).tolist()
@@ -83,37 +84,50 @@ def passing_share(scores: Iterable[Tensor], masks: Iterable[Tensor], threshold: 
 
 
 def platon_update(product: Tensor, statistics: Statistics, settings: Settings) -> dict[str, Tensor]:
-    """The moving averages of PLATON, Zhang et al. 2022, Section 3: from 0, with I = |w g|,
+    """The moving averages of PLATON, Zhang et al. 2022, Section 3: from 0, with I the mean of |w g| of `window` steps,
 
     sensitivity <- beta1 sensitivity + (1 - beta1) I, then with U = |I - sensitivity|
-    uncertainty <- beta2 uncertainty + (1 - beta2) U.
+    uncertainty <- beta2 uncertainty + (1 - beta2) U, once a window, at its last step.
 
-    >>> settings = {"beta1": 0.5, "beta2": 0.75}
+    >>> settings = {"beta1": 0.5, "beta2": 0.75, "window": 2}
     >>> first = platon_update(torch.tensor([-4.0]), {}, settings)
-    >>> [(name, one.item()) for name, one in first.items()]
-    [('sensitivity', 2.0), ('uncertainty', 0.5)]
-    >>> [one.item() for one in platon_update(torch.tensor([1.0]), first, settings).values()]
-    [1.5, 0.5]
+    >>> [first[name].item() for name in ("window", "sensitivity", "uncertainty")]
+    [4.0, 0.0, 0.0]
+    >>> second = platon_update(torch.tensor([2.0]), first, settings)
+    >>> [second[name].item() for name in ("window", "sensitivity", "uncertainty")]
+    [3.0, 1.5, 0.375]
     """
-    zeros, importance = torch.zeros_like(product), product.abs()
-    sensitivity = statistics.get("sensitivity", zeros).lerp(importance, 1.0 - settings["beta1"])
-    uncertainty = (importance - sensitivity).abs()
-    return {
-        "sensitivity": sensitivity,
-        "uncertainty": statistics.get("uncertainty", zeros).lerp(uncertainty, 1.0 - settings["beta2"]),
-    }
+    zeros = torch.zeros_like(product)
+    taken = statistics.get("window_steps", product.new_zeros(())) + 1.0
+    window = statistics.get("window", zeros).lerp(product.abs(), 1.0 / taken)
+    ends = (taken >= settings["window"]).float()  # 1 or 0, a tensor: no step waits for the device
+    known = {name: statistics.get(name, zeros) for name in ("sensitivity", "uncertainty")}
+    return {"window": window, "window_steps": taken * (1.0 - ends)} | _platon_averages(known, window, ends, settings)
+
+
+def _platon_averages(known: Statistics, window: Tensor, share: Tensor, settings: Settings) -> dict[str, Tensor]:
+    """Both averages after `window` where `share` is 1, and as they were where it is 0."""
+    sensitivity = known["sensitivity"].lerp(window, (1.0 - settings["beta1"]) * share)
+    distance = (window - sensitivity).abs()
+    uncertainty = known["uncertainty"].lerp(distance, (1.0 - settings["beta2"]) * share)
+    return {"sensitivity": sensitivity, "uncertainty": uncertainty}
 
 
 def platon_score(weight: Tensor, statistics: Statistics, settings: Settings) -> Tensor:
     """S = sensitivity uncertainty, elementwise: the upper confidence bound of Zhang et al. 2022, Section 3.
 
+    A window that an event cuts counts as if it ended there. 0 where no step has been seen.
+
     >>> known = {"sensitivity": torch.tensor([2.0]), "uncertainty": torch.tensor([0.5])}
-    >>> platon_score(torch.zeros(1), known, {}).item()
+    >>> known |= {"window": torch.tensor([9.0]), "window_steps": torch.tensor(0.0)}
+    >>> platon_score(torch.zeros(1), known, {"beta1": 0.5, "beta2": 0.5}).item()
     1.0
     """
     if "sensitivity" not in statistics:
         return torch.zeros_like(weight)
-    return statistics["sensitivity"] * statistics["uncertainty"]
+    cut = (statistics["window_steps"] > 0).float()
+    averages = _platon_averages(statistics, statistics["window"], cut, settings)
+    return averages["sensitivity"] * averages["uncertainty"]
 
 
 def fisher_update(gradient: Tensor, statistics: Statistics, settings: Settings) -> dict[str, Tensor]:

@@ -67,7 +67,7 @@ CRITERIA: dict[str, Criterion] = {
         "steps",
         "smoothed |w dL/dw| times its smoothed uncertainty (Zhang et al. 2022)",
         update="platon_update",
-        floats=2,
+        floats=3,
     ),
     "fisher": Criterion(
         "fisher_score",

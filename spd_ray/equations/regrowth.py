@@ -37,7 +37,7 @@ def exploration_score(gradient: Tensor, active: Tensor, step: int, bonus: float,
 
 
 def exchanged_mask(scores: Tensor, growth: Tensor, mask: Tensor, sparsity: float, share: float) -> Tensor:
-    """Drop and grow, Evci et al. 2020, Algorithm 1: of k weights that are kept, round(share k) have the highest growth.
+    """Drop and grow, Evci et al. 2020, Algorithm 1: of k weights that are kept, floor(share k) have the highest growth.
 
     The others are those of `mask` with the highest `scores`. What was just dropped may come back at once. A mask that
     has pruned nothing yet exchanges nothing.
@@ -48,7 +48,7 @@ def exchanged_mask(scores: Tensor, growth: Tensor, mask: Tensor, sparsity: float
     [True, False, False, True]
     """
     kept = scores.numel() - zeros_asked(scores.numel(), sparsity)
-    grown = 0 if bool(mask.all()) else round(share * kept)
+    grown = 0 if bool(mask.all()) else int(share * kept)
     strong = highest(scores, mask, kept - grown)
     return strong | highest(growth, ~strong, grown)
 

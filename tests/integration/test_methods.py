@@ -12,6 +12,7 @@ from spd_ray.config.method import MethodConfig
 from spd_ray.config.methods import METHODS, fill_in, load_method
 from spd_ray.config.trial import EngineConfig, TrialConfig
 from spd_ray.data.batches import DeviceSplit
+from spd_ray.equations import criteria
 from spd_ray.model import surgery
 from spd_ray.model.objective import Needs
 from spd_ray.training import teacher_outputs as activations
@@ -131,7 +132,8 @@ def test_the_highest_scores_stay_at_an_event(run_of):
     def look(taken):
         if taken.known["step"] == event - 1:
             for name, one in surgery.masked_linears(run.model):
-                scored[name] = one.statistics["sensitivity"] * one.statistics["uncertainty"]
+                settings = run.config.method.criterion.model_dump()
+                scored[name] = criteria.platon_score(one.weight.detach(), one.statistics, settings)
 
     train_steps(run, event + 1, look)
     linears = dict(surgery.masked_linears(run.model))
