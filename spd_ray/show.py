@@ -191,7 +191,7 @@ def _table(place: str, board: "Board", dimensions: Sequence[str], most: int) -> 
         [
             str(number), row.best.trial.trial_id, _score(row.mean), _score(row.deviation), str(len(row.students)),
             _score(row.best.score), _score(row.best.dev_score), _score(row.best.achieved), _size(row.best.packed_bytes),
-            MISSING if row.best.latency_ms is None else f"{row.best.latency_ms:.1f}",
+            MISSING if row.best.latency_ms is None else f"{row.best.latency_ms:.2f}",
             *(_value(row.values[name]) for name in dimensions),
             (row.kept and locate(place, row.kept)) or MISSING,
         ]
