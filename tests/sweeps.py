@@ -29,7 +29,7 @@ SPACE = {
     },
     "search": {"p0": {"choices": [0.4, 0.8]}},
     "study": {"sampler": "grid", "trials": 2, "seeds": [0, 1]},
-    "resources": {"cpus_per_worker": 1, "concurrent": 2},
+    "resources": {"cpus_per_worker": 1, "concurrent": 1},  # a second worker takes longer to start than to do its half
     "checkpoints": {"keep": 2, "state_seconds": 0},
     "tracking": {"report": False},  # which takes seconds
 }  # fmt: skip

@@ -15,6 +15,7 @@ from tests.sweeps import SPACE, Sweeps, curves, scores, steps_of, study_states
 
 # A trial of some seconds, so that a fault finds it at work.
 TRIAL = {**SPACE["method"], "total_epochs": 24, "stage1_epochs": 12, "stage2_epochs": 4}
+TWO_AT_ONCE = {"cpus_per_worker": 1, "concurrent": 2}
 EQUAL = "steps, scores, study and MLflow bit-equal"
 FIGURES: list[tuple[str, ...]] = []
 
@@ -41,7 +42,7 @@ class Undisturbed:
 
 @pytest.fixture(scope="session")
 def sweep_of(tiny_teacher, tmp_path_factory) -> Sweeps:
-    return Sweeps(tmp_path_factory.mktemp("faults"), tiny_teacher, method=TRIAL)
+    return Sweeps(tmp_path_factory.mktemp("faults"), tiny_teacher, method=TRIAL, resources=TWO_AT_ONCE)
 
 
 @pytest.fixture(scope="session")

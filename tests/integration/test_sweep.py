@@ -151,7 +151,7 @@ def test_tpe_draws_the_same_trials_again_where_one_runs_at_a_time(sweep_of):
     study = {"sampler": "tpe", "trials": 6, "seeds": [0], "seed": 5}
     names = ("once", "twice")
     for name in names:
-        done, folder = sweep_of(name, search=search, study=study, resources={"cpus_per_worker": 1, "concurrent": 1})
+        done, folder = sweep_of(name, search=search, study=study)
         assert done.returncode == 0, done.stderr
     once, twice = (scores(folder.with_name(name)) for name in names)
     assert once == twice
