@@ -1,6 +1,7 @@
 """Fixtures shared by the tests: a tiny random BERT and a tiny task, both as files."""
 
 import itertools
+import os
 import random
 from pathlib import Path
 from typing import NamedTuple
@@ -19,11 +20,15 @@ WORDS = ["red", "green", "blue", "cat", "dog", "bird", "runs", "sleeps", "well",
 
 torch.set_num_threads(1)  # tiny products gain nothing by two, and lose much while another process wants the core
 
+# Of an MLflow server: seven processes of three seconds' imports each, for jobs that nothing here asks for.
+os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
+
 # A slow machine, or one that does something else too, breaks nothing that these tests are about.
 settings.register_profile("spd_ray", deadline=None)
 settings.load_profile("spd_ray")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What `make test` gives to one process together: all faults, else a file, which share what they have built."""
     for item in items:
