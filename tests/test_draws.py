@@ -139,9 +139,9 @@ def test_the_values_in_the_storage_are_those_of_the_trials_without_the_digits_of
 @pytest.mark.parametrize(
     ("study", "text"),
     [
-        ("{trials: 20}", "2 configurations under 1 seeds (trials: 20 asked, the space has 2 points)"),
-        ("{trials: 20, sampler: grid}", "2 configurations under 1 seeds (trials: 20 asked, the space has 2 points)"),
-        ("{trials: 2}", "2 configurations under 1 seeds"),
+        ("{trials: 20}", "2 configurations under 1 seed (trials: 20 asked, the space has 2 points)"),
+        ("{trials: 20, sampler: grid}", "2 configurations under 1 seed (trials: 20 asked, the space has 2 points)"),
+        ("{trials: 2}", "2 configurations under 1 seed"),
         ("{seeds: [0, 1]}", "2 configurations under 2 seeds"),
     ],
 )

@@ -47,6 +47,7 @@ SWEEP = {
         "stage2_epochs": 15,
         "eval_every_epochs": 30,
     },
+    "resources": {"cpus_per_worker": 1, "concurrent": 2},
     "checkpoints": {"keep": 2},
     "engine": {"sparse_kernels": "never"},
     "tracking": {"uri": MLFLOW, "report": False},
