@@ -187,10 +187,10 @@ def teacher_key(folder: Path) -> str:
 
 def check_gate(teacher: Teacher) -> None:
     """Refuse a teacher that is not strictly better than the majority class."""
-    data, report = teacher.data, json.loads((teacher.folder / REPORT).read_text())
     if teacher.score > teacher.majority_score:
         return
-    rates = ", ".join(f"{learning_rate:g}" for learning_rate, _ in report["tried"])
+    data, tried = teacher.data, json.loads((teacher.folder / REPORT).read_text())["tried"]
+    rates = ", ".join(f"{learning_rate:g}" for learning_rate, _ in tried)
     mend = f"learning rates tried: {rates}); change teacher.learning_rates or teacher.epochs"
     if teacher.learning_rate is None:
         mend = "it is yours, not trained here); give a teacher.path that was fine-tuned on this task"
