@@ -7,6 +7,7 @@ measures: what is installed has neither.
 """
 
 import argparse
+import fnmatch
 import json
 import subprocess
 import sys
@@ -52,9 +53,17 @@ class PaperList(Section):
     sweeps: tuple[PaperSweep, ...]
     left_out: dict[str, str]
 
-    def plan(self, full: bool) -> list[PaperSweep]:
-        """The sweeps that are run, one after the other."""
-        listed = [one for one in self.sweeps if full or not one.full]
+    def plan(self, full: bool = False, only: str | None = None) -> list[PaperSweep]:
+        """The sweeps that are run, one after the other.
+
+        Raises UserError where `only`, a pattern such as "compare_*", is no sweep's name.
+        """
+        listed = [one for one in self.sweeps if full or only or not one.full]
+        if only:
+            names = [one.folder_name for one in listed]
+            listed = [one for one in listed if fnmatch.fnmatch(one.folder_name, only)]
+            if not listed:
+                raise UserError(f"--only {only}: no such sweep; there are {', '.join(names)}")
         return [sweep for one in listed for sweep in (search_and_best(one) if one.best_under else [one])]
 
 
@@ -152,8 +161,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--full", action="store_true", help="also all methods at 50, 90 and 95%, and tables of other tasks"
     )
+    parser.add_argument("--only", metavar="PATTERN", help="these sweeps alone, of all of them, such as 'compare_*'")
     options = parser.parse_args(arguments)
-    return run_all(read_list().plan(options.full), options.storage.absolute())
+    return run_all(read_list().plan(options.full, options.only), options.storage.absolute())
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import pytest
 from benchmarks import paper
 from benchmarks.paper import PaperSweep, read_list, run_all, sweep_command
 from spd_ray import sweep
+from spd_ray.base.errors import UserError
 from spd_ray.config.load import load_spec
 from spd_ray.config.method_names import METHODS
 from spd_ray.records.provenance import write_sweep_yaml
@@ -45,6 +46,13 @@ def test_every_command_is_one_that_the_sweep_takes(listed, tmp_path, monkeypatch
 def test_no_two_sweeps_share_a_folder():
     names = [listed.folder_name for listed in PLAN]
     assert len(set(names)) == len(names)
+
+
+def test_some_of_the_sweeps_can_be_named():
+    names = [listed.folder_name for listed in read_list().plan(only="compare_9*")]
+    assert names == ["search_compare_90", "compare_90", "search_compare_95", "compare_95"]
+    with pytest.raises(UserError, match=r"--only compare_7: no such sweep; there are fig02, .*compare_5000"):
+        read_list().plan(only="compare_7")
 
 
 def test_the_best_of_a_search_is_run_under_other_seeds(tmp_path):
