@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -13,7 +14,6 @@ import spd_ray
 from spd_ray import UserError, run_sweep, sweep
 from spd_ray.base.installation import own_command
 from spd_ray.config.load import load_spec
-from spd_ray.driver import start
 from spd_ray.records.provenance import write_sweep_yaml
 from spd_ray.records.schema import TRIAL_SCHEMA
 from spd_ray.records.trials import write_trials
@@ -36,10 +36,11 @@ def started(monkeypatch, tmp_path):
         write_trials(storage.folder, [TRIAL])
         return TRIAL
 
-    monkeypatch.setitem(
-        sys.modules, "spd_ray.driver.run", SimpleNamespace(train_trials=train_trials, check_first=lambda *words: None)
-    )
-    monkeypatch.setattr(start, "import_driver", lambda: sys.modules["spd_ray.driver.run"])
+    for module, parts in {
+        "run": {"train_trials": train_trials},
+        "first_checks": {"check_first": lambda *_: None},
+    }.items():
+        monkeypatch.setitem(sys.modules, f"spd_ray.driver.{module}", SimpleNamespace(**parts))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({key: SPACE[key] for key in ("task", "search")}))
     return calls
@@ -141,3 +142,10 @@ def test_every_argument_is_documented_and_every_name_is_there():
     assert all(f"{name}: " in text for name in inspect.signature(run_sweep).parameters)
     assert all(hasattr(spd_ray, name) for name in spd_ray.__all__)
     assert not hasattr(spd_ray, "sweeps")
+
+
+def test_a_space_is_read_without_heavy_packages():
+    code = """import sys, spd_ray.sweep, spd_ray.driver.start, spd_ray.config.load
+print({"ray", "torch", "transformers", "mlflow", "optuna", "pandas", "scipy"} & set(sys.modules))"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "set()\n", done.stderr

@@ -80,18 +80,5 @@ def name_missing_package(extra: str, needed_by: str) -> Iterator[None]:
         raise UserError(f"{needed_by} needs the package {missing[0]}: {install_command(extra)}") from None
 
 
-@contextmanager
-def as_if_missing(module: str) -> Iterator[None]:
-    """For imports of other packages that take `module` where it is installed; one that is loaded already stays."""
-    loaded = module in sys.modules
-    if not loaded:
-        sys.modules[module] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        if not loaded:
-            del sys.modules[module]
-
-
 def _project() -> dict[str, Any]:
     return tomllib.loads(PYPROJECT.read_text())["project"]

@@ -8,8 +8,9 @@ import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def _start_private(logging_level: str) -> None:
         tokens.reset_cache()
     os.environ[HIDE_GPUS_AT_ZERO] = "1"
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    with gpus_as_outside(), variable_as("PATH", path):
+    with gpus_as_outside(), variable_as("PATH", path), _without_monitors():
         ray.init(
             "local",
             include_dashboard=False,
@@ -82,6 +83,20 @@ def _start_private(logging_level: str) -> None:
             logging_level=logging_level,
             _temp_dir=f"{folder}/{OPEN}",
         )
+
+
+@contextmanager
+def _without_monitors() -> Iterator[None]:
+    """Ray starts no autoscaler and no reader of logs, which here have nothing to do: three seconds of a core.
+
+    `ray start` has options for them, `ray.init` has none.
+    """
+    params = ray._private.parameter.RayParams
+    ray._private.parameter.RayParams = partial(params, no_monitor=True, include_log_monitor=False)
+    try:
+        yield
+    finally:
+        ray._private.parameter.RayParams = params
 
 
 def leave_ray() -> None:

@@ -58,7 +58,7 @@ def examine(
 
 
 def preflight(spec: "SweepSpec", place: str, address: str | None, join: Callable[[], None]) -> Iterator[Finding]:
-    """What a sweep in the storage `place` is checked for; `join` joins its Ray, last.
+    """What a sweep in the storage `place` is checked for; `join` joins its Ray.
 
     Raises UserError, one line, for the first that has failed: nothing is trained then, and nothing left behind.
     """
@@ -66,7 +66,6 @@ def preflight(spec: "SweepSpec", place: str, address: str | None, join: Callable
 
     def examined() -> Iterator[Finding]:
         yield from examine_places(place, spec.tracking.uri)
-        yield run_check("model", space.check_model)
         yield from examine_joined(space, address, join)
 
     for finding in examined():
@@ -84,7 +83,7 @@ def examine_places(place: str, mlflow: str | None) -> Iterator[Finding]:
 
 
 class ExaminedSpace:
-    """A space under examination: the model is tried first, room and resources are counted once Ray is joined."""
+    """A space under examination: the model is tried, room and resources are counted once Ray is joined."""
 
     def __init__(self, spec: "SweepSpec", place: str) -> None:
         self.spec, self.place = spec, place
@@ -113,7 +112,10 @@ class ExaminedSpace:
 
 
 def examine_joined(space: ExaminedSpace, address: str | None, join: Callable[[], None]) -> Iterator[Finding]:
-    """Join Ray; on a cluster the nodes are asked, on this machine alone only where several ranks need a compiler."""
+    """Join Ray, then try the model, for whose check much is imported meanwhile; count room and resources.
+
+    On a cluster the nodes are asked, on this machine alone only where several ranks need a compiler.
+    """
     try:
         join()
     except UserError:
@@ -121,6 +123,7 @@ def examine_joined(space: ExaminedSpace, address: str | None, join: Callable[[],
     except Exception as error:
         yield ray_failed(address, error)
         return
+    yield run_check("model", space.check_model)
     yield from space.examine_with(address)
     ranks = space.spec.resources.workers
     if address is None and ranks == 1:

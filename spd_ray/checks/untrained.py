@@ -48,8 +48,8 @@ def load_untrained(spec: SweepSpec) -> Untrained:
     texts = load_task(spec.task)
     task, train, dev = texts.task, texts.train, texts.dev
     with pretrained_folder(spec.model, spec.teacher) as folder:
-        tokenizer = load_tokenizer(folder, spec.task.max_length)
-        model = new_classifier(folder, task, dropout=0.0)
+        tokenizer = load_tokenizer(folder, spec.task.max_length, spec.teacher.source_key)
+        model = new_classifier(folder, task, dropout=0.0, key=spec.teacher.source_key)
         labels = None if spec.teacher.is_given else _labels_of_head(folder, model)
         if spec.teacher.is_given:
             trained_classifier(folder, task)  # raises for what is not the task's

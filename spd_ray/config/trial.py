@@ -59,6 +59,11 @@ class TeacherConfig(Section):
         """Whether the teacher is the user's own."""
         return self.path is not None or self.name is not None
 
+    @property
+    def source_key(self) -> str:
+        """The key of a space that names the model's files which the teacher comes from."""
+        return "teacher.path" if self.is_given else "model.path"
+
 
 class EngineRequest(Section):
     """How DeepSpeed runs the training steps."""

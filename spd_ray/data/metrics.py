@@ -8,11 +8,10 @@ Why so: docs/decisions.md #more-is-better.
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from importlib import import_module
 from typing import Any
 
 import numpy as np
-from scipy.stats import pearsonr, spearmanr
-from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from spd_ray.base import cache
 from spd_ray.base.errors import UserError
@@ -53,13 +52,23 @@ def metrics_key(metrics: Sequence[str]) -> str:
     return cache.content_key({"metrics": list(metrics), "code": cache.files_key(filter(None, files))})
 
 
-def _correlation(of: Callable[[np.ndarray, np.ndarray], Any]) -> Callable[[np.ndarray, np.ndarray], float]:
-    """`of` the answers and the labels; 0 where one of them is constant."""
+def _accuracy(labels: np.ndarray, answers: np.ndarray) -> float:
+    return float((labels == answers).mean())
+
+
+def _of_library(module: str, function: str, **options: Any) -> Callable[[np.ndarray, np.ndarray], Any]:
+    """A library's function, which is imported when it is called: a worker's start need not wait for it."""
+    return lambda labels, answers: getattr(import_module(module), function)(labels, answers, **options)
+
+
+def _correlation(module: str, function: str) -> Callable[[np.ndarray, np.ndarray], float]:
+    """A library's correlation; 0 where the answers or the labels are constant."""
+    of = _of_library(module, function)
 
     def correlate(labels: np.ndarray, answers: np.ndarray) -> float:
         if not np.ptp(answers) > 0 or not np.ptp(labels) > 0:
             return 0.0
-        found = of(answers, labels)
+        found = of(labels, answers)
         return float(getattr(found, "statistic", found))
 
     return correlate
@@ -70,12 +79,12 @@ def _mse(labels: np.ndarray, answers: np.ndarray) -> float:
 
 
 _SCORES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
-    "accuracy": accuracy_score,
-    "f1": lambda labels, answers: f1_score(labels, answers, pos_label=1, zero_division=0.0),
-    "macro_f1": lambda labels, answers: f1_score(labels, answers, average="macro", zero_division=0.0),
-    "matthews": _correlation(lambda answers, labels: matthews_corrcoef(labels, answers)),
-    "spearman": _correlation(spearmanr),
-    "pearson": _correlation(pearsonr),
+    "accuracy": _accuracy,
+    "f1": _of_library("sklearn.metrics", "f1_score", pos_label=1, zero_division=0.0),
+    "macro_f1": _of_library("sklearn.metrics", "f1_score", average="macro", zero_division=0.0),
+    "matthews": _correlation("sklearn.metrics", "matthews_corrcoef"),
+    "spearman": _correlation("scipy.stats", "spearmanr"),
+    "pearson": _correlation("scipy.stats", "pearsonr"),
     "mse": _mse,
     "neg_mse": lambda labels, answers: -_mse(labels, answers),
 }

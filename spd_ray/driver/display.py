@@ -31,8 +31,7 @@ class SweepDisplay:
         self.console = console
         self.standings: dict[str, dict[str, Any]] = {}  # the newest result of every trial of this session
         self.signs: dict[str, Sign] = {}  # the newest of every running trial that is shown
-        self.started = time.monotonic()
-        self._work_before = self._work_done()
+        self._first_steps: tuple[float, float] | None = None  # when they were seen, and the work done by then
         self._last_look = self._last_line = 0.0
         self._said: dict[str, int] = {}  # the steps that the last line told
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
@@ -131,13 +130,20 @@ class SweepDisplay:
             sign.step / sign.steps if sign and sign.rate else 0.0, self.standings.get(trial_id, {}).get("budget", 0.0)
         )
 
+    def _seconds_left(self, total: int, done: float) -> float | None:
+        """By the work since the first steps of this session: before them workers start, which is done once."""
+        now = time.monotonic()
+        if self._first_steps is None and any(map(self._step_of, self.ledger.running)):
+            self._first_steps = now, done
+        since, before = self._first_steps or (now, done)
+        return (total - done) * (now - since) / (done - before) if done > before else None
+
     def _summary_line(self) -> str:
         total, done = self.ledger.total, self._work_done()
         best = self.ledger.best()
         at = f" at sparsity {self.ledger.level(best.trial_id):g}" if best and len(self.ledger.levels) > 1 else ""
         best_text = f"best {best.metric}{at} {_score(best.best_score)} ({best.trial_id})" if best else "no best yet"
-        progress = done - self._work_before
-        left = (total - done) * (time.monotonic() - self.started) / progress if progress > 0 else None
+        left = self._seconds_left(total, done)
         left_text = f"about {format_duration(left)} left" if left is not None else "time left not known yet"
         return f"{self.ledger.ended_count}/{total} trials, {best_text}, {left_text}"
 

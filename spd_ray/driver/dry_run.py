@@ -21,7 +21,8 @@ from spd_ray.config.sweep import SweepSpec
 from spd_ray.config.timeline import Timeline
 from spd_ray.config.trial import TrialConfig
 from spd_ray.driver.display import format_duration
-from spd_ray.driver.run import check_first, concurrent_trials, devices_line
+from spd_ray.driver.first_checks import check_first
+from spd_ray.driver.run import concurrent_trials, devices_line
 from spd_ray.records import layout
 from spd_ray.study.study import Draws, create_study
 from spd_ray.training import engine

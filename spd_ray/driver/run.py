@@ -4,8 +4,6 @@ Why so: docs/decisions.md #auto-is-resolved-once, #a-sweep-that-fails-ends-its-p
 #the-driver-computes-nothing.
 """
 
-import logging
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,16 +13,14 @@ from typing import Any
 from ray import tune
 from rich.console import Console
 
-from spd_ray.base.ray_cluster import capacity, gpu_names, join_ray, leave_ray
-from spd_ray.base.signals import pass_sigterm_on
-from spd_ray.checks.examination import preflight
-from spd_ray.checks.finding import WARNING
+from spd_ray.base.ray_cluster import capacity, gpu_names, leave_ray
 from spd_ray.config import auto
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.driver import summary as report
 from spd_ray.driver.callbacks import SweepWatcher
 from spd_ray.driver.display import SweepDisplay
 from spd_ray.driver.early_stopping import StageAwareAsha
+from spd_ray.driver.first_checks import start_ray
 from spd_ray.driver.place import begun_content, check_content
 from spd_ray.driver.searcher import LedgerSearcher
 from spd_ray.driver.storage_guard import StorageGuard
@@ -41,9 +37,9 @@ from spd_ray.tracking.tracker import Tracker
 from spd_ray.training.sparse import make_kernels_ready
 from spd_ray.training.teacher import Teacher, build_teacher, make_teacher, open_teacher, read_origin
 from spd_ray.trials.on_worker import Worker
-from spd_ray.trials.ranks import SpdTrainable
 from spd_ray.trials.request import TrialRequest, requested_trial
 from spd_ray.trials.shared_teacher import fetch_teacher, has_teacher, send_teacher
+from spd_ray.trials.trainable import SpdTrainable
 from spd_ray.trials.tuning import make_on_workers
 
 
@@ -55,23 +51,6 @@ def train_trials(
         spec = auto.resolve(spec, have)
         console.print(devices_line(spec, have), soft_wrap=True)
         return train_on(have, Worker.of(spec, address), spec, storage, command, console)
-
-
-def check_first(spec: SweepSpec, storage: str, address: str | None, console: Console) -> None:
-    """The preflight: prints what is not as it should be and joins the cluster, which `train_trials` leaves.
-
-    Raises UserError for what has failed.
-    """
-    began, count = time.monotonic(), 0
-    try:
-        for finding in preflight(spec, storage, address, lambda: start_ray(address)):
-            count += 1
-            if finding.level == WARNING:
-                console.print(f"{finding.check}: {finding.text}; {finding.mend}", soft_wrap=True, markup=False)
-    except BaseException:
-        leave_ray()
-        raise
-    console.print(f"preflight: {count} checks passed in {time.monotonic() - began:.0f} s")
 
 
 def train_on(
@@ -120,15 +99,6 @@ def train_on(
             leave_ray()
             ledger.fold()  # last: a storage that is full refuses it
             storage.send_files()
-
-
-def start_ray(address: str | None) -> None:
-    """Join the cluster at `address`, or start one of this machine alone, with the sweep's own display."""
-    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    join_ray(address, "ERROR")
-    pass_sigterm_on()
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 Why so: docs/decisions.md #two-ways-in.
 """
 
-import gc
 import shlex
 import socket
 import sys
@@ -19,6 +18,7 @@ from rich.console import Console
 from spd_ray.base.environment import gpus_hidden
 from spd_ray.base.errors import UserError, storage_refusal
 from spd_ray.base.files import write_whole
+from spd_ray.base.imports import import_quickly
 from spd_ray.base.network import is_uri
 from spd_ray.base.signals import sigterm_as_interrupt
 from spd_ray.base.user_code import code_is_allowed
@@ -83,7 +83,7 @@ def start_sweep(
     best, interrupted = None, False
 
     def check_first(spec: SweepSpec) -> None:
-        import_driver().check_first(spec, whole_place(place), address, console)
+        import_quickly("spd_ray.driver.first_checks").check_first(spec, whole_place(place), address, console)
 
     try:
         with sigterm_as_interrupt(), gpus_hidden(), open_sweep(storage, spec, resume, replace, check_first) as spec:
@@ -138,13 +138,7 @@ def whole_place(place: str) -> str:
 
 def import_driver() -> ModuleType:
     """`spd_ray.driver.run`: what it imports takes seconds, which an error in the space need not wait for."""
-    gc.disable()  # modules are no garbage: the import takes a quarter less time without looking for it
-    try:
-        from spd_ray.driver import run
-    finally:
-        gc.freeze()
-        gc.enable()
-    return run
+    return import_quickly("spd_ray.driver.run")
 
 
 def collect_result(storage: SweepStorage, best: TrialRecord | None, interrupted: bool) -> SweepResult:

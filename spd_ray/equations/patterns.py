@@ -11,11 +11,14 @@ which going by the smallest first is optimal; for blocks the squares of a block 
 Why so: docs/decisions.md #patterns.
 """
 
-import re
-from typing import NamedTuple
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+import math
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:  # a space names its pattern, and is read in less time than torch takes
+    from torch import Tensor
 
 
 class Pattern(NamedTuple):
@@ -27,7 +30,7 @@ class Pattern(NamedTuple):
     columns: int = 1
 
     @classmethod
-    def parse(cls, text: str) -> "Pattern":
+    def parse(cls, text: str) -> Pattern:
         """Raises ValueError for what is no pattern.
 
         >>> Pattern.parse("single"), Pattern.parse("2:4"), Pattern.parse("4x8")
@@ -75,15 +78,16 @@ Pattern(kept=0, group=1, rows=4, columns=8))
 
         The `kept` highest scores of each group's kept weights become infinite: they stay. A block's score is the sum.
 
+        >>> import torch
         >>> scores, mask = torch.tensor([[4.0, 1.0, 2.0, 3.0]]), torch.tensor([[True, True, True, True]])
         >>> Pattern.parse("2:4").units(scores, mask)[0].tolist(), Pattern.parse("1x2").units(scores, mask)[0].tolist()
         ([[inf, 1.0, 2.0, inf]], [[5.0, 5.0]])
         """
         if self.kept:
-            grouped = scores.masked_fill(~mask, -torch.inf).view(-1, self.group)
-            best = torch.argsort(grouped, dim=1, descending=True, stable=True)[:, : self.kept]
-            stays = torch.zeros_like(grouped, dtype=torch.bool).scatter_(1, best, True).view_as(mask)
-            return scores.masked_fill(stays & mask, torch.inf), mask
+            grouped = scores.masked_fill(~mask, -math.inf).view(-1, self.group)
+            best = grouped.argsort(dim=1, descending=True, stable=True)[:, : self.kept]
+            stays = mask.new_zeros(grouped.shape).scatter_(1, best, True).view_as(mask)
+            return scores.masked_fill(stays & mask, math.inf), mask
         if self.rows * self.columns == 1:
             return scores, mask
         return self._blocks(scores).sum(dim=(1, 3)), self._blocks(mask).all(dim=3).all(dim=1)
@@ -100,6 +104,7 @@ Pattern(kept=0, group=1, rows=4, columns=8))
     def holds(self, kept: Tensor) -> bool:
         """Whether a matrix with these weights `kept` (bool) has the pattern as it is at the end.
 
+        >>> import torch
         >>> Pattern.parse("2:4").holds(torch.tensor([[True, False, True, False]]))
         True
         >>> Pattern.parse("1x2").holds(torch.tensor([[True, False, True, False]]))

@@ -65,14 +65,17 @@ def model_files(folder: Path) -> list[Path]:
     return [file for pattern in MODEL_FILES for file in folder.glob(pattern)]
 
 
-def load_tokenizer(folder: Path, max_length: int) -> Any:
-    """The tokenizer in `folder`. Raises UserError if `max_length` tokens do not fit the model."""
-    with explain_errors(folder), quiet_transformers():
+def load_tokenizer(folder: Path, max_length: int, key: str = "model.path") -> Any:
+    """The tokenizer in `folder`, which `key` of the space named.
+
+    Raises UserError if it does not belong to the model there, or `max_length` tokens do not fit the model.
+    """
+    with explain_errors(folder, key), quiet_transformers():
         tokenizer = AutoTokenizer.from_pretrained(folder)
         config = AutoConfig.from_pretrained(folder)
     if len(tokenizer) > config.vocab_size:
         raise UserError(
-            f"model.path: {folder}: the tokenizer has {len(tokenizer)} tokens, the model's vocabulary "
+            f"{key}: {folder}: the tokenizer has {len(tokenizer)} tokens, the model's vocabulary "
             f"{config.vocab_size}; they belong to different models"
         )
     limits = (tokenizer.model_max_length, getattr(config, "max_position_embeddings", None))
@@ -82,9 +85,12 @@ def load_tokenizer(folder: Path, max_length: int) -> Any:
     return tokenizer
 
 
-def new_classifier(folder: Path, task: Task, dropout: float) -> Any:
-    """The encoder in `folder` under a new classifier for `task`. Raises UserError if encoder weights are missing."""
-    with explain_errors(folder), quiet_transformers():
+def new_classifier(folder: Path, task: Task, dropout: float, key: str = "model.path") -> Any:
+    """The encoder in `folder` under a new classifier for `task`; `key` of the space named it.
+
+    Raises UserError if encoder weights are missing.
+    """
+    with explain_errors(folder, key), quiet_transformers():
         config = AutoConfig.from_pretrained(folder, num_labels=task.num_labels, **dict.fromkeys(DROPOUTS, dropout))
         set_labels(config, task)
         model, report = AutoModelForSequenceClassification.from_pretrained(
@@ -94,7 +100,7 @@ def new_classifier(folder: Path, task: Task, dropout: float) -> Any:
     absent &= {f"{model.base_model_prefix}.{name}" for name in _encoder_tensors(model.base_model)}
     if absent:
         raise UserError(
-            f"model.path: {folder}: {len(absent)} of the encoder's weights are not in its files or have another "
+            f"{key}: {folder}: {len(absent)} of the encoder's weights are not in its files or have another "
             f"shape than config.json says, first {min(absent)}"
         )
     return model

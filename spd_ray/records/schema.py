@@ -139,6 +139,7 @@ class TrialRecord:
     ladder: str | None = None  # JSON: one {"sparsity", "score", "train_score", "step", "checkpoint"} a level
     achieved_sparsity: float | None = None  # of the student at best_step
     teacher_score: float | None = None  # dev, of the dense teacher
+    teacher_files: str | None = None  # the hash of the teacher's own files, the same in every trial of a sweep
     majority_score: float | None = None  # dev, of always answering the majority class, or the mean (0 for correlations)
     wall_seconds: float | None = None
     device_seconds: float | None = None  # seconds inside training steps times the trial's workers

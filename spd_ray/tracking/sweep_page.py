@@ -14,7 +14,7 @@ from spd_ray.records.schema import TrialRecord
 from spd_ray.study.ledger import Ledger
 from spd_ray.study.sparsity import bounds_of, has_levels
 from spd_ray.tracking.tracker import Tracker, UntimedPoint
-from spd_ray.tracking.trial_runs import best_name
+from spd_ray.tracking.trial_runs import TEACHER, best_name
 from spd_ray.tracking.view import View, view_of
 from spd_ray.training.teacher import Teacher
 
@@ -44,7 +44,7 @@ class SweepPage:
         machine = json.dumps(self.provenance["machine"])
         tags = {"command": self.provenance["command"], "machine": machine, "mlflow.source.type": "LOCAL"}
         tags["mlflow.source.name"] = "spd_ray.sweep"
-        tags["spd_ray.teacher"] = self.teacher.files_key
+        tags[TEACHER] = self.teacher.files_key
         if self.provenance["git_commit"]:
             tags["mlflow.source.git.commit"] = self.provenance["git_commit"]
         selection, teacher = self.teacher.data.selection, self.teacher

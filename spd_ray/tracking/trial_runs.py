@@ -17,6 +17,7 @@ from spd_ray.tracking.mlflow_store import Status
 from spd_ray.tracking.tracker import Tracker, UntimedPoint
 
 TARGET = "target_sparsity"
+TEACHER = "spd_ray.teacher"  # tag of every run: the hash of the teacher's files
 RESULTS = {  # metric -> field of the trial's record, logged once when the trial ends
     "train_score_at_best": "train_score",
     "best_step": "best_step",
@@ -60,6 +61,8 @@ def end_run(trial: TrialRecord, tracker: Tracker, run_id: str, stage: int) -> No
     found = {name: getattr(trial, field) for name, field in RESULTS.items()}
     results = [(name, value, trial.best_step or 0, None) for name, value in found.items() if value is not None]
     tags = {"feasible": trial.feasible, "stage": stage, "status": trial.status}
+    if trial.teacher_files:
+        tags[TEACHER] = trial.teacher_files
     if trial.error:  # an empty tag reads as an error without a word
         tags["error"] = trial.error
     tracker.end_trial(run_id, STATUS[trial.status], tags, results)

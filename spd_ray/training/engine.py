@@ -21,9 +21,8 @@ from typing import Any
 import torch
 from filelock import FileLock
 from torch import nn
-from torch.utils import cpp_extension
 
-from spd_ray.base.installation import as_if_missing
+from spd_ray.base.imports import as_if_missing
 
 # In each process anew: a worker inherits the driver's variables, and may have a GPU where the driver has none.
 os.environ["DS_ACCELERATOR"] = "cuda" if torch.cuda.is_available() else "cpu"
@@ -145,6 +144,8 @@ def _load_shared_memory_op() -> None:
 
     torch guards that by a file that a killed process leaves behind, and every later process would wait for it forever.
     """
+    from torch.utils import cpp_extension  # here, for one rank needs none of it
+
     builder = get_accelerator().create_op_builder("ShareMemCommBuilder")
     if builder is None:
         return

@@ -103,7 +103,7 @@ def read_origin(task: TaskConfig, model: ModelConfig, teacher: TeacherConfig) ->
     """Raises UserError where the task or the model is not available."""
     texts = load_task(task)
     source = resolve_source(model, teacher)
-    tokenizer = load_tokenizer(source, task.max_length)
+    tokenizer = load_tokenizer(source, task.max_length, teacher.source_key)
     data = encode_task(texts, tokenizer, task)
     model_key = cache.files_key(model_files(source))
     recipe = {

@@ -1,4 +1,4 @@
-"""What Ray runs: a trial's ranks, of which rank 0 is Tune's trainable and the others are its actors.
+"""A trial's ranks: rank 0 in the process that Tune has started for the trial, and the others, which are its actors.
 
 Why so: docs/decisions.md #rank-0-owns-the-others, #a-rank-that-fails.
 """
@@ -13,7 +13,6 @@ from typing import Any
 
 import ray
 import torch
-from ray import tune
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from spd_ray.base.errors import UserError, storage_refusal
@@ -30,23 +29,24 @@ EXIT_SECONDS = 2  # between a rank's error and the end of its process
 PATIENCE_SECONDS = 6.0  # in which rank 0 fails by itself after another rank, where it may wait for the dead
 
 
-class SpdTrainable(tune.Trainable):
-    """`TrialRunner` as Tune's class Trainable, rank 0 of the trial; with `reuse_actors` it outlives its trials."""
+class FirstRank:
+    """Rank 0 of one trial after another: its `TrialRunner`, and the other ranks, which do the same at the same time."""
 
     runner: TrialRunner | None  # of the trial under way; its first step begins it
 
-    def setup(self, config: dict[str, Any]) -> None:
+    def __init__(self, config: dict[str, Any]) -> None:
+        """`config` is what Tune hands over: the trial's `request`, its `workers`, each one's `bundle` of resources."""
         check_gpu(config["bundle"]["GPU"])
         torch.set_num_threads(max(1, int(config["bundle"]["CPU"])))
         self.request, self.runner = config["request"], None
         self.others = start_ranks(config["workers"], config["bundle"], self._tell)
 
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
+    def reset(self, config: dict[str, Any]) -> None:
+        """Give the memory of the trial that has ended back; the next one's `config` differs in its request alone."""
         runner, self.runner = self.runner, None
         if runner is not None:
             self._run_with_others(runner.close, [other.close.remote() for other in self.others])
-        self.request = new_config["request"]
-        return True
+        self.request = config["request"]
 
     def _start_runner(self) -> TrialRunner:
         if self.others:
@@ -65,6 +65,7 @@ class SpdTrainable(tune.Trainable):
         tell_last_words(self.request["trial_id"], words)
 
     def step(self) -> dict[str, Any]:
+        """Train until the next evaluation. Returns where the trial stands, and what it takes; `done` at its end."""
         try:
             runner = self.runner = self.runner or self._start_runner()
             standing = self._call_on_all_ranks(runner, "advance")
@@ -84,7 +85,8 @@ class SpdTrainable(tune.Trainable):
             return asdict(Standing())
         return asdict(self.runner.standing) | asdict(self.runner.facts)
 
-    def cleanup(self) -> None:
+    def close(self) -> None:
+        """End the other ranks and what the trial has open."""
         for other in self.others:
             ray.kill(other)
         if self.runner is not None:

@@ -74,6 +74,7 @@ class TrialRunner:
             t3=timeline.t3,
             pruning_end_step=timeline.pruning_end_step,
             teacher_score=run.teacher.score,
+            teacher_files=run.teacher.files_key,
             majority_score=run.teacher.majority_score,
         )
 

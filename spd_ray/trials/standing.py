@@ -89,6 +89,7 @@ class TrialFacts:
     t3: int
     pruning_end_step: int
     teacher_score: float
+    teacher_files: str
     majority_score: float
 
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from mlflow import MlflowClient
 
+from spd_ray.records.provenance import read_sweep_yaml
 from spd_ray.records.trials import read_trials
 from spd_ray.tracking.missed_points import read_evaluations
 from tests.sweeps import SPACE, Sweeps, curves, mlflow_runs, scores, steps_of, study_states
@@ -77,6 +78,9 @@ def test_every_trial_is_once_in_parquet_the_study_and_mlflow(finished):
     assert len(parents) == 1
     assert sorted(run.data.tags["spd_ray.trial_id"] for run in children) == [t.trial_id for t in trials]
     assert {run.info.run_id for run in children} == {t.mlflow_run_id for t in trials}
+    (teacher,) = {t.teacher_files for t in trials}
+    assert {run.data.tags["spd_ray.teacher"] for run in children} == {teacher}
+    assert read_sweep_yaml(folder)["content"]["teacher_files"] == teacher
 
 
 def test_mlflow_has_the_curves_of_a_trial_as_its_records_give_them(finished):

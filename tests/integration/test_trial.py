@@ -9,7 +9,7 @@ from spd_ray.config.method import MethodConfig
 from spd_ray.config.trial import EngineConfig, TrialConfig
 from spd_ray.records import layout
 from spd_ray.records.storage import SweepStorage
-from spd_ray.trials.ranks import Rank, SpdTrainable
+from spd_ray.trials.ranks import FirstRank, Rank
 from spd_ray.trials.request import TrialRequest
 from spd_ray.trials.runner import TrialRunner
 from spd_ray.trials.shared_teacher import send_teacher
@@ -109,11 +109,11 @@ def test_what_a_user_can_mend_ends_the_trial_at_once(tiny_teacher, tmp_path):
     send_teacher(tiny_teacher.teacher, SweepStorage(str(tmp_path), "driver"))
     method = MethodConfig(**{**method.model_dump(), "pruning_events": 12, "target_sparsity": 0.9, "ladder": (0.5,)})
     config = TrialConfig(task=task, model=model, teacher=settings, method=method, seed=0)
-    trainable = object.__new__(SpdTrainable)
-    trainable.others, trainable.runner = [], None
-    trainable.request = TrialRequest(
+    first = object.__new__(FirstRank)
+    first.others, first.runner = [], None
+    first.request = TrialRequest(
         trial_id="00000-s0", config=config, place=str(tmp_path), content=tiny_teacher.teacher.content, state_seconds=0.0
     ).to_dict()
-    result = trainable.step()
+    result = first.step()
     assert result["done"]
     assert result["error"].startswith("method.ladder: no pruning event stops at 0.5")

@@ -1,0 +1,62 @@
+"""Imports that take seconds: without what nobody needs of them, and beside other work.
+
+Why so: docs/decisions.md #the-first-step-in-seconds.
+"""
+
+import gc
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from threading import Thread
+from types import ModuleType
+
+
+@contextmanager
+def garbage_kept() -> Iterator[None]:
+    """For imports: modules are no garbage, and an import takes a quarter less time without looking for it."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def import_quickly(module: str) -> ModuleType:
+    """The module, imported with its garbage kept."""
+    with garbage_kept():
+        return import_module(module)
+
+
+@contextmanager
+def imported_beside(modules: Sequence[str]) -> Iterator[None]:
+    """Import the modules in a thread of their own while the block runs; they are imported when it ends in order.
+
+    The block may import none of what they import in a circle. An import that fails does so again where it is next
+    asked for, which says why.
+    """
+
+    def import_all() -> None:
+        for module in modules:
+            try:
+                import_quickly(module)
+            except Exception:  # not lost: see above
+                return
+
+    thread = Thread(target=import_all, name="imports")
+    thread.start()
+    yield
+    thread.join()
+
+
+@contextmanager
+def as_if_missing(*modules: str) -> Iterator[None]:
+    """For imports of other packages that take `modules` where they are installed; what is loaded already stays."""
+    hidden = [module for module in modules if module not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for module in hidden:
+            del sys.modules[module]
