@@ -43,8 +43,8 @@ def test_what_fails_beside_says_so_where_it_is_asked_for(module):
 
 def test_a_hidden_package_is_missing_for_the_block_alone(module):
     module("hidden", "")
-    with as_if_missing("hidden", "sys"):
-        with pytest.raises(ModuleNotFoundError):
-            import_quickly("hidden")
-        assert sys.modules["sys"] is sys
+    with as_if_missing("hidden"), pytest.raises(ModuleNotFoundError):
+        import_quickly("hidden")
+    with as_if_missing("gc"):
+        assert sys.modules["gc"] is gc
     assert import_quickly("hidden").__name__ == "hidden"

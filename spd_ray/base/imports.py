@@ -51,12 +51,16 @@ def imported_beside(modules: Sequence[str]) -> Iterator[None]:
 
 
 @contextmanager
-def as_if_missing(*modules: str) -> Iterator[None]:
-    """For imports of other packages that take `modules` where they are installed; what is loaded already stays."""
-    hidden = [module for module in modules if module not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+def as_if_missing(module: str) -> Iterator[None]:
+    """For imports of other packages that take `module` where it is installed; one that is loaded already stays.
+
+    No other thread may want it meanwhile.
+    """
+    loaded = module in sys.modules
+    if not loaded:
+        sys.modules[module] = None  # type: ignore[assignment]
     try:
         yield
     finally:
-        for module in hidden:
+        if not loaded:
             del sys.modules[module]

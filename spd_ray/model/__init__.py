@@ -4,8 +4,3 @@ May import data (for batches' shares), config, equations and base. Hands out `gr
 place, recorded attention maps, cheap dropout, and the terms of a step's objective. Models are changed here, by
 functions, before an engine wraps them.
 """
-
-from spd_ray.base.imports import as_if_missing
-
-with as_if_missing("scipy"):  # for the losses of object detection: half a second of each worker's start
-    import transformers.modeling_utils as _  # noqa: F401
