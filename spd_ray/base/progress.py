@@ -2,14 +2,15 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 SECONDS_BETWEEN_LINES = 10.0
+T = TypeVar("T")
 
 
 class Advance(Protocol):
@@ -42,6 +43,14 @@ def progress_bar(description: str, total: int) -> Iterator[Advance]:
             print(f"{description}: {done}/{total}  {left:.0f} s left  {note}".rstrip(), file=sys.stderr, flush=True)
 
     yield advance
+
+
+def followed(description: str, items: Sequence[T]) -> Iterator[T]:
+    """The items one by one, with a bar of how many are done."""
+    with progress_bar(description, len(items)) as advance:
+        for item in items:
+            yield item
+            advance()
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from analysis.page.report import write_report
 from analysis.reading.sweeps import read_sweep
 from spd_ray.base.cache import write_sums
 from spd_ray.base.files import link_or_copy, whole_folder
+from spd_ray.base.progress import followed
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.config.timeline import Timeline
 from spd_ray.config.trial import TrialConfig
@@ -73,7 +74,7 @@ def read_students_back(ledger: Ledger, teacher: Teacher, storage: SweepStorage, 
     found, trials = [], ledger.best_of_levels(ledger.spec.checkpoints.keep)
     if trials:
         write_predictions(storage, layout.TEACHER, _answers_of_teacher(ledger.spec, teacher, storage, worker))
-    for trial in trials:
+    for trial in followed("students read back", trials):
         folder = storage.folder / str(trial.checkpoint)
         try:
             verification = _verify(ledger, teacher, storage, worker, trial, folder, None, trial.best_score or 0.0)
@@ -177,7 +178,7 @@ def publish(
     data, example = _facts_of_data(spec, teacher)
     firsts = {student.level: student for student in reversed(students)}
     models = {level: f"models:/{name}@{alias_of(level)}" for level in sorted(firsts, reverse=True)}
-    for student in students:
+    for student in followed("students described and sent to MLflow", students):
         model = models[student.level] if student is firsts[student.level] else None
         _write_card(spec, ledger, storage, student, data, model)
         _upload(ledger, tracker, storage, student, example, model)
