@@ -7,6 +7,7 @@ from spd_ray.config.method import MethodConfig
 from spd_ray.config.trial import EngineConfig, TeacherConfig, TrialConfig
 from spd_ray.training import teacher as teachers
 from spd_ray.training.engine import release
+from spd_ray.training.fine_tuning import fine_tune
 from spd_ray.training.products import products_in, set_tf32
 from spd_ray.training.teacher import load_teacher
 from spd_ray.training.trainer import prepare
@@ -57,7 +58,7 @@ def test_the_precision_decides_bits_but_not_what_is_learnt(tiny_teacher):
     tuned = {}
     for precision in ("fp32", "tf32", "bf16"):
         config = TeacherConfig(epochs=6, batch_size=8, precision=precision)
-        tuned[precision] = teachers.fine_tune(folder, data, config, 2e-3, lambda steps=1, note="": None)
+        tuned[precision] = fine_tune(folder, data, config, 2e-3, lambda steps=1, note="": None)
     weights = {name: model.classifier.weight for name, model in tuned.items()}
     assert all(weight.dtype == torch.float32 for weight in weights.values())
     assert torch.equal(weights["fp32"], weights["tf32"])

@@ -16,7 +16,7 @@ from spd_ray.base.errors import UserError
 from spd_ray.config.trial import ModelConfig, TaskConfig, TeacherConfig
 from spd_ray.data.batches import EncodedTask, collate, encode_task
 from spd_ray.data.tasks import load_task
-from spd_ray.training import teacher as teachers
+from spd_ray.training.fine_tuning import fine_tune
 from spd_ray.training.teacher import Teacher, evaluate, load_teacher, predict
 
 TEACHER = TeacherConfig(epochs=15, batch_size=8, learning_rates=(1e-3,))
@@ -147,7 +147,7 @@ def test_fine_tuning_is_a_function_of_its_seed(tiny_bert: Path, data: EncodedTas
     for draws in (1, 2):
         torch.rand(draws)
         state = torch.get_rng_state()
-        tuned = teachers.fine_tune(
+        tuned = fine_tune(
             tiny_bert, data, TEACHER.model_copy(update={"epochs": 1}), 1e-3, lambda steps=1, note="": None
         )
         assert torch.equal(state, torch.get_rng_state())
@@ -205,25 +205,6 @@ def test_evaluation_leaves_the_models_modes_as_they_were(teacher: Teacher) -> No
     first, second = (predict(model, teacher.data.dev, 16, "cpu") for _ in range(2))
     assert np.array_equal(first, second)  # no dropout
     assert [module.training for module in model.modules()] == modes
-
-
-def test_biases_and_norms_do_not_decay(tiny_bert: Path, data: EncodedTask) -> None:
-    model = teachers.new_classifier(tiny_bert, data.task, 0.1)
-    decaying, others = teachers.adamw(model, 0.01).param_groups
-    assert (decaying["weight_decay"], others["weight_decay"]) == (0.01, 0.0)
-    names = {id(p): name for name, p in model.named_parameters()}
-    assert all("bias" in names[id(p)] or "LayerNorm" in names[id(p)] for p in others["params"])
-    assert len(decaying["params"]) + len(others["params"]) == len(names)
-
-
-@pytest.mark.parametrize("fraction", [0.0, 0.1, 1.0])
-def test_the_rate_rises_then_falls_and_never_is_zero(fraction: float) -> None:
-    factors = [teachers.rate_factor(step, 50, fraction) for step in range(50)]
-    peak = factors.index(max(factors))
-    assert max(factors) == 1.0
-    assert min(factors) > 0
-    assert (np.diff(factors[: peak + 1]) > 0).all()
-    assert (np.diff(factors[peak + 1 :]) < 0).all()
 
 
 def rewrite_config(folder: Path, **changes: object) -> None:

@@ -28,7 +28,8 @@ from spd_ray.data.batches import EncodedSplit, epoch_batches
 from spd_ray.records.provenance import TEACHER_FILES
 from spd_ray.records.schema import StepRecord
 from spd_ray.training import engine
-from spd_ray.training.teacher import Teacher, fine_tune
+from spd_ray.training.fine_tuning import fine_tune
+from spd_ray.training.teacher import Teacher
 from spd_ray.training.trainer import SpdRun, evaluate_student, prepare, train_spd
 from spd_ray.trials.footprint import Footprint, footprint
 

@@ -41,6 +41,7 @@ from spd_ray.trials.request import TrialRequest, requested_trial
 from spd_ray.trials.shared_teacher import fetch_teacher, has_teacher, send_teacher
 from spd_ray.trials.trainable import SpdTrainable
 from spd_ray.trials.tuning import make_on_workers
+from spd_ray.trials.tuning_states import drop_tuning_states, states_of
 
 
 def train_trials(
@@ -119,16 +120,19 @@ def devices_line(spec: SweepSpec, have: Mapping[str, float]) -> str:
 def find_teacher(spec: SweepSpec, storage: SweepStorage, worker: Worker | None) -> Teacher:
     """The teacher that lies in the sweep's storage; a sweep that begins puts it there.
 
-    It comes from the cache; where it is not there it is fine-tuned, by such workers if there is a `worker`. Raises
-    UserError where the sweep was begun with other data, another pretrained model or another teacher under the same
-    names.
+    It comes from the cache; where it is not there it is fine-tuned, by such workers if there is a `worker`, from the
+    last epoch of which an earlier try has left a state. Raises UserError where the sweep was begun with other data,
+    another pretrained model or another teacher under the same names.
     """
     begun, origin = begun_content(storage), read_origin(spec.task, spec.model, spec.teacher)
     check_content(storage.place, begun, origin.content)
     if TEACHER_FILES in begun and has_teacher(storage, begun[TEACHER_FILES]):
         return open_teacher(origin, fetch_teacher(storage, begun[TEACHER_FILES]), spec.teacher.gate)
-    make = partial(make_on_workers, worker) if worker else make_teacher
-    teacher = open_teacher(origin, build_teacher(origin, spec.teacher, make), spec.teacher.gate)
+    states = partial(states_of, storage.place, origin.content["teacher"], worker is not None and worker.gpus > 0)
+    make = partial(make_on_workers, worker, states) if worker else partial(make_teacher, states_of=states)
+    folder = build_teacher(origin, spec.teacher, make)
+    drop_tuning_states(storage)
+    teacher = open_teacher(origin, folder, spec.teacher.gate)
     check_content(storage.place, begun, teacher.content)
     send_teacher(teacher, storage)
     return teacher

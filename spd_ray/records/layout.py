@@ -12,6 +12,7 @@
     mlflow_sweep_id                   the tag by which the parent run is found
     steps/trial=<id>/<first>-<last>.parquet
     state/<id>/step-<steps>/          what a trial continues from, until it has ended; in it standing.json
+    state/teacher-<key>/step-<steps>/ the same of one learning rate of the teacher, until it is made
     checkpoints/<id>[-sparsity-<s>]/  the best students; of a ladder one a level
     teacher/<hash>/                   the dense teacher of all trials, by the hash of its files
     predictions/<id>.parquet          what each of them answers on dev, and the dense teacher (teacher.parquet)

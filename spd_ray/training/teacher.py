@@ -6,7 +6,6 @@ Why so: docs/decisions.md #teachers-key.
 """
 
 import json
-import math
 import platform
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -23,18 +22,17 @@ from spd_ray.base import cache
 from spd_ray.base.errors import UserError
 from spd_ray.base.progress import Advance, progress_bar, quiet_transformers
 from spd_ray.config.trial import ModelConfig, TaskConfig, TeacherConfig
-from spd_ray.data.batches import EncodedSplit, EncodedTask, collate, encode_task, epoch_batches, eval_batches
+from spd_ray.data.batches import EncodedSplit, EncodedTask, collate, encode_task, eval_batches
 from spd_ray.data.examples import Task
 from spd_ray.data.metrics import metrics_key, score
 from spd_ray.data.tasks import load_task
 from spd_ray.equations.losses import task_loss
 from spd_ray.model.classifier import find_model, load_tokenizer, model_files, new_classifier, trained_classifier
 from spd_ray.records.provenance import TEACHER_FILES
+from spd_ray.training.fine_tuning import StatesOf, fine_tune, tuning_steps
 from spd_ray.training.miniature_encoder import MINIATURES, pretrained_miniature
-from spd_ray.training.products import products_in
 
 VERSION = 1  # count it up when fine-tuning changes: the cache cannot see code
-CLIP_NORM = 1.0
 EVAL_BATCH_SIZE = 128
 REPORT = "spd_ray_teacher.json"
 
@@ -118,17 +116,23 @@ def read_origin(task: TaskConfig, model: ModelConfig, teacher: TeacherConfig) ->
     return Origin(source, tokenizer, data, content)
 
 
-def make_teacher(origin: Origin, config: TeacherConfig, folder: Path, advance: Advance | None = None) -> Report:
+def make_teacher(
+    origin: Origin,
+    config: TeacherConfig,
+    folder: Path,
+    advance: Advance | None = None,
+    states_of: StatesOf | None = None,
+) -> Report:
     """Fine-tune the teacher in this process, or score the user's own, and write it into `folder`.
 
-    `advance` is called after each step; without it there is a progress bar.
+    `advance` is called after each step; without it there is a progress bar. Each learning rate goes on from its states.
     """
     if config.is_given:
         best, report = score_given(origin.folder, origin.data)
     else:
         told = f"teacher of {origin.data.task.name}", tuning_steps(config, origin.data)
         with nullcontext(advance) if advance else progress_bar(*told) as tell:
-            best, report = best_of_learning_rates(origin.folder, origin.data, config, tell)
+            best, report = best_of_learning_rates(origin.folder, origin.data, config, tell, states_of)
     with quiet_transformers():
         best.save_pretrained(folder)
     return report
@@ -222,19 +226,14 @@ def pretrained_classifier(config: ModelConfig, task: Task, dropout: float, seed:
     return model
 
 
-def tuning_steps(config: TeacherConfig, data: EncodedTask) -> int:
-    """Steps of fine-tuning, of all learning rates together."""
-    steps = config.epochs * math.ceil(len(data.train) / config.batch_size)
-    return 0 if config.is_given else steps * len(config.learning_rates)
-
-
 def best_of_learning_rates(
-    folder: Path, data: EncodedTask, config: TeacherConfig, advance: Advance
+    folder: Path, data: EncodedTask, config: TeacherConfig, advance: Advance, states_of: StatesOf | None = None
 ) -> tuple[Any, Report]:
     """Fine-tune under each learning rate, each from the same seed, and keep the best (the first of equals)."""
     tried: list[tuple[float, float]] = []
     for learning_rate in config.learning_rates:
-        model = fine_tune(folder, data, config, learning_rate, advance)
+        states = states_of(learning_rate) if states_of else None
+        model = fine_tune(folder, data, config, learning_rate, advance, states)
         scores = evaluate(model, data.chooser, data.task)
         if not tried or scores.score > max(known for _, known in tried):
             best, others = model, scores.other_scores
@@ -252,52 +251,6 @@ def score_given(folder: Path, data: EncodedTask) -> tuple[Any, Report]:
     train_score = evaluate(model, data.train, data.task).score
     majority = data.task.baseline_score(data.train.labels.numpy(), data.chooser.labels.numpy())
     return model, Report(scores.score, train_score, majority, None, [], scores.other_scores)
-
-
-def fine_tune(folder: Path, data: EncodedTask, config: TeacherConfig, learning_rate: float, advance: Advance) -> Any:
-    """Train all parameters of a new classifier by AdamW, linear warm-up then linear decay to 0, gradients clipped."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    steps_per_epoch = math.ceil(len(data.train) / config.batch_size)
-    steps = config.epochs * steps_per_epoch
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(config.seed)
-        model = new_classifier(folder, data.task, config.dropout).to(device).train()
-        optimizer = adamw(model, config.weight_decay)
-        for step in range(steps):
-            epoch, index = divmod(step, steps_per_epoch)
-            if index == 0:
-                batches = epoch_batches(data.train.lengths, config.batch_size, config.seed, epoch)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate * rate_factor(step, steps, config.warmup_fraction)
-            batch = collate(data.train, batches[index], device)
-            labels = batch.pop("labels")
-            with products_in(config.precision, device):
-                loss = task_loss(model(**batch).logits.float(), labels)
-                loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
-            optimizer.step()
-            optimizer.zero_grad()
-            advance(note=f"learning rate {learning_rate:g}")
-    model.set_attn_implementation("eager")
-    return model.eval()
-
-
-def rate_factor(step: int, steps: int, warmup_fraction: float) -> float:
-    """The learning rate of `step` in [0, steps) over its peak.
-
-    >>> [rate_factor(step, 6, 1 / 3) for step in range(6)]
-    [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]
-    """
-    warmup = round(warmup_fraction * steps)
-    return (step + 1) / warmup if step < warmup else (steps - step) / (steps - warmup)
-
-
-def adamw(model: nn.Module, weight_decay: float) -> torch.optim.Optimizer:
-    """AdamW on all parameters; biases and LayerNorm do not decay. The caller sets the learning rate."""
-    matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, fused=True)
 
 
 def predict(model: nn.Module, split: EncodedSplit, batch_size: int, device: torch.device | str) -> np.ndarray:

@@ -11,7 +11,7 @@ import ray
 import torch
 from ray.exceptions import RayTaskError
 
-from spd_ray.base.errors import UserError
+from spd_ray.base.errors import StorageError, UserError
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.config.trial import TaskConfig
 from spd_ray.equations.patterns import Pattern
@@ -67,7 +67,7 @@ def answer_of(task: Any) -> Any:
     try:
         return ray.get(task)
     except RayTaskError as error:
-        if isinstance(error.cause, UserError | ValueError):
+        if isinstance(error.cause, StorageError | ValueError):
             raise error.cause from None
         raise
 

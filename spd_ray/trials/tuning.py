@@ -19,7 +19,8 @@ from spd_ray.base.progress import progress_bar
 from spd_ray.config.trial import TeacherConfig
 from spd_ray.data.batches import EncodedTask
 from spd_ray.model.classifier import model_files
-from spd_ray.training.teacher import Origin, Report, make_teacher, tuning_steps
+from spd_ray.training.fine_tuning import StatesOf, tuning_steps
+from spd_ray.training.teacher import Origin, Report, make_teacher
 from spd_ray.trials.on_worker import Worker, answer_of
 from spd_ray.trials.signs import StepCounter, read_counts
 
@@ -28,16 +29,16 @@ SECONDS_BETWEEN_LOOKS = 1.0
 Files = dict[str, bytes]
 
 
-def make_on_workers(worker: Worker, origin: Origin, config: TeacherConfig, folder: Path) -> Report:
+def make_on_workers(worker: Worker, states_of: StatesOf, origin: Origin, config: TeacherConfig, folder: Path) -> Report:
     """`make_teacher` by workers, as many learning rates at once as the cluster holds; the first of equals is kept.
 
-    A task whose node is lost begins again.
+    A task whose node is lost goes on from its last state, on another.
     """
     alone = [config.model_copy(update={"learning_rates": (rate,)}) for rate in config.learning_rates]
     source, data = ray.put(_read_files(model_files(origin.folder))), ray.put(origin.data)
     names = [uuid.uuid4().hex for _ in (alone[:1] if config.is_given else alone)]
     make = worker.remote(make_alone, num_returns=2)
-    tasks = [make.remote(source, data, one, name) for one, name in zip(alone, names, strict=False)]
+    tasks = [make.remote(source, data, one, name, states_of) for one, name in zip(alone, names, strict=False)]
     try:
         _follow([report for report, _ in tasks], names, origin.data, config)
         reports: list[Report] = [answer_of(report) for report, _ in tasks]
@@ -50,13 +51,15 @@ def make_on_workers(worker: Worker, origin: Origin, config: TeacherConfig, folde
     return replace(reports[best], tried=[pair for report in reports for pair in report.tried])
 
 
-def make_alone(source: Files, data: EncodedTask, config: TeacherConfig, name: str) -> tuple[Report, Files]:
+def make_alone(
+    source: Files, data: EncodedTask, config: TeacherConfig, name: str, states_of: StatesOf
+) -> tuple[Report, Files]:
     """Runs on a worker: the report on one learning rate, or on the user's own teacher, and the teacher's files."""
     with tempfile.TemporaryDirectory(prefix="spd-") as temporary:
         before, made = Path(temporary) / "source", Path(temporary) / "teacher"
         _write_files(source, before)
         made.mkdir()
-        report = make_teacher(Origin(before, None, data, {}), config, made, StepCounter(name))
+        report = make_teacher(Origin(before, None, data, {}), config, made, StepCounter(name), states_of)
         return report, _read_files(made.iterdir())
 
 

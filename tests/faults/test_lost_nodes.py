@@ -2,19 +2,25 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import psutil
 import pytest
 from ray.cluster_utils import Cluster
+from ray.experimental import internal_kv
 
 from spd_ray.base.ray_cluster import join_ray, leave_ray
+from spd_ray.records import layout
 from spd_ray.records.trials import read_trials
 from spd_ray.training.teacher import make_teacher, read_origin, teacher_key, tuning_steps
 from spd_ray.trials.on_worker import Worker
+from spd_ray.trials.signs import NAMESPACE, read_counts
 from spd_ray.trials.tuning import make_alone, make_on_workers
+from spd_ray.trials.tuning_states import states_of
 from tests.sweeps import SPACE, trial_processes, wait_for, wait_for_saves
 
 GONE_SECONDS = 20
+FINISHED_STEPS = 16  # of the teacher, two epochs
 
 
 @pytest.fixture(scope="module")
@@ -109,13 +115,28 @@ def test_a_driver_that_is_killed_leaves_nothing_on_the_cluster(cluster, sweep_of
     assert_nothing_left(cluster)
 
 
-def test_a_teachers_learning_rates_are_tasks_of_their_own_and_one_whose_node_is_lost_begins_again(
+def counters():
+    """The names of all that has told a count or a sign to the cluster that this process has joined."""
+    return {name.decode() for name in internal_kv._internal_kv_list("", namespace=NAMESPACE)}
+
+
+def newest_states(sweep):
+    """For each learning rate that has a state the steps after which it was kept."""
+    kept = [sorted(folder.glob("step-*")) for folder in layout.states(sweep).glob("teacher-*")]
+    return [int(states[-1].name.removeprefix("step-")) for states in kept if states]
+
+
+def test_a_teachers_learning_rates_are_tasks_of_their_own_and_one_whose_node_is_lost_goes_on(
     cluster, tiny_teacher, tmp_path
 ):
-    """The driver's machine gets what it would have made itself, bit for bit, whichever node made it."""
+    """The driver's machine gets what it would have made itself, bit for bit, whichever node made it.
+
+    No count of steps falls below what both had a state of when the node went: finished epochs are not repeated.
+    """
     task, model, settings = tiny_teacher.configs
-    config = settings.model_copy(update={"epochs": 60, "learning_rates": (1e-7, 2e-3)})
+    config = settings.model_copy(update={"epochs": 120, "learning_rates": (1e-7, 2e-3)})
     origin, here, there = read_origin(task, model, config), tmp_path / "here", tmp_path / "there"
+    sweep = tmp_path / "sweep"
     here.mkdir()
     there.mkdir()
     told = []
@@ -124,11 +145,24 @@ def test_a_teachers_learning_rates_are_tasks_of_their_own_and_one_whose_node_is_
     join_ray(cluster.address, "ERROR")
     try:
         with ThreadPoolExecutor(1) as thread:
-            made = thread.submit(make_on_workers, Worker(cpus=1, gpus=0.0, retries=3), origin, config, there)
-            assert wait_for(lambda: all(tuning_on(node) for node in cluster.worker_nodes), seconds=60)
+            others, worker = counters(), Worker(cpus=1, gpus=0.0, retries=3)
+            states = partial(states_of, str(sweep), origin.content["teacher"], False)
+            made = thread.submit(make_on_workers, worker, states, origin, config, there)
+
+            def counts():
+                return list(read_counts(counters() - others).values())
+
+            for known in (lambda: newest_states(sweep), counts):
+                assert wait_for(lambda: len(known()) == 2 and min(known()) >= FINISHED_STEPS, seconds=120)  # noqa: B023
             cluster.remove_node(max(cluster.worker_nodes, key=lambda node: node.unique_id), allow_graceful=False)
-            cluster.add_node(num_cpus=1)
-            assert made.result(timeout=120) == expected
+            new, seen, moved = cluster.add_node(num_cpus=1), [], False
+            while not made.done():
+                seen += counts()
+                moved = moved or bool(tuning_on(new))
+                time.sleep(0.02)
+            assert made.result() == expected
+            assert moved
+            assert FINISHED_STEPS <= min(seen) < max(seen)
     finally:
         leave_ray()
     assert expected.learning_rate == 2e-3
