@@ -1,5 +1,8 @@
 """Which models fit the method, tried on tiny random ones of many kinds: what is refused is refused in one line."""
 
+import pickle
+import shutil
+
 import pytest
 import torch
 from transformers import (
@@ -21,6 +24,7 @@ from transformers import (
 
 from spd_ray.base.errors import UserError
 from spd_ray.checks import room
+from spd_ray.checks.cost import teacher_step
 from spd_ray.checks.finding import OK, WARNING
 from spd_ray.checks.model_fit import check_model, points_of
 from spd_ray.checks.untrained import load_untrained
@@ -96,6 +100,15 @@ def refusal(spec):
 def test_encoders_that_can_be_grafted_fit(kind, pairs, tmp_path):
     found = check(spec_of(save(tmp_path / kind, FIT[kind]), pairs))
     assert (found.level, "reads 23 tokens" in found.text) == (OK, True)
+
+
+@pytest.mark.parametrize("kind", FIT)
+def test_a_worker_that_has_none_of_its_files_times_its_fine_tuning(kind, pairs, tmp_path):
+    """What a dry run sends to it, as Ray does."""
+    spec = spec_of(save(tmp_path / kind, FIT[kind]), pairs)
+    sent = pickle.dumps((spec, load_untrained(spec)))
+    shutil.rmtree(tmp_path / kind)
+    assert teacher_step(*pickle.loads(sent)) > 0
 
 
 @pytest.mark.parametrize("kind", UNFIT)

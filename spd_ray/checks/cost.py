@@ -1,4 +1,4 @@
-"""What training takes, measured in seconds on this machine: two steps of the untrained classifier, and no teacher.
+"""What training takes, measured in seconds where this is called: two steps of the untrained classifier, and no teacher.
 
 The student and the teacher are both the new classifier: times do not depend on what weights are. Batches are those of
 the sample whose cost is in the middle. Shapes: K layers.
@@ -9,6 +9,7 @@ Why so: docs/decisions.md #a-dry-run-measures-no-teacher.
 import itertools
 import math
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +20,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from spd_ray.base.progress import quiet_transformers
 from spd_ray.checks.room import room_of
-from spd_ray.checks.untrained import Untrained, pretrained_folder
+from spd_ray.checks.untrained import Untrained
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.config.timeline import Timeline
 from spd_ray.config.trial import TrialConfig
@@ -47,6 +49,7 @@ class Cost(NamedTuple):
     recording: float  # the teacher's outputs, once
     teacher_step: float
     footprint: Footprint
+    peak_memory: int  # bytes of the process, at its largest over the steps
 
     def trial(self, timeline: Timeline) -> float:
         """Steps and evaluations of one trial, and the gradients that its pruning events take."""
@@ -80,6 +83,7 @@ def measure(spec: SweepSpec, config: TrialConfig, untrained: Untrained) -> Cost:
         steps = list(itertools.islice((record for record in train_spd(run) if record.split == "batch"), STEPS_RUN))
         forward = _seconds_of_a_token(run)
         takes = footprint(run, ranks)
+        peak_memory = engine.peak_memory_bytes()
         engine.release(run.engine)
     timeline = Timeline.of(method, untrained.train_examples)
     recorded = room_of(config, untrained, timeline.t3, ranks).recorded
@@ -93,6 +97,7 @@ def measure(spec: SweepSpec, config: TrialConfig, untrained: Untrained) -> Cost:
         recording=forward * untrained.train_examples * of_train if recorded else 0.0,
         teacher_step=teacher_step(spec, untrained),
         footprint=takes._replace(outputs=recorded),
+        peak_memory=peak_memory,
     )
 
 
@@ -152,9 +157,11 @@ def teacher_step(spec: SweepSpec, untrained: Untrained) -> float:
     def advance(steps: int = 1, note: str = "") -> None:
         ends.append(time.perf_counter())
 
-    with pretrained_folder(spec.model, spec.teacher) as folder:
+    with tempfile.TemporaryDirectory(prefix="spd-") as folder:  # the model's own may be on the driver's machine alone
+        with quiet_transformers():
+            untrained.model.save_pretrained(folder)
         began = time.perf_counter()
-        fine_tune(folder, data, config, config.learning_rates[0], advance)
+        fine_tune(Path(folder), data, config, config.learning_rates[0], advance)
     seconds = ends[1] - ends[0] if len(ends) > 1 else ends[0] - began
     return seconds * mean_over_middle(untrained.sample.train, config.batch_size)
 

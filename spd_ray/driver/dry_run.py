@@ -1,9 +1,13 @@
-"""`--dry-run`: what a sweep would do and cost, from two real steps of its first trial without its teacher."""
+"""`--dry-run`: what a sweep would do and cost, from two real steps of its first trial without its teacher.
+
+Why so: docs/decisions.md #a-dry-run-measures-no-teacher.
+"""
 
 import math
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,38 +29,45 @@ from spd_ray.driver.first_checks import check_first
 from spd_ray.driver.run import concurrent_trials, devices_line
 from spd_ray.records import layout
 from spd_ray.study.study import Draws, create_study
-from spd_ray.training import engine
 from spd_ray.training.teacher_outputs import MEMORY_LIMIT_BYTES
-from spd_ray.trials.footprint import Footprint
+from spd_ray.trials.on_worker import Worker, run_on_worker
 
 
 def dry_run(spec: SweepSpec, storage: str, address: str | None, console: Console) -> None:
     """Print the resolved space, the first trial's schedules and the cost; train two steps and no teacher, keep nothing.
 
-    Raises UserError for what a sweep's preflight refuses.
+    A worker takes the steps where a sweep's driver computes nothing, else this process. Raises UserError for what a
+    sweep's preflight refuses.
     """
     began = time.monotonic()
     console.print(spec.to_yaml().rstrip(), highlight=False, markup=False)
     for name in spec.methods():
         explain_method(name, spec.card(name), console)
     check_first(spec, storage, address, console)
-    try:
+    with ExitStack() as joined:
+        joined.callback(leave_ray)
         have = capacity(address)
-    finally:
-        leave_ray()
-    on_gpus = auto.resolve(spec, {**have, "GPU": max(1.0, have["GPU"])})
-    spec = auto.resolve(spec, have)
-    console.print(devices_line(spec, have), soft_wrap=True)
-    untrained = load_untrained(spec)
-    console.print(describe_task(untrained), soft_wrap=True)
-    values, config = first_trial(spec)
-    timeline = Timeline.of(config.method, untrained.train_examples)
-    console.rule(f"first trial: {', '.join(f'{name} {value}' for name, value in values.items())}")
-    console.print(schedule_table(timeline))
-    cost = measure(spec, config, untrained)
+        on_gpus = auto.resolve(spec, {**have, "GPU": max(1.0, have["GPU"])})
+        spec = auto.resolve(spec, have)
+        worker = Worker.of(spec, address)
+        if worker is None:
+            joined.close()  # what is measured here has the machine to itself
+        console.print(devices_line(spec, have), soft_wrap=True)
+        untrained = load_untrained(spec)
+        console.print(describe_task(untrained), soft_wrap=True)
+        values, config = first_trial(spec)
+        timeline = Timeline.of(config.method, untrained.train_examples)
+        console.rule(f"first trial: {', '.join(f'{name} {value}' for name, value in values.items())}")
+        console.print(schedule_table(timeline))
+        if worker is None:
+            cost = measure(spec, config, untrained)
+        else:
+            resources = f"{counted(worker.cpus, 'CPU')} and {worker.gpus:g} GPUs"
+            console.print(f"two steps on a worker of {resources}, when one is free")
+            cost = run_on_worker(worker, measure, spec, config, untrained)
     for record in cost.steps:
         console.print(f"step {record.step}: loss {record.value:.4f}, draw {record.draw}, {record.tokens} tokens")
-    console.print(describe_footprint(cost.footprint, spec), soft_wrap=True)
+    console.print(describe_footprint(cost, spec), soft_wrap=True)
     if on_gpus.resources.worker_gpus:
         takes = describe_rank(first_room(on_gpus, untrained))
         console.print(f"calculated for {auto.describe(on_gpus)}: {takes}", soft_wrap=True)
@@ -112,18 +123,18 @@ def describe_cost(spec: SweepSpec, timeline: Timeline, untrained: Untrained, cos
         f"{at_once} at once: "
         f"{format_duration(math.ceil(trials / at_once) * trial)}, "
         f"{trials * spec.resources.workers * trial / 3600:.2f} device hours; early stopping takes less, trials that "
-        f"share this machine's memory take longer"
+        f"share a machine's memory take longer"
     )
 
 
-def describe_footprint(one: Footprint, spec: SweepSpec) -> str:
-    """Memory of a rank and space on disk, and the largest memory of this process over the two steps."""
-    levels = 1 + len(spec.method.ladder)
+def describe_footprint(cost: Cost, spec: SweepSpec) -> str:
+    """Memory of a rank and space on disk, and the largest memory of the process that took the two steps."""
+    one, levels = cost.footprint, 1 + len(spec.method.ladder)
     running = 2 * one.state + levels * one.student  # a state is written before the older one goes
     return (
         f"memory of a rank: {_size(one.engine)} for weights, gradients and optimizer, {_size(one.outputs)} for the "
-        f"teacher's outputs, {_size(one.state)} for a copy of its state; with two steps this process took "
-        f"{_size(engine.peak_memory_bytes())} at its largest\n"
+        f"teacher's outputs, {_size(one.state)} for a copy of its state; with two steps the process took "
+        f"{_size(cost.peak_memory)} at its largest\n"
         f"disk: {_size(running)} for each trial at once (two states, its best student), "
         f"{_size(spec.checkpoints.keep * levels * one.student)} for the {spec.checkpoints.keep} students that are kept"
     )

@@ -125,10 +125,11 @@ def push_best(checkpoint: str, repo: str, console: Console) -> None:
 def start_dry_run(spec: SweepSpec, place: str, address: str | None) -> None:
     """Say what the sweep in the storage `place` would do and cost. Raises UserError as `start_sweep` does."""
     check_address(address)
-    import_driver()
-    from spd_ray.driver.dry_run import dry_run
+    with gpus_hidden():
+        import_driver()
+        from spd_ray.driver.dry_run import dry_run
 
-    dry_run(spec, whole_place(place), address, new_console())
+        dry_run(spec, whole_place(place), address, new_console())
 
 
 def whole_place(place: str) -> str:

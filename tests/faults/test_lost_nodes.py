@@ -4,9 +4,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-import psutil
 import pytest
-from ray.cluster_utils import Cluster
 from ray.experimental import internal_kv
 
 from spd_ray.base.ray_cluster import join_ray, leave_ray
@@ -17,7 +15,8 @@ from spd_ray.trials.on_worker import Worker
 from spd_ray.trials.signs import NAMESPACE, read_counts
 from spd_ray.trials.tuning import make_alone, make_on_workers
 from spd_ray.trials.tuning_states import states_of
-from tests.sweeps import SPACE, trial_processes, wait_for, wait_for_saves
+from tests.ray_nodes import head_and_two_nodes, processes_on
+from tests.sweeps import SPACE, wait_for, wait_for_saves
 
 GONE_SECONDS = 20
 FINISHED_STEPS = 16  # of the teacher, two epochs
@@ -25,24 +24,13 @@ FINISHED_STEPS = 16  # of the teacher, two epochs
 
 @pytest.fixture(scope="module")
 def cluster():
-    """A Ray cluster on this machine: a head without CPUs and two nodes with one each."""
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("RAY_AUTH_MODE", "disabled")  # as this process, which asks the cluster, has begun
-        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-        for _ in range(2):
-            made.add_node(num_cpus=1)
+    with head_and_two_nodes() as made:
         yield made
-        made.shutdown()
 
 
 def trials_on(node):
     """The trials' processes on a node of the cluster."""
-    return trial_processes(psutil.Process(node.all_processes["raylet"][0].process.pid))
-
-
-def tuning_on(node):
-    """The processes on a node of the cluster that fine-tune a teacher."""
-    return trial_processes(psutil.Process(node.all_processes["raylet"][0].process.pid), make_alone.__name__)
+    return processes_on(node, "Trainable")
 
 
 def groups(cluster):
@@ -158,7 +146,7 @@ def test_a_teachers_learning_rates_are_tasks_of_their_own_and_one_whose_node_is_
             new, seen, moved = cluster.add_node(num_cpus=1), [], False
             while not made.done():
                 seen += counts()
-                moved = moved or bool(tuning_on(new))
+                moved = moved or bool(processes_on(new, make_alone.__name__))
                 time.sleep(0.02)
             assert made.result() == expected
             assert moved

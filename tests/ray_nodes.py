@@ -1,0 +1,28 @@
+"""A Ray cluster of several nodes on this machine."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psutil
+import pytest
+from ray.cluster_utils import Cluster
+
+from tests.sweeps import trial_processes
+
+
+@contextmanager
+def head_and_two_nodes() -> Iterator[Cluster]:
+    """A head without CPUs and two nodes with one each."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("RAY_AUTH_MODE", "disabled")  # as this process, which asks the cluster, has begun
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        for _ in range(2):
+            made.add_node(num_cpus=1)
+        yield made
+        made.shutdown()
+
+
+def processes_on(node: Any, name: str) -> list[psutil.Process]:
+    """The workers on a node of the cluster that run what has this name."""
+    return trial_processes(psutil.Process(node.all_processes["raylet"][0].process.pid), name)
