@@ -40,7 +40,7 @@ def run_trial(
     """Run trial `number` to its end; also the seconds from `ended` to its first step's begin."""
     request = TrialRequest(
         trial_id=f"{number:05d}-s{number}", config=config.model_copy(update={"seed": number}), place=storage.place,
-        content=teacher.content, state_seconds=60.0,
+        content=teacher.content, gpus=1.0, state_seconds=60.0,
     )  # fmt: skip
     runner = TrialRunner(request)
     until_first_step = time.perf_counter() - ended

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from benchmarks.step import SHAPES, Steps, compare, our_run, random_task, random_teacher, step_parser, steps_of
 from spd_ray.config.method import MethodConfig
-from spd_ray.training import teacher_outputs as activations
+from spd_ray.training import recording
 from spd_ray.training.teacher import Teacher
 from spd_ray.training.trainer import SpdRun
 
@@ -33,8 +33,8 @@ def compiled(run: SpdRun) -> None:
 
 @dataclass(frozen=True)
 class Variant:
-    memory: int = activations.MEMORY_LIMIT_BYTES
-    disk: float = activations.SHARE_OF_FREE_DISK
+    memory: int = recording.MEMORY_LIMIT_BYTES
+    disk: float = recording.SHARE_OF_FREE
     padding: str = "longest"
     change: Callable[[SpdRun], None] = lambda run: None
 
@@ -54,7 +54,7 @@ def started(
     """The variant's steps after the first, and the seconds until then."""
     begun = time.perf_counter()
     os.environ["SPD_RAY_CACHE"] = tempfile.mkdtemp(dir=cache)
-    activations.MEMORY_LIMIT_BYTES, activations.SHARE_OF_FREE_DISK = variant.memory, variant.disk
+    recording.MEMORY_LIMIT_BYTES, recording.SHARE_OF_FREE = variant.memory, variant.disk
     run = our_run(teacher, method, precision, 0, padding=variant.padding)
     variant.change(run)
     steps = steps_of(run)

@@ -33,7 +33,7 @@ def test_the_batches_that_are_timed_are_those_in_the_middle():
 
 def test_a_trial_is_its_steps_and_its_evaluations():
     timeline = timeline_of(p0=0.5)
-    cost = Cost([], 2.0, 0.5, 3.0, 0.0, 0.0, Footprint(0, 0, 0, 0), 0)
+    cost = Cost([], 2.0, 0.5, 3.0, 0.0, 0.0, Footprint(0, 0, 0, 0), 0, "")
     assert (timeline.t3, len(timeline.eval_steps)) == (4, 4)
     assert cost.trial(timeline) == 4 * 2.0 * 0.5 + 4 * 3.0
     with_gradients = timeline_of(p0=0.5, pruning="fisher", criterion={"gradients": 3}, regrowth={"kind": "gradient"})

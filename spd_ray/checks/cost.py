@@ -40,7 +40,7 @@ EVALUATED = 32  # examples in each of two batches
 
 
 class Cost(NamedTuple):
-    """Seconds, but for the footprint and the steps themselves."""
+    """Seconds, but for the steps themselves, the footprint, the memory and a place."""
 
     steps: list[StepRecord]
     step: float  # in which every student layer is computed
@@ -50,6 +50,7 @@ class Cost(NamedTuple):
     teacher_step: float
     footprint: Footprint
     peak_memory: int  # bytes of the process, at its largest over the steps
+    place: str  # of the recorded outputs, in words
 
     def trial(self, timeline: Timeline) -> float:
         """Steps and evaluations of one trial, and the gradients that its pruning events take."""
@@ -86,7 +87,7 @@ def measure(spec: SweepSpec, config: TrialConfig, untrained: Untrained) -> Cost:
         peak_memory = engine.peak_memory_bytes()
         engine.release(run.engine)
     timeline = Timeline.of(method, untrained.train_examples)
-    recorded = room_of(config, untrained, timeline.t3, ranks).recorded
+    room = room_of(config, untrained, timeline.t3, ranks, gpu=spec.resources.worker_gpus > 0)
     sample, scored = untrained.sample, min(method.eval_train_examples, untrained.train_examples)
     of_train, of_chooser = (float(split.lengths.mean()) for split in (sample.train, sample.chooser))
     return Cost(
@@ -94,10 +95,11 @@ def measure(spec: SweepSpec, config: TrialConfig, untrained: Untrained) -> Cost:
         step=steps[-1].seconds * mean_over_middle(sample.train, own.batch_size),
         share=computed_share(timeline, len(run.layers)),
         evaluation=forward * (untrained.chooser_examples * of_chooser + scored * of_train) / ranks,
-        recording=forward * untrained.train_examples * of_train if recorded else 0.0,
+        recording=forward * untrained.train_examples * of_train if room.recorded else 0.0,
         teacher_step=teacher_step(spec, untrained),
-        footprint=takes._replace(outputs=recorded),
+        footprint=takes._replace(outputs=room.recorded),
         peak_memory=peak_memory,
+        place=room.place,
     )
 
 

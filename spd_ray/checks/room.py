@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from spd_ray.base.cache import cache_root
+from spd_ray.base.cache import SHARED_MEMORY, cache_root
 from spd_ray.base.errors import counted
 from spd_ray.base.network import is_uri
 from spd_ray.checks.finding import FAILED, OK, WARNING, Finding
@@ -27,7 +27,8 @@ from spd_ray.config.timeline import Timeline
 from spd_ray.config.trial import TrialConfig
 from spd_ray.model.objective import Needs
 from spd_ray.model.surgery import blocks_of, encoder_layers
-from spd_ray.training.teacher_outputs import MEMORY_LIMIT_BYTES, SHARE_OF_FREE_DISK, SHARE_OF_GPU, bytes_needed
+from spd_ray.training.recording import FILES, MEMORY_LIMIT_BYTES, PRIVATE, SHARE_OF_FREE, SHARE_OF_GPU, SHARED
+from spd_ray.training.teacher_outputs import bytes_needed
 from spd_ray.trials.footprint import bytes_a_parameter, bytes_of_criterion, state_bytes
 
 GIB = 2**30
@@ -41,27 +42,34 @@ ROW = 80  # of a step's record on disk
 class Room(NamedTuple):
     """What one trial takes, in bytes; its student, and what it continues from, on disk."""
 
-    memory: int  # of the machine, of one rank
+    memory: int  # of the machine, of one rank, without what is shared
     device: int  # of a rank's GPU, without the recorded outputs; 0: it has none
     student: int
     state: int
     recorded: int  # the teacher's outputs; 0: nothing is recorded
+    shared: int  # of them, in memory that all ranks of a machine share
+    files: int  # of them, in files of a machine's cache
     records: int  # its rows
 
     @property
-    def in_memory(self) -> bool:
-        """Whether the recorded outputs lie in each worker's memory, or on its GPU, and not in files of the cache."""
-        return bool(self.device) or self.recorded <= MEMORY_LIMIT_BYTES
+    def place(self) -> str:
+        """Where the recorded outputs lie, in words."""
+        return SHARED if self.shared else FILES if self.files else PRIVATE
 
     @property
     def cached(self) -> int:
         """In the cache of a machine: the teacher, and its outputs where they are files."""
-        return self.student + (0 if self.in_memory else self.recorded)
+        return self.student + self.files
 
     def on_gpu(self, size: float) -> int:
-        """How many such trials fit on a GPU of so many bytes: each may record into a share of the whole."""
-        recorded = self.recorded if self.recorded <= SHARE_OF_GPU * size else 0
-        return int(USABLE * size // (self.device + recorded))
+        """How many such trials fit on a GPU of so many bytes: each may record into a share of its part."""
+        trials = 0
+        while self._fits(size / (trials + 1)):
+            trials += 1
+        return trials
+
+    def _fits(self, part: float) -> bool:
+        return self.device + min(self.recorded, SHARE_OF_GPU * part) <= USABLE * part
 
 
 def room_of(config: TrialConfig, untrained: Untrained, steps: int, ranks: int, gpu: bool = False) -> Room:
@@ -78,11 +86,18 @@ def room_of(config: TrialConfig, untrained: Untrained, steps: int, ranks: int, g
     trains = 4 * whole + trained * bytes_a_parameter(trained, config.engine, ranks)
     trains += _activations(config, untrained, blocks, ranks) + prunable * bytes_of_criterion(method)
     state = state_bytes(trained, prunable, method.floats)
+    shared = files = 0
     if gpu:
         memory, device = CUDA_BASE + state, CONTEXT + trains
     else:
-        memory, device = BASE + trains + state + (recorded if recorded <= MEMORY_LIMIT_BYTES else 0), 0.0
-    return Room(int(memory), int(device), 4 * student, state, recorded, ROW * steps)
+        memory, device = BASE + trains + state, 0.0
+        if config.engine.zero_stage == 3:
+            memory += recorded if recorded <= MEMORY_LIMIT_BYTES else 0
+        elif recorded <= min(MEMORY_LIMIT_BYTES, SHARE_OF_FREE * free_at(SHARED_MEMORY)):
+            shared = recorded
+        else:
+            files = recorded
+    return Room(int(memory), int(device), 4 * student, state, recorded, shared, files, ROW * steps)
 
 
 def _recorded_bytes(config: TrialConfig, untrained: Untrained, blocks: int) -> int:
@@ -132,17 +147,18 @@ def check_room(spec: SweepSpec, untrained: Untrained, place: str, have: Mapping[
         if free < takes:
             text = f"{where}: {in_words(free)} free, where {what} {in_words(takes)}"
             return Finding(FAILED, "room", text, f"{mend}, or free some space")
-    if not room.in_memory and room.recorded > SHARE_OF_FREE_DISK * free_at(cache_root()):
-        text = f"the teacher's outputs take {in_words(room.recorded)}, more than half of what is free in {cache_root()}"
-        mend = "they are computed again in every step; free some space, or set SPD_RAY_CACHE to another folder"
+    if room.files > SHARE_OF_FREE * free_at(cache_root()):
+        text = f"the teacher's outputs take {in_words(room.files)}, more than half of what is free in {cache_root()}"
+        mend = "some are computed again in every step; free some space, or set SPD_RAY_CACHE to another folder"
         return Finding(WARNING, "room", text, mend)
     text = f"up to {in_words(wanted)} in the storage, {in_words(room.cached)} in the cache, "
     if room.device:
         return Finding(OK, "room", f"{text}{describe_rank(room)}")
-    memory, there = at_once * spec.resources.workers * room.memory, machine_memory()
+    memory, there = at_once * spec.resources.workers * room.memory + room.shared, machine_memory()
     text += f"about {in_words(memory)} of memory for {counted(at_once, 'trial')} at once, of {in_words(there)}"
     if memory > there:
-        return Finding(WARNING, "room", text, f"--set resources.concurrent={max(1, int(there / room.memory))}")
+        fit = int((there - room.shared) / (spec.resources.workers * room.memory))
+        return Finding(WARNING, "room", text, f"--set resources.concurrent={max(1, fit)}")
     return Finding(OK, "room", text)
 
 
@@ -158,9 +174,10 @@ def describe_rank(room: Room) -> str:
     fits = {size: room.on_gpu(size * GIB) for size in GPU_GIB}
     text = f"about {in_words(room.device)} of a rank's GPU and {in_words(room.memory)} of its machine's memory"
     if room.recorded:
-        least = next((size for size in GPU_GIB if room.recorded <= SHARE_OF_GPU * size * GIB), None)
-        where = f"from {least} GiB on" if least else "of none of these sizes"
-        text += f"; the teacher's outputs, {in_words(room.recorded)}, are kept on GPUs {where}"
+        text += (
+            f"; the teacher's outputs, {in_words(room.recorded)}, are recorded into at most {SHARE_OF_GPU:.0%} of the "
+            "rank's part of the GPU"
+        )
     counts = ", ".join(map(str, fits.values()))
     return (
         f"{text}; GPUs of {', '.join(map(str, fits))} GiB hold {counts} trials: set resources.gpus_per_worker by that"

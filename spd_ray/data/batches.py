@@ -161,7 +161,8 @@ class Shares(NamedTuple):
 class Batch(NamedTuple):
     """B examples of L positions."""
 
-    rows: Tensor  # (B,) their indices in the split
+    indices: np.ndarray  # (B,) of them in the split, which the host knows
+    rows: Tensor  # (B,) the same on the device
     inputs: dict[str, Tensor | None]  # the model's arguments, (B, L) each; no attention mask where nothing is padded
     labels: Tensor  # (B,)
     tokens: Tensor  # (B, L) bool, True for a real token
@@ -203,7 +204,7 @@ class DeviceSplit:
         inputs = self.inputs(rows, width)
         tokens, labels = inputs["attention_mask"], inputs.pop("labels")
         mask = tokens if lengths.min() < width else None
-        return Batch(rows, {**inputs, "attention_mask": mask}, labels, tokens, int(lengths.sum()))
+        return Batch(indices, rows, {**inputs, "attention_mask": mask}, labels, tokens, int(lengths.sum()))
 
     def part(self, indices: np.ndarray, rows: Tensor, part: int, parts: int, width: int | None) -> Batch:
         """What one rank computes at once of the batch `indices`: every `parts`-th example from number `part` on.

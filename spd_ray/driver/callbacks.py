@@ -66,6 +66,7 @@ class SweepWatcher(Callback):
     ) -> None:
         trial_id = requested_trial(trial)
         self.display.standings[trial_id] = result
+        self.display.say_recorded(result.get("recorded"))
         if result["score"] is not None:
             self.ledger.see_score(trial_id, result["step"], result["score"], result["evaluations"])
         if result["step"] > self.furthest.get(trial_id, 0):

@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from spd_ray.checks.room import in_words
 from spd_ray.records.schema import TrialRecord
 from spd_ray.study.ledger import Ledger
 from spd_ray.trials.signs import Sign, read_signs
@@ -33,6 +34,7 @@ class SweepDisplay:
         self.signs: dict[str, Sign] = {}  # the newest of every running trial that is shown
         self._first_steps: tuple[float, float] | None = None  # when they were seen, and the work done by then
         self._last_look = self._last_line = 0.0
+        self._said_recorded: set[str] = set()
         self._said: dict[str, int] = {}  # the steps that the last line told
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
 
@@ -75,6 +77,15 @@ class SweepDisplay:
         """The last step that is known of a trial."""
         sign = self.signs.get(trial_id)
         return max(sign.step if sign else 0, self.standings.get(trial_id, {}).get("step", 0))
+
+    def say_recorded(self, recorded: dict[str, Any] | None) -> None:
+        """Say what a trial has found recorded of the teacher's outputs, each kind once."""
+        if not recorded or not recorded["examples"]:
+            return
+        line = _recorded_line(**recorded)
+        if line not in self._said_recorded:
+            self._said_recorded.add(line)
+            self.console.print(line, soft_wrap=True)
 
     def end(self, trial_id: str) -> None:
         """Show that a trial has ended; what its row does not show is forgotten."""
@@ -185,6 +196,16 @@ def _running_text(trial: TrialRecord, standing: dict[str, Any] | None, sign: Sig
     if standing:
         text += f" sparsity {standing['sparsity']:.2f} {trial.selection} {_score(standing['score'])}"
     return text
+
+
+def _recorded_line(examples: int, of: int, bytes: int, place: str) -> str:
+    """
+    >>> _recorded_line(300, 400, 3 * 2**30, "each worker's memory")
+    "the teacher's outputs for 300 of 400 examples: 3.0 GiB in each worker's memory; the others' are computed"
+    """
+    part = "" if examples == of else f" for {examples:,} of {of:,} examples"
+    rest = "" if examples == of else "; the others' are computed"
+    return f"the teacher's outputs{part}: {in_words(bytes)} in {place}{rest}"
 
 
 def _ended_line(trial: TrialRecord) -> str:

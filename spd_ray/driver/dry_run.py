@@ -29,7 +29,6 @@ from spd_ray.driver.first_checks import check_first
 from spd_ray.driver.run import concurrent_trials, devices_line
 from spd_ray.records import layout
 from spd_ray.study.study import Draws, create_study
-from spd_ray.training.teacher_outputs import MEMORY_LIMIT_BYTES
 from spd_ray.trials.on_worker import Worker, run_on_worker
 
 
@@ -109,8 +108,8 @@ def describe_cost(spec: SweepSpec, timeline: Timeline, untrained: Untrained, cos
         f"{cost.teacher_step * 1000:.0f} ms each: {format_duration(seconds)}, once"
     )
     if cost.recording:
-        place = "each worker's memory" if cost.footprint.outputs <= MEMORY_LIMIT_BYTES else "files of each machine"
-        yield f"the teacher's outputs are recorded once, into {place}: {format_duration(cost.recording)} and writing"
+        takes = format_duration(cost.recording)
+        yield f"the teacher's outputs are recorded once, into {cost.place}: {takes} and writing"
     trial, count = cost.trial(timeline), spec.total_configurations()
     trials = count * len(spec.study.seeds)
     yield (
@@ -132,9 +131,9 @@ def describe_footprint(cost: Cost, spec: SweepSpec) -> str:
     one, levels = cost.footprint, 1 + len(spec.method.ladder)
     running = 2 * one.state + levels * one.student  # a state is written before the older one goes
     return (
-        f"memory of a rank: {_size(one.engine)} for weights, gradients and optimizer, {_size(one.outputs)} for the "
-        f"teacher's outputs, {_size(one.state)} for a copy of its state; with two steps the process took "
-        f"{_size(cost.peak_memory)} at its largest\n"
+        f"memory of a rank: {_size(one.engine)} for weights, gradients and optimizer, {_size(one.state)} for a copy of "
+        f"its state; with two steps the process took {_size(cost.peak_memory)} at its largest\n"
+        f"the teacher's outputs: {_size(one.outputs)} in {cost.place}\n"
         f"disk: {_size(running)} for each trial at once (two states, its best student), "
         f"{_size(spec.checkpoints.keep * levels * one.student)} for the {spec.checkpoints.keep} students that are kept"
     )

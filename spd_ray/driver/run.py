@@ -13,6 +13,7 @@ from typing import Any
 from ray import tune
 from rich.console import Console
 
+from spd_ray.base.cache import remove_unused
 from spd_ray.base.ray_cluster import capacity, gpu_names, leave_ray
 from spd_ray.config import auto
 from spd_ray.config.sweep import SweepSpec
@@ -98,6 +99,7 @@ def train_on(
             return students[0].trial if students else None
         finally:
             leave_ray()
+            remove_unused()  # what workers that were killed had in this machine's shared memory
             ledger.fold()  # last: a storage that is full refuses it
             storage.send_files()
 
@@ -162,6 +164,7 @@ def run_trials(
             config=ledger.config(trial_id),
             place=storage.place,
             content=content,
+            gpus=bundle["GPU"],
             state_seconds=spec.checkpoints.state_seconds,
         )
         return {"bundle": bundle, "workers": spec.resources.workers, "request": request.to_dict()}

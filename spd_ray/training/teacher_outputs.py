@@ -1,4 +1,4 @@
-"""What the teacher computes for the training set: once, into memory or into mapped files, else again in every step.
+"""What the teacher computes for the training set: recorded once in tables, computed in every step, or both in part.
 
 Shapes: K blocks of teacher layers, N examples, B of them in a batch, L positions in the batch, l in an example,
 T tokens and P pairs of tokens in all examples, H hidden size, A heads, d = H / A, C classes.
@@ -8,36 +8,22 @@ Why so: docs/decisions.md #teachers-outputs.
 
 import math
 import os
-import shutil
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
-from spd_ray.base import cache
-from spd_ray.config.trial import TrialConfig
 from spd_ray.data.batches import Batch, DeviceSplit, EncodedSplit, eval_batches
 from spd_ray.model import surgery
 from spd_ray.model.attention import LayerOutputs, ModelOutputs
 from spd_ray.model.objective import Needs
 from spd_ray.model.surgery import GraftedLayer
-from spd_ray.training.teacher import Teacher
 
-KIND = "activations"
-VERSION = 1  # count it up when a table's layout changes: the cache cannot see code
-MEMORY_LIMIT_BYTES = 4 * 2**30
-SHARE_OF_GPU = 1 / 8
-SHARE_OF_FREE_DISK = 1 / 2
 BATCH_SIZE = 64
-
-_recorded: OrderedDict[Hashable, "RecordedTeacher"] = OrderedDict()  # the least recently used first
 
 Allocate = Callable[[str, tuple[int, ...]], Tensor]
 
@@ -49,11 +35,15 @@ class LiveTeacher:
     model: Any
     layers: Sequence[GraftedLayer]
 
-    @torch.no_grad()
     def outputs(self, batch: Batch) -> ModelOutputs:
         """f^T on one batch."""
+        return self.outputs_for(batch.inputs)
+
+    @torch.no_grad()
+    def outputs_for(self, inputs: Mapping[str, Tensor | None]) -> ModelOutputs:
+        """f^T on the model's arguments."""
         surgery.set_draw(self.layers, (False,) * len(self.layers))
-        return surgery.run_model(self.model, self.layers, batch.inputs)
+        return surgery.run_model(self.model, self.layers, inputs)
 
 
 class Places:
@@ -93,6 +83,7 @@ class RecordedTeacher:
     attention: dict[int, Tensor]  # block -> (A, P + 1)
     value: dict[int, Tensor]  # block -> (T + 1, A, d)
     blocks: int
+    place: str = ""  # where the tables lie, in words
 
     def outputs(self, batch: Batch) -> ModelOutputs:
         """The outputs for `batch`, zeros at padded positions; what is absent has no elements."""
@@ -117,9 +108,57 @@ class RecordedTeacher:
         return ModelOutputs(self.logits.index_select(0, batch.rows), states(self.embeddings), layers)
 
     @property
+    def count(self) -> int:
+        """N."""
+        return len(self.logits)
+
+    @property
     def nbytes(self) -> int:
         tables = [self.logits, self.embeddings, *self.hidden.values(), *self.attention.values(), *self.value.values()]
         return sum(table.nbytes for table in tables)
+
+
+@dataclass(frozen=True)
+class PartlyRecordedTeacher:
+    """The outputs for the first examples of the training set recorded, those for the others computed when they come."""
+
+    recorded: RecordedTeacher
+    live: LiveTeacher
+
+    def outputs(self, batch: Batch) -> ModelOutputs:
+        """The outputs for `batch`, at padded positions whatever they are; only what is recorded has elements.
+
+        How many of the batch are to be computed, the host knows: nothing waits for the device.
+        """
+        count = self.recorded.count
+        missing = int((batch.indices >= count).sum())
+        found = self.recorded.outputs(batch._replace(rows=batch.rows.clamp(max=count - 1)))
+        if not missing:
+            return found
+        places = (batch.rows < count).int().argsort(stable=True)[:missing]
+        chosen = {name: None if it is None else it.index_select(0, places) for name, it in batch.inputs.items()}
+        computed = self.live.outputs_for(chosen)
+
+        def lay_over(known: Tensor, new: Tensor) -> Tensor:
+            return known.index_copy(0, places, new) if known.numel() else known
+
+        layers = tuple(
+            LayerOutputs(*map(lay_over, known, new))
+            for known, new in zip(found.layers, computed.layers, strict=True)
+            if known is not None and new is not None
+        )
+        logits, embeddings = map(lay_over, found[:2], computed[:2])
+        return ModelOutputs(logits, embeddings, layers)
+
+
+TeacherOutputs = RecordedTeacher | PartlyRecordedTeacher | LiveTeacher
+
+
+def recorded_part(outputs: TeacherOutputs | None) -> RecordedTeacher | None:
+    """What of the teacher's outputs is recorded."""
+    if isinstance(outputs, PartlyRecordedTeacher):
+        return outputs.recorded
+    return outputs if isinstance(outputs, RecordedTeacher) else None
 
 
 def allocate_tables(allocate: Allocate, teacher: LiveTeacher, split: EncodedSplit, needs: Needs) -> RecordedTeacher:
@@ -189,74 +228,3 @@ def bytes_needed(model: Any, split: EncodedSplit, needs: Needs) -> int:
     states = (1 + len(needs.hidden) + len(needs.value)) * config.hidden_size * lengths.sum()
     maps = len(needs.attention) * config.num_attention_heads * np.square(lengths).sum()
     return int(states + maps) * model.dtype.itemsize
-
-
-def choose_teacher_outputs(
-    config: TrialConfig, teacher: Teacher, model: PreTrainedModel, layers: Sequence[GraftedLayer]
-) -> RecordedTeacher | LiveTeacher | None:
-    """The teacher's outputs: recorded if there is room, else computed by the model itself under r = 0...0.
-
-    Ranks of ZeRO 3 compute together, so none may record a file alone. A student that is trained whole has embeddings
-    of its own: there f^T is a model beside it.
-    """
-    method = config.method
-    distils = any(one.distils for one in method.objectives)
-    if not (distils or method.grafts):
-        return None
-    live = LiveTeacher(model, layers)
-    if method.trained == "all":
-        alone = surgery.teacher_in_blocks(teacher.model, method.student, method.objective.attention_maps)
-        alone.to(model.device, model.dtype)
-        live = LiveTeacher(alone, surgery.grafted_layers(alone))
-    if config.task.padding == "max_length":
-        return live
-    data, needs = teacher.data, Needs.of(method, len(layers))
-    maps = method.objective.attention_maps
-    engine = (config.engine.precision, config.engine.tf32, config.engine.zero_stage)  # ZeRO 3's have other last bits
-    key = (teacher.files_key, data.fingerprint, *engine, maps, method.student.depth, needs)
-    recorded = recorded_teacher(live, data.train, needs, key, mapped=config.engine.zero_stage < 3)
-    return recorded or (live if distils else None)
-
-
-def recorded_teacher(
-    teacher: LiveTeacher, split: EncodedSplit, needs: Needs, key: Hashable, *, mapped: bool
-) -> RecordedTeacher | None:
-    """The teacher's outputs on `split`, kept in the process for the next trial with the same `key`.
-
-    What is too large for memory is computed once a machine, into mapped files of the cache, if `mapped` and the model
-    is on the CPU. None: too large for either.
-    """
-    model, size = teacher.model, bytes_needed(teacher.model, split, needs)
-    if size > memory_limit(model.device):
-        return mapped_teacher(teacher, split, needs, key) if mapped and model.device.type == "cpu" else None
-    if key not in _recorded:
-        _recorded[key] = record(partial(in_memory, model), teacher, split, needs)
-    _recorded.move_to_end(key)
-    while sum(one.nbytes for one in _recorded.values()) > memory_limit(model.device) and len(_recorded) > 1:
-        _recorded.popitem(last=False)
-    return _recorded[key]
-
-
-def mapped_teacher(teacher: LiveTeacher, split: EncodedSplit, needs: Needs, key: Hashable) -> RecordedTeacher | None:
-    """The teacher's outputs in files of the cache, recorded there first if absent. None: they want too much disk.
-
-    Raises UserError where the cache takes nothing more.
-    """
-    model, name = teacher.model, cache.content_key({"version": VERSION, "outputs": repr(key)})
-    if not cache.folder_of(KIND, name).is_dir():
-        free = shutil.disk_usage(cache.cache_root()).free
-        if bytes_needed(model, split, needs) > SHARE_OF_FREE_DISK * free:
-            return None
-
-    def build(folder: Path) -> None:
-        record(partial(in_new_file, folder, model), teacher, split, needs)
-
-    folder = cache.build_once(KIND, name, build)
-    return allocate_tables(partial(in_file, folder, model), teacher, split, needs)
-
-
-def memory_limit(device: torch.device) -> int:
-    """Bytes that the recorded outputs of one process may take."""
-    if device.type == "cuda":
-        return int(SHARE_OF_GPU * torch.cuda.get_device_properties(device).total_memory)
-    return MEMORY_LIMIT_BYTES

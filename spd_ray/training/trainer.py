@@ -29,10 +29,11 @@ from spd_ray.training import engine as engines
 from spd_ray.training import engine_state
 from spd_ray.training.optimizer import ReweightedNorm
 from spd_ray.training.pruning import Pruner
+from spd_ray.training.recording import ALONE, Allowance, choose_teacher_outputs
 from spd_ray.training.sparse import choose_kernels
 from spd_ray.training.taken_steps import TakenStep, TrainingError, read_steps
 from spd_ray.training.teacher import EVAL_BATCH_SIZE, Scores, Teacher, predict, pretrained_classifier, scores_of
-from spd_ray.training.teacher_outputs import LiveTeacher, RecordedTeacher, choose_teacher_outputs
+from spd_ray.training.teacher_outputs import RecordedTeacher, TeacherOutputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,7 @@ class SpdRun:
     layers: list[surgery.GraftedLayer]
     active: list[nn.Module]  # in training mode during a step, with dropout
     engine: Any
-    teacher_outputs: RecordedTeacher | LiveTeacher | None  # f^T on the training set; None: nothing reads it
+    teacher_outputs: TeacherOutputs | None  # f^T on the training set; None: nothing reads it
     pruner: Pruner
     norm: ReweightedNorm
 
@@ -57,10 +58,11 @@ class SpdRun:
         return engines.applied_steps(self.engine)
 
 
-def prepare(config: TrialConfig, teacher: Teacher) -> SpdRun:
+def prepare(config: TrialConfig, teacher: Teacher, allowed: Allowance = ALONE) -> SpdRun:
     """Initialise student and grafted model (Algorithm 1, Input) and wrap them.
 
-    Raises UserError where the training set has too few steps for the ladder's levels.
+    The teacher's outputs are recorded as far as is `allowed`. Raises UserError where the training set has too few steps
+    for the ladder's levels.
     """
     method, train = config.method, teacher.data.train
     timeline = Timeline.of(method, len(train))
@@ -103,7 +105,7 @@ def prepare(config: TrialConfig, teacher: Teacher) -> SpdRun:
         layers=layers,
         active=active,
         engine=engine,
-        teacher_outputs=choose_teacher_outputs(config, teacher, model, layers),
+        teacher_outputs=choose_teacher_outputs(config, teacher, model, layers, allowed),
         pruner=Pruner(timeline, engine, layers, initial),
         norm=norm,
     )

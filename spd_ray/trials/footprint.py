@@ -9,7 +9,7 @@ from spd_ray.config.method import MethodConfig
 from spd_ray.config.trial import EngineConfig
 from spd_ray.model.surgery import masked_linears
 from spd_ray.training import engine as engines
-from spd_ray.training.teacher_outputs import RecordedTeacher
+from spd_ray.training.teacher_outputs import recorded_part
 from spd_ray.training.trainer import SpdRun
 
 
@@ -17,7 +17,7 @@ class Footprint(NamedTuple):
     """Bytes of one trial."""
 
     engine: int  # weights, masks, moments, gradients of a rank, a criterion's statistics, at their largest
-    outputs: int  # the teacher's recorded outputs, in each process or mapped into all of a machine
+    outputs: int  # the teacher's recorded outputs: of a machine, but on GPUs and with ZeRO 3 of each process
     state: int  # on disk: what it continues from
     student: int  # on disk, at most: a sparse student is stored dense
 
@@ -26,11 +26,11 @@ def footprint(run: SpdRun, ranks: int) -> Footprint:
     """The bytes of `run` on so many ranks; what the batch's activations take is not among them."""
     trained = sum(_numel(parameter) for parameter in run.model.parameters() if parameter.requires_grad)
     masked = sum(_numel(linear.weight) for _, linear in masked_linears(run.model))
-    outputs = run.teacher_outputs
+    recorded = recorded_part(run.teacher_outputs)
     return Footprint(
         engine=int(trained * bytes_a_parameter(trained, run.config.engine, ranks))
         + masked * bytes_of_criterion(run.config.method),
-        outputs=outputs.nbytes if isinstance(outputs, RecordedTeacher) else 0,
+        outputs=recorded.nbytes if recorded else 0,
         state=state_bytes(trained, masked, run.config.method.floats),
         student=4 * sum(parameter.numel() for parameter in run.teacher.model.parameters()),
     )

@@ -76,7 +76,7 @@ class FirstRank:
             if refusal is None:
                 raise
             return {**asdict(Standing()), "refusal": refusal, "done": True}
-        memory = {"peak_memory_bytes": engine.peak_memory_bytes()}
+        memory = {"peak_memory_bytes": engine.peak_memory_bytes(), "recorded": runner.recorded}
         return {**asdict(standing), **asdict(runner.facts), **memory, "done": runner.done}
 
     def _known(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ class TrialRequest:
     config: TrialConfig
     place: str  # the sweep's folder or URI
     content: dict[str, str]  # of the teacher, which lies there: its hash, and those of what it was made from
+    gpus: float  # of a rank
     state_seconds: float  # at least, between two states; 0: one at each evaluation
 
     def to_dict(self) -> dict[str, Any]:

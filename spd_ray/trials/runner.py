@@ -9,6 +9,7 @@ Why so: docs/decisions.md #our-own-resume.
 
 import time
 from dataclasses import replace
+from typing import Any
 
 from torch import nn
 
@@ -22,6 +23,8 @@ from spd_ray.records.steps import compact_steps
 from spd_ray.records.storage import SweepStorage
 from spd_ray.training import engine, engine_state
 from spd_ray.training.checkpoint import export_student
+from spd_ray.training.recording import Allowance
+from spd_ray.training.teacher_outputs import recorded_part
 from spd_ray.training.trainer import prepare, train_spd
 from spd_ray.trials.request import TrialRequest
 from spd_ray.trials.shared_teacher import worker_teacher
@@ -36,7 +39,7 @@ class TrialRunner:
     def __init__(self, request: TrialRequest) -> None:
         self.request = request
         config = request.config
-        self.run = prepare(config, worker_teacher(request.place, config.task, request.content))
+        engine.ensure_group()
         self.storage = SweepStorage(request.place, f"{request.trial_id}-rank-{engine.rank()}")
         self.storage.clear_copy()
         self._steps_folder = layout.steps(self.storage.folder, request.trial_id)
@@ -48,6 +51,9 @@ class TrialRunner:
             self.storage.fetch(self._steps_folder)
         key = content_key({**config.model_dump(mode="json"), "content": request.content})
         self.states = TrialStates(self.storage, request.trial_id, key, request.state_seconds)
+        teacher = worker_teacher(request.place, config.task, request.content)
+        self.run = prepare(config, teacher, Allowance(self.states.recorded, request.gpus, shares=True))
+        self.states.recorded = self.recorded["examples"]
         found = self.states.load(self.run.engine)
         self.standing, self._report_again = found or Standing(), found is not None
         if found is None and engine.rank() == 0:
@@ -59,6 +65,14 @@ class TrialRunner:
     @property
     def done(self) -> bool:
         return self.standing.step == self.run.timeline.t3
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """What is recorded of the teacher's outputs, and where: a state has the number of examples."""
+        of, recorded = len(self.run.teacher.data.train), recorded_part(self.run.teacher_outputs)
+        if recorded is None:
+            return {"examples": 0, "of": of}
+        return {"examples": recorded.count, "of": of, "bytes": recorded.nbytes, "place": recorded.place}
 
     def _collect_facts(self) -> TrialFacts:
         run, timeline = self.run, self.run.timeline

@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -31,10 +32,20 @@ class TrialStates:
     def __init__(self, storage: SweepStorage, trial_id: str, config_key: str, seconds: float) -> None:
         """`config_key` names the trial's configuration and its teacher; `seconds` at least lie between two states."""
         self.storage, self.trial_id, self.config_key, self.seconds = storage, trial_id, config_key, seconds
+        self.recorded: int | None = self._find_recorded()
         self._last = time.monotonic()
         self._copy: StateCopy | None = None
         self._thread = ThreadPoolExecutor(1, "state")
         self._writing: Future[None] | None = None
+
+    def _find_recorded(self) -> int | None:
+        """For how many examples this trial has recorded the teacher's outputs. None: no state says so."""
+        for state in reversed(layout.states_by_age(self.storage.folder, self.trial_id)):
+            with suppress(OSError, ValueError):
+                known = json.loads(layout.standing_json(state).read_text())
+                if known.get("config") == self.config_key:
+                    return known.get("recorded")
+        return None
 
     def save_if_due(self, trained: Any, standing: Standing) -> None:
         """All ranks call it before they go on from an evaluation. A state that is still being written postpones it.
@@ -66,6 +77,7 @@ class TrialStates:
                 known = json.loads(layout.standing_json(state).read_text())
                 if known.pop("config") != self.config_key:
                     raise ValueError(f"{state} is of another configuration")
+                known.pop("recorded", None)
                 if known.pop("whole"):
                     engine_state.load_state(trained, state)
                 else:
@@ -101,7 +113,8 @@ class TrialStates:
         older = layout.states_by_age(self.storage.folder, self.trial_id)
         newest = layout.state(self.storage.folder, self.trial_id, standing.step)
         with whole_folder(newest) as building:
-            known = {"config": self.config_key, "whole": copied is not None, **asdict(standing)}
+            about = {"config": self.config_key, "whole": copied is not None, "recorded": self.recorded}
+            known = about | asdict(standing)
             layout.standing_json(building).write_text(json.dumps(known))
             write_sums(building) if copied is None else copied.write(building)
         self.storage.send(newest)

@@ -15,7 +15,7 @@ from spd_ray.data.batches import DeviceSplit
 from spd_ray.equations import criteria
 from spd_ray.model import surgery
 from spd_ray.model.objective import Needs
-from spd_ray.training import teacher_outputs as activations
+from spd_ray.training import recording
 from spd_ray.training.checkpoint import count_zeros, export_student, load_checkpoint, verify_checkpoint
 from spd_ray.training.engine_state import copy_state, load_state
 from spd_ray.training.teacher import evaluate, pretrained_classifier
@@ -269,7 +269,7 @@ def test_a_teacher_too_large_for_memory_is_read_from_files_that_are_written_once
         return {file.name: file.stat().st_ino for file in tmp_path.glob("activations/*/*.bin")}
 
     expected = curve()
-    monkeypatch.setattr(activations, "MEMORY_LIMIT_BYTES", 0)
+    monkeypatch.setattr(recording, "MEMORY_LIMIT_BYTES", 0)
     monkeypatch.setenv("SPD_RAY_CACHE", str(tmp_path))
     assert curve() == expected
     written = files()
@@ -279,8 +279,8 @@ def test_a_teacher_too_large_for_memory_is_read_from_files_that_are_written_once
 
 
 def test_a_teacher_too_large_for_memory_and_disk_is_computed_in_every_step(run_of, tmp_path, monkeypatch):
-    monkeypatch.setattr(activations, "MEMORY_LIMIT_BYTES", 0)
-    monkeypatch.setattr(activations, "SHARE_OF_FREE_DISK", 0.0)
+    monkeypatch.setattr(recording, "MEMORY_LIMIT_BYTES", 0)
+    monkeypatch.setattr(recording, "SHARE_OF_FREE", 0.0)
     monkeypatch.setenv("SPD_RAY_CACHE", str(tmp_path))
     assert isinstance(run_of("spd").teacher_outputs, LiveTeacher)
 

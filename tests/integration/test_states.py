@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+from collections import OrderedDict
 from concurrent.futures import wait
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from spd_ray.records import layout
+from spd_ray.training import recording
 from spd_ray.training.engine_state import TENSORS
 from tests.integration.test_trial import runner_of  # noqa: F401
 
@@ -115,3 +117,39 @@ def test_a_state_that_cannot_be_written_leaves_the_older_one_and_is_told_at_the_
         runner.advance()
     assert states_of(runner) == before
     runner.close()
+
+
+@pytest.mark.parametrize(("before", "after"), [(1.0, 0.0), (0.0, 1.0), (0.6, 1.0)])
+def test_a_trial_goes_on_with_as_many_recorded_outputs_as_it_began_with(runner_of, monkeypatch, before, after):  # noqa: F811
+    """Bit for bit, on a machine with room for more of them, or for none."""
+    own = runner_of("room")
+    whole = own.recorded["bytes"]
+    own.close()
+
+    def there_is_room_for(share):
+        monkeypatch.setattr(recording, "_kept", OrderedDict())
+        monkeypatch.setattr(recording, "_has_room", lambda size, entry, root: size <= share * whole)
+
+    def run_undisturbed(share):
+        shutil.rmtree(layout.trial_states(runner_of.store, "00000-s0"), ignore_errors=True)
+        there_is_room_for(share)
+        runner = runner_of("undisturbed", eval_every_epochs=1)
+        found, recorded = scores_to_the_end(runner), runner.recorded["examples"]
+        runner.close()
+        shutil.rmtree(layout.trial_states(runner_of.store, "00000-s0"))
+        return found, recorded
+
+    other, _ = run_undisturbed(after)
+    expected, recorded = run_undisturbed(before)
+    assert other != expected  # in last bits, or nothing is shown below
+    first = runner_of("one", eval_every_epochs=1)
+    first.advance()
+    first.advance()
+    first.close()
+    there_is_room_for(after)
+    second = runner_of("two", eval_every_epochs=1)
+    assert second.recorded["examples"] == recorded
+    assert second.standing.step > 0
+    second.advance()
+    assert scores_to_the_end(second) == expected[1:]
+    second.close()

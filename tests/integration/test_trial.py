@@ -35,6 +35,7 @@ def runner_of(tiny_teacher, tmp_path, monkeypatch):
                 config=config,
                 place=store.as_uri(),
                 content=tiny_teacher.teacher.content,
+                gpus=0.0,
                 state_seconds=state_seconds,
             )
         )
@@ -112,7 +113,12 @@ def test_what_a_user_can_mend_ends_the_trial_at_once(tiny_teacher, tmp_path):
     first = object.__new__(FirstRank)
     first.others, first.runner = [], None
     first.request = TrialRequest(
-        trial_id="00000-s0", config=config, place=str(tmp_path), content=tiny_teacher.teacher.content, state_seconds=0.0
+        trial_id="00000-s0",
+        config=config,
+        place=str(tmp_path),
+        content=tiny_teacher.teacher.content,
+        gpus=0.0,
+        state_seconds=0.0,
     ).to_dict()
     result = first.step()
     assert result["done"]
