@@ -144,12 +144,15 @@ class Recorder:
 
         Raises UserError where the cache takes nothing more.
         """
-        key = (*self.key, count)
+        place = self.place_of(count) or (PRIVATE if self.is_private else FILES)
+        if place == FILES:
+            return self._in_files(count)
+        key = (*self.key, count, place)
         if key not in _kept:
-            kept = self._make(count)
-            if kept.tables.place == FILES:
-                return kept.tables
-            _kept[key] = kept
+            try:
+                _kept[key] = self._in_process(count) if place == PRIVATE else self._in_shared_memory(count)
+            except OSError:  # of shared memory: others were faster to take what was free, or it is nobody's to write
+                return self._in_files(count)
         _kept.move_to_end(key)
         while sum(one.tables.nbytes for one in _kept.values()) > self._memory_limit() and len(_kept) > 1:
             _, dropped = _kept.popitem(last=False)
@@ -157,27 +160,24 @@ class Recorder:
                 cache.leave(dropped.folder)
         return _kept[key].tables
 
-    def _make(self, count: int) -> Kept:
-        model, split, name = self.teacher.model, self._first(count), self._name(count)
-        place = self.place_of(count)
-        if self.is_private or place == PRIVATE:
-            tables = record(partial(in_memory, model), self.teacher, split, self.needs)
-            return Kept(replace(tables, place=PRIVATE), None)
+    def _in_process(self, count: int) -> Kept:
+        model = self.teacher.model
+        tables = record(partial(in_memory, model), self.teacher, self._first(count), self.needs)
+        return Kept(replace(tables, place=PRIVATE), None)
 
-        def build(folder: Path) -> None:
-            record(partial(in_new_file, folder, model), self.teacher, split, self.needs)
+    def _in_shared_memory(self, count: int) -> Kept:
+        folder = cache.share_once(KIND, self._name(count), partial(self._write, count))
+        return Kept(self._read(count, folder, SHARED), folder)
 
-        def read(folder: Path, place: str) -> RecordedTeacher:
-            tables = allocate_tables(partial(in_file, folder, model), self.teacher, split, self.needs)
-            return replace(tables, place=place)
+    def _in_files(self, count: int) -> RecordedTeacher:
+        return self._read(count, cache.build_once(KIND, self._name(count), partial(self._write, count)), FILES)
 
-        if place == SHARED:
-            try:
-                folder = cache.share_once(KIND, name, build)
-                return Kept(read(folder, SHARED), folder)
-            except OSError:  # others were faster to take what was free, or it is nobody's to write
-                pass
-        return Kept(read(cache.build_once(KIND, name, build), FILES), None)
+    def _write(self, count: int, folder: Path) -> None:
+        record(partial(in_new_file, folder, self.teacher.model), self.teacher, self._first(count), self.needs)
+
+    def _read(self, count: int, folder: Path, place: str) -> RecordedTeacher:
+        allocate = partial(in_file, folder, self.teacher.model)
+        return replace(allocate_tables(allocate, self.teacher, self._first(count), self.needs), place=place)
 
     def _first(self, count: int) -> EncodedSplit:
         return self.split if count == len(self.split) else self.split.subset(np.arange(count))

@@ -50,6 +50,8 @@ def test_a_sweep_ends_with_the_best_trial_its_scores_and_where_things_are(finish
     assert "4 trials: 4 finished, 0 stopped, 0 failed" in done.stdout
     assert re.search(r"^wall time .*\d s in this run, device time \d+ s inside", done.stdout, re.MULTILINE)
     assert "Writing model shards" not in done.stderr
+    (said,) = re.findall(r"^the teacher's outputs: (.*)$", done.stdout, re.MULTILINE)
+    assert said.endswith("MiB in memory that the workers of a machine share")
 
 
 def test_the_leaderboards_command_can_be_pasted_and_finds_the_best_checkpoint(finished):
