@@ -17,11 +17,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch._dynamo.utils import counters
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.step import (
@@ -39,6 +41,7 @@ from benchmarks.step import (
 )
 from spd_ray.base.ray_cluster import join_ray, leave_ray
 from spd_ray.config.method import MethodConfig
+from spd_ray.model import compiled
 from spd_ray.training import engine as engines
 from spd_ray.training.engine_state import copy_state, load_state
 from spd_ray.training.taken_steps import TakenStep
@@ -48,6 +51,8 @@ from spd_ray.training.trainer import SpdRun, batches_from, train_spd, training_s
 
 OVERFLOWING = 32  # a first loss scale of 2^32
 TRIALS_IN_A_WORKER = 5
+WARM_UP = 8  # steps, with draws of all kinds among them
+MOST_GRAPHS = 4  # the student's layers and the teacher's, each with a gradient of its input and without
 MIB = 2**20
 
 
@@ -60,12 +65,13 @@ class Scale:
     block: int  # steps
     blocks: int
     method: MethodConfig
+    backend: str  # of torch.compile
 
 
 PAPER = MethodConfig(p0=0.6, batch_size=32, dropout=0.1)
-FULL = Scale(SHAPES["bert-base"], 2490, 4, 6, PAPER)
+FULL = Scale(SHAPES["bert-base"], 2490, 4, 6, PAPER, "inductor")
 SMALL_METHOD = {"batch_size": 8, "total_epochs": 3, "stage1_epochs": 1, "stage2_epochs": 1}
-SMALL = Scale((2, 32, 2), 64, 1, 2, PAPER.model_copy(update=SMALL_METHOD))
+SMALL = Scale((2, 32, 2), 64, 1, 2, PAPER.model_copy(update=SMALL_METHOD), "aot_eager")
 
 
 @dataclass(frozen=True)
@@ -198,6 +204,25 @@ def tf32(teacher: Teacher, scale: Scale) -> str:
     return f"{1e3 * seconds:.1f} ms a step"
 
 
+def compiled_layers(teacher: Teacher, scale: Scale) -> str:
+    """An fp16 step with compiled layers beside one without: all widths and draws take a few graphs."""
+    teacher = random_teacher(scale.shape, teacher.data)  # the plain loop has left hooks in the other's layers
+    counters.clear()
+    with mock.patch.object(compiled, "BACKEND", scale.backend):
+        runs = [our_run(teacher, scale.method, "fp16", 0, compile_layers=on) for on in (False, True)]
+    pair = [steps_of(run) for run in runs]
+    started = time.perf_counter()
+    seconds_a_step(pair[1], WARM_UP)
+    compiling = time.perf_counter() - started
+    plain, ours = (statistics.mean(times) for times in compare(pair, scale.block, scale.blocks))
+    graphs = counters["stats"]["unique_graphs"]
+    for run in runs:
+        engines.release(run.engine)
+    assert graphs <= MOST_GRAPHS, f"{graphs} graphs"
+    times = f"{1e3 * ours:.1f} ms, without {1e3 * plain:.1f}: {plain / ours:.2f} times"
+    return f"{times}; {graphs} graphs, first {WARM_UP} steps in {compiling:.0f} s"
+
+
 def memory_after_trials(teacher: Teacher, method: MethodConfig) -> str:
     """What a worker's trials leave on the device: no more after the last than after the first."""
     left = []
@@ -257,6 +282,7 @@ def all_checks(scale: Scale) -> Iterator[Check]:
     yield Check("kernels, fp16", partial(kernels, teacher, method, "fp16"), needs_gpu=True)
     for precision in ("fp16", "bf16", "fp32"):
         yield Check(f"step, {precision}", partial(speed, teacher, scale, precision))
+    yield Check("step, fp16, compiled layers", partial(compiled_layers, teacher, scale))
     yield Check("step, fp32 with TF32", partial(tf32, teacher, scale), needs_gpu=True)
     yield Check("memory of trials", partial(memory_after_trials, teacher, method), needs_gpu=True)
     yield Check("a whole trial, fp16", partial(whole_trial, teacher, method))

@@ -9,7 +9,6 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,14 +20,6 @@ from benchmarks.step import SHAPES, Steps, compare, our_run, random_task, random
 from spd_ray.config.method import MethodConfig
 from spd_ray.training import recording
 from spd_ray.training.teacher import Teacher
-from spd_ray.training.trainer import SpdRun
-
-
-def compiled(run: SpdRun) -> None:
-    """torch.compile of each layer, once for all lengths."""
-    for layer in run.layers:
-        for one in (layer.student, *layer.teacher):
-            one.compile(dynamic=True)
 
 
 @dataclass(frozen=True)
@@ -36,7 +27,7 @@ class Variant:
     memory: int = recording.MEMORY_LIMIT_BYTES
     disk: float = recording.SHARE_OF_FREE
     padding: str = "longest"
-    change: Callable[[SpdRun], None] = lambda run: None
+    compile_layers: bool = False
 
 
 VARIANTS = {
@@ -44,7 +35,7 @@ VARIANTS = {
     "teacher's outputs from mapped files": Variant(memory=0),
     "teacher computed in every step": Variant(memory=0, disk=0.0),
     "the same, all padded to 128": Variant(padding="max_length"),
-    "layers compiled": Variant(change=compiled),
+    "layers compiled": Variant(compile_layers=True),
 }
 
 
@@ -55,8 +46,7 @@ def started(
     begun = time.perf_counter()
     os.environ["SPD_RAY_CACHE"] = tempfile.mkdtemp(dir=cache)
     recording.MEMORY_LIMIT_BYTES, recording.SHARE_OF_FREE = variant.memory, variant.disk
-    run = our_run(teacher, method, precision, 0, padding=variant.padding)
-    variant.change(run)
+    run = our_run(teacher, method, precision, 0, padding=variant.padding, compile_layers=variant.compile_layers)
     steps = steps_of(run)
     next(steps)
     return steps, time.perf_counter() - begun

@@ -16,6 +16,7 @@ from spd_ray.data.batches import (
     POOL_BATCHES,
     DeviceSplit,
     EncodedTask,
+    Padding,
     collate,
     encode,
     encode_task,
@@ -151,7 +152,7 @@ def test_the_batch_an_example_is_in_does_not_change_its_output(tiny_bert: Path, 
 
 
 def test_batches_can_be_padded_to_a_width(encoded: EncodedTask) -> None:
-    batch = DeviceSplit.of(encoded.train, "cpu").batch(np.array([0, 2]), width=20)
+    batch = DeviceSplit.of(encoded.train, "cpu").batch(np.array([0, 2]), padding=Padding(20))
     assert batch.tokens.shape == batch.inputs["input_ids"].shape == (2, 20)
     assert batch.tokens.sum(dim=1).tolist() == encoded.train.lengths[[0, 2]].tolist()
     assert torch.equal(batch.inputs["attention_mask"], batch.tokens)

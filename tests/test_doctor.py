@@ -1,6 +1,7 @@
 """What the doctor says of each thing that can be wrong; all of it, with Ray, is in integration/test_doctor_runs.py."""
 
 import http.server
+import importlib.util
 import sqlite3
 import subprocess
 import sys
@@ -151,7 +152,7 @@ def test_an_mlflow_store_is_opened(tmp_path):
 
 def node(number: int, **changes: object) -> NodeReport:
     versions = {"Python": "3.11.7", **dict.fromkeys(nodes.PACKAGES, "1.0")}
-    right = NodeReport(f"id{number}", f"10.0.0.{number}", versions, 4, 0, [], False, True, "token")
+    right = NodeReport(f"id{number}", f"10.0.0.{number}", versions, 4, 0, [], False, True, "token", True)
     return right._replace(**changes)
 
 
@@ -178,6 +179,19 @@ def test_what_is_wrong_with_a_node_names_it(tmp_path):
     assert nodes.check_token(both, None).level == WARNING
     assert nodes.check_devices(both).text == "10.0.0.2: Ray counts 1 GPUs, torch sees 0"
     assert nodes.check_compiler(both).level == FAILED
+
+
+def test_where_layers_are_compiled_every_machine_needs_a_compiler(monkeypatch, tmp_path):
+    assert nodes.check_layers({"10.0.0.1": True, "10.0.0.2": True}).level == OK
+    found = nodes.check_layers({"10.0.0.1": True, "10.0.0.2": False})
+    assert found.level == FAILED
+    assert found.text.startswith("engine.compile_layers: 10.0.0.2: no C++ compiler (g++, or what CXX names)")
+    monkeypatch.setenv("CXX", sys.executable)
+    assert nodes.compiles_layers()
+    monkeypatch.setattr(nodes, "NVIDIA", tmp_path)
+    assert nodes.compiles_layers() == (importlib.util.find_spec("triton") is not None)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert not nodes.compiles_layers()
 
 
 def test_gpus_are_counted_by_name_and_need_no_compiler():

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 from transformers import (
     AlbertConfig,
     AutoModel,
@@ -29,6 +30,7 @@ from spd_ray.checks.finding import OK, WARNING
 from spd_ray.checks.model_fit import check_model, points_of
 from spd_ray.checks.untrained import load_untrained
 from spd_ray.config.load import load_spec
+from spd_ray.model import attention
 from tests.conftest import SPECIAL, WORDS
 
 HAVE = {"CPU": 2.0, "GPU": 0.0}
@@ -109,6 +111,28 @@ def test_a_worker_that_has_none_of_its_files_times_its_fine_tuning(kind, pairs, 
     sent = pickle.dumps((spec, load_untrained(spec)))
     shutil.rmtree(tmp_path / kind)
     assert teacher_step(*pickle.loads(sent)) > 0
+
+
+@pytest.mark.parametrize("kind", FIT)
+def test_the_layers_of_these_encoders_are_one_graph(kind, pairs, tmp_path):
+    spec = spec_of(save(tmp_path / kind, FIT[kind]), pairs, engine={"compile_layers": True})
+    counters.clear()
+    assert check(spec).level == OK
+    assert counters["stats"]["unique_graphs"] > 1
+
+
+def test_layers_that_are_not_one_graph_are_refused_where_they_are_to_be_compiled(pairs, tmp_path, monkeypatch):
+    def reads_on_the_host(input, p, training):
+        return input if float(input.sum()) > 0 else -input
+
+    folder = save(tmp_path / "bert", FIT["bert"])
+    monkeypatch.setattr(attention, "drop", reads_on_the_host)
+    assert check(spec_of(folder, pairs)).level == OK
+    line = refusal(spec_of(folder, pairs, engine={"compile_layers": True}))
+    assert line.startswith(
+        "engine.compile_layers: the layers of this BertForSequenceClassification are not one graph ("
+    )
+    assert line.endswith("; set it to false")
 
 
 @pytest.mark.parametrize("kind", UNFIT)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spd_ray.config.method import ObjectiveConfig
-from spd_ray.data.batches import DeviceSplit, EncodedSplit, Shares
+from spd_ray.data.batches import LONGEST, DeviceSplit, EncodedSplit, Shares
 from spd_ray.equations.loss_terms import LOSS_TERMS
 from spd_ray.model.objective import terms
 from tests.test_objective import model
@@ -21,7 +21,7 @@ def test_each_example_is_computed_by_one_rank_and_the_shares_add_up(lengths: lis
     indices = np.random.default_rng(0).permutation(len(sizes))
     on_device = DeviceSplit.of(split, "cpu")
     rows = on_device.rows_of(indices)
-    parts = [on_device.part(indices, rows, rank, ranks, None) for rank in range(ranks)]
+    parts = [on_device.part(indices, rows, rank, ranks, LONGEST) for rank in range(ranks)]
     counted = [index for part in parts if part.shares.examples > 0 for index in part.rows.tolist()]
     assert sorted(counted) == sorted(indices)
     assert {part.real_tokens for part in parts} == {int(sizes.sum())}

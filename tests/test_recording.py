@@ -11,7 +11,7 @@ import torch
 from spd_ray.base import cache
 from spd_ray.config.method import MethodConfig
 from spd_ray.config.trial import EngineConfig, TrialConfig
-from spd_ray.data.batches import DeviceSplit
+from spd_ray.data.batches import DeviceSplit, Padding
 from spd_ray.model.objective import Needs
 from spd_ray.training import recording
 from spd_ray.training.recording import FILES, PRIVATE, SHARED, Allowance
@@ -142,7 +142,9 @@ def test_where_not_all_fit_the_first_examples_are_recorded_and_the_others_comput
     batch = DeviceSplit.of(train, "cpu").batch(chosen)
     found, expected = outputs.outputs(batch), whole.teacher_outputs.outputs(batch)
     known = chosen < count
-    recorded = outputs.recorded.outputs(DeviceSplit.of(train, "cpu").batch(chosen[known], width=batch.tokens.shape[1]))
+    recorded = outputs.recorded.outputs(
+        DeviceSplit.of(train, "cpu").batch(chosen[known], padding=Padding(batch.tokens.shape[1]))
+    )
     assert torch.equal(found.logits[known], recorded.logits)
     real = batch.tokens
     for ours, part, theirs in zip(found.layers, recorded.layers, expected.layers, strict=True):

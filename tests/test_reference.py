@@ -15,7 +15,7 @@ from spd_ray.config.methods import fill_in
 from spd_ray.config.presets import load_preset
 from spd_ray.config.timeline import Timeline
 from spd_ray.config.trial import TaskConfig, TrialConfig
-from spd_ray.data.batches import DeviceSplit
+from spd_ray.data.batches import DeviceSplit, Padding
 from spd_ray.model import surgery
 from spd_ray.training.trainer import batches_from, draw_at, loss_terms, prepare
 from tests.taken_steps import train_steps
@@ -134,7 +134,7 @@ def numpy_loss(run, batch, draw):
 
 @pytest.mark.parametrize("draw", [(True, True), (False, True), (True, False)])
 def test_the_loss_is_numpys(run, draw):
-    batch = DeviceSplit.of(run.teacher.data.train, "cpu").batch(np.arange(8), width=32)
+    batch = DeviceSplit.of(run.teacher.data.train, "cpu").batch(np.arange(8), padding=Padding(32))
     assert batch.tokens.shape[1] == 32
     terms = loss_terms(run, batch, 0, draw)
     expected = numpy_loss(run, batch, draw)

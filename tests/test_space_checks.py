@@ -73,6 +73,11 @@ REFUSED = {
     'method.clip_over = "all": clip_over: all needs engine.precision fp32 and engine.zero_stage 0',
     "method: {clip_over: all}\nengine: {zero_stage: 2}": 'x.yaml, line 2: method.clip_over = "all": clip_over: all '
     "needs engine.precision fp32 and engine.zero_stage 0",
+    "engine: {zero_stage: 3, compile_layers: true}": "x.yaml, line 2: engine.compile_layers = true: compile_layers: "
+    "true needs engine.zero_stage 0 to 2: at 3 a layer gathers its weights while it runs",
+    "engine: {compile_layers: true}\nmethod: {objective: {tokens: all}}": "x.yaml, line 2: engine.compile_layers = "
+    "true: compile_layers: true widens batches, and objective.tokens: all counts what is padded; it needs task.padding "
+    "max_length",
     "method: {pattern: 4:2}": 'x.yaml, line 2: method.pattern = "4:2": must be single, n:m with n below m, such as '
     "2:4, or blocks RxC, such as 4x4",
     "method: {pattern: 2:4, target_sparsity: 0.75}": "x.yaml, line 2: method.target_sparsity = 0.75: pattern: 2:4 ends "

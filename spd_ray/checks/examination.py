@@ -52,6 +52,7 @@ def examine(
             if any(report.gpus for report in reports):
                 yield run_check("nccl", lambda: nodes.check_all_reduce("nccl", [r for r in reports if r.gpus]))
             if space:
+                yield from space.examine_layers(reports)
                 yield from space.examine_with(address)
     except Exception as error:
         yield ray_failed(address, error)
@@ -110,6 +111,11 @@ class ExaminedSpace:
         if self._untrained and found.level != FAILED:
             yield run_check("room", lambda: check_room(spec, self._untrained, self.place, have))
 
+    def examine_layers(self, reports: Sequence[NodeReport]) -> Iterator[Finding]:
+        """Where layers are compiled, every node can."""
+        if self.spec.engine.compile_layers:
+            yield run_check("layers", lambda: nodes.check_layers({one.address: one.compiles for one in reports}))
+
 
 def examine_joined(space: ExaminedSpace, address: str | None, join: Callable[[], None]) -> Iterator[Finding]:
     """Join Ray, then try the model, for whose check much is imported meanwhile; count room and resources.
@@ -126,12 +132,15 @@ def examine_joined(space: ExaminedSpace, address: str | None, join: Callable[[],
     yield run_check("model", space.check_model)
     yield from space.examine_with(address)
     ranks = space.spec.resources.workers
+    if address is None and space.spec.engine.compile_layers:
+        yield run_check("layers", lambda: nodes.check_layers({"this machine": nodes.compiles_layers()}))
     if address is None and ranks == 1:
         return
     with nodes.shared_place(environment.nearest_existing(space.place)) as shared:
         reports = nodes.ask_nodes(shared)
         if address is not None:
             yield from examine_nodes(reports, shared, space.place)
+            yield from space.examine_layers(reports)
         if ranks > 1:
             yield run_check("compiler", lambda: nodes.check_compiler(reports))
 

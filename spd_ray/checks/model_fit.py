@@ -2,7 +2,7 @@
 
 Nothing is judged by its name: what a training does with a model is done here, once, on a few examples.
 
-Why so: docs/decisions.md #preflight.
+Why so: docs/decisions.md #compiled-layers, #preflight.
 """
 
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ from random import Random
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from spd_ray.base.errors import UserError
 from spd_ray.checks.finding import OK, WARNING, Finding
@@ -23,6 +24,7 @@ from spd_ray.config.sweep import SweepSpec
 from spd_ray.config.trial import ModelConfig, TeacherConfig
 from spd_ray.data.batches import collate
 from spd_ray.model import surgery
+from spd_ray.model.compiled import CAPTURE
 from spd_ray.model.objective import Needs
 from spd_ray.training.teacher_outputs import LiveTeacher, in_memory, record
 
@@ -47,7 +49,10 @@ def check_model(spec: SweepSpec, untrained: Untrained) -> Finding:
     logits, alone = run_extremes(untrained, place, kind, width)
     for point in points_of(spec):
         with explained(f"{place}: {kind} cannot be grafted", SUPPORTED):
-            graft_and_record(untrained, spec.method_at(point), logits)
+            students, inputs = graft_and_record(untrained, spec.method_at(point), logits)
+        if spec.engine.compile_layers:
+            with explained(f"engine.compile_layers: the layers of this {kind} are not one graph", "set it to false"):
+                run_as_graphs(students, inputs)
     if not close(logits[:1], alone):
         raise UserError(
             f"{place}: padding changes what this {kind} answers: its padding token and the tokenizer's "
@@ -154,10 +159,13 @@ def points_of(spec: SweepSpec) -> list[dict[str, Value]]:
 
 
 @torch.no_grad()
-def graft_and_record(untrained: Untrained, method: MethodConfig, logits: Tensor) -> None:
+def graft_and_record(
+    untrained: Untrained, method: MethodConfig, logits: Tensor
+) -> tuple[PreTrainedModel, dict[str, Tensor]]:
     """Graft, record what the method reads of the teacher, and run the students: raises for what does not work.
 
     The teacher's blocks must answer `logits`, as the classifier did; so must students that stand for one layer each.
+    Returns the grafted model and its inputs.
     """
     model, split = untrained.model, untrained.extremes
     grafted = surgery.graft(model, method.student, method.objective.attention_maps, dropout=0.0, shares_frozen=True)
@@ -176,3 +184,13 @@ def graft_and_record(untrained: Untrained, method: MethodConfig, logits: Tensor)
     students = surgery.run_model(grafted, layers, inputs).logits
     if method.student.depth == 1 and not close(students, logits):
         raise ValueError("copies of its layers compute something else")
+    return grafted, inputs
+
+
+@torch.no_grad()
+def run_as_graphs(grafted: PreTrainedModel, inputs: dict[str, Tensor]) -> None:
+    """Run students and teacher, each layer captured as one graph: raises where torch cannot."""
+    layers = surgery.grafted_layers(grafted)
+    for drawn in (True, False):
+        surgery.set_draw(layers, (drawn,) * len(layers))
+        surgery.run_model(grafted, layers, inputs, CAPTURE)

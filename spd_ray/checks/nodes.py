@@ -1,6 +1,7 @@
 """What the doctor asks of every node of a Ray cluster: versions, devices, storage, token, all-reduce."""
 
 import importlib.metadata as metadata
+import importlib.util
 import os
 import shutil
 import socket
@@ -25,6 +26,7 @@ if TYPE_CHECKING:  # its package may be missing, which the doctor is to say
 
 PACKAGES = ("spd_ray", "ray", "torch", "deepspeed", "transformers", "datasets", "pyarrow", "numpy")
 ANSWER_SECONDS = 120.0  # how long nodes may take: a cold import of a CUDA build of torch takes a minute
+NVIDIA = Path("/dev/nvidiactl")
 ELEMENTS = 2**20  # of the tensor that is summed over the nodes: 4 MiB
 
 
@@ -40,6 +42,7 @@ class NodeReport(NamedTuple):
     nvidia: bool  # whether there is an NVIDIA device
     builds: bool  # whether a C++ compiler and ninja are found
     auth: str  # RAY_AUTH_MODE
+    compiles: bool  # whether torch.compile finds what it needs
 
 
 def version_of(package: str) -> str | None:
@@ -141,10 +144,17 @@ def report(node_id: str, address: str, resources: dict[str, float], place: str) 
         cpus=resources.get("CPU", 0),
         ray_gpus=resources.get("GPU", 0),
         gpus=gpus,
-        nvidia=Path("/dev/nvidiactl").exists(),
+        nvidia=NVIDIA.exists(),
         builds=bool(shutil.which("ninja") and (shutil.which("c++") or shutil.which("g++"))),
         auth=os.environ.get("RAY_AUTH_MODE", "").lower(),
+        compiles=compiles_layers(),
     )
+
+
+def compiles_layers() -> bool:
+    """Whether this machine has the C++ compiler that torch.compile calls, and for an NVIDIA GPU Triton, too."""
+    compiler = shutil.which(os.environ.get("CXX", "g++"))
+    return compiler is not None and (not NVIDIA.exists() or importlib.util.find_spec("triton") is not None)
 
 
 def check_nodes(reports: Sequence[NodeReport]) -> Finding:
@@ -224,6 +234,16 @@ def check_compiler(reports: Sequence[NodeReport]) -> Finding:
     text = f"{', '.join(node.address for node in without)}: no ninja or no C++ compiler on the PATH"
     mend = "trials of several ranks on CPUs need both: apt-get install g++, pip install ninja, and both on the PATH"
     return Finding(WARNING if all(node.gpus for node in without) else FAILED, "compiler", text, mend)
+
+
+def check_layers(compiles: Mapping[str, bool]) -> Finding:
+    """Where trials' layers are compiled, every machine can, by its name."""
+    without = [name for name, does in compiles.items() if not does]
+    if not without:
+        return Finding(OK, "layers", "torch.compile finds a C++ compiler on every node")
+    text = f"engine.compile_layers: {', '.join(without)}: no C++ compiler (g++, or what CXX names)"
+    mend = "apt-get install g++, or set the key to false"
+    return Finding(FAILED, "layers", f"{text}, or no Triton for the GPU", mend)
 
 
 def check_all_reduce(backend: str, reports: Sequence[NodeReport]) -> Finding:

@@ -76,6 +76,10 @@ class EngineRequest(Section):
         description="CPU, fp32, ZeRO 0 to 2: auto computes pruned matrices by sparse kernels where these win "
         "(other last bits)",
     )
+    compile_layers: bool = Field(
+        False,
+        description="encoder layers of a training step as compiled graphs, batches padded to multiples of 16 positions",
+    )
     gradient_accumulation_steps: PositiveInt = Field(1, description="parts of a batch, one after the other on a rank")
     initial_scale_power: int = Field(16, ge=0, le=32, description="fp16: the loss scale starts at 2 to this power")
     loss_scale_window: PositiveInt = Field(1000, description="fp16: steps without overflow before the scale doubles")
@@ -106,6 +110,26 @@ class TrialConfig(Section):
                 "method.clip_over",
                 "engine.precision",
                 "engine.zero_stage",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_layers_can_be_compiled(self) -> "TrialConfig":
+        if not self.engine.compile_layers:
+            return self
+        if self.engine.zero_stage == 3:
+            raise refuse(
+                "compile_layers: true needs engine.zero_stage 0 to 2: at 3 a layer gathers its weights while it runs",
+                "engine.compile_layers",
+                "engine.zero_stage",
+            )
+        counted = any(one.tokens == "all" for one in self.method.objectives)
+        if counted and self.task.padding == "longest":
+            raise refuse(
+                "compile_layers: true widens batches, and objective.tokens: all counts what is padded; it needs "
+                "task.padding max_length",
+                "engine.compile_layers",
+                "method.objective.tokens",
             )
         return self
 

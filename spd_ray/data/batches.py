@@ -2,9 +2,11 @@
 
 Shapes: N examples, B rows in a batch, L tokens in the batch's longest row, W tokens in the split's longest.
 
-Why so: docs/decisions.md #batches-of-like-length, #ranks-share-a-batch.
+Why so: docs/decisions.md #batches-of-like-length, #compiled-layers, #ranks-share-a-batch.
 """
 
+import math
+import sys
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -16,11 +18,12 @@ from transformers import PreTrainedTokenizerBase
 
 from spd_ray.base.cache import content_key
 from spd_ray.base.errors import UserError
-from spd_ray.config.trial import TaskConfig
+from spd_ray.config.trial import TaskConfig, TrialConfig
 from spd_ray.data.examples import Examples, Task, TaskData
 
 POOL_BATCHES = 50  # examples are sorted by length within pools of this many batches
 HOLDOUT_SEED = 0  # of `selection: holdout`: every sweep holds out the same examples
+COMPILED_WIDTHS = 16  # and multiples of it: a GPU's tensor cores read aligned rows
 TOKENIZED_AT_ONCE = 10_000  # texts in one call of the tokenizer
 
 
@@ -163,11 +166,36 @@ class Batch(NamedTuple):
 
     indices: np.ndarray  # (B,) of them in the split, which the host knows
     rows: Tensor  # (B,) the same on the device
-    inputs: dict[str, Tensor | None]  # the model's arguments, (B, L) each; no attention mask where nothing is padded
+    inputs: dict[str, Tensor | None]  # the model's arguments, (B, L) each; the attention mask may be left out
     labels: Tensor  # (B,)
     tokens: Tensor  # (B, L) bool, True for a real token
     real_tokens: int  # of the whole batch, of which this may be a part
     shares: Shares = Shares()
+
+
+class Padding(NamedTuple):
+    """How wide a batch is: as its longest example, rounded up to a `multiple`, but `most` positions at most."""
+
+    multiple: int = 1
+    most: int = sys.maxsize
+    always_masked: bool = False  # an attention mask also where nothing is padded
+
+    @classmethod
+    def of(cls, config: TrialConfig) -> "Padding":
+        """How the batches of a trial's steps are padded; those of compiled layers all have a mask."""
+        most, compiled = config.task.max_length, config.engine.compile_layers
+        multiple = COMPILED_WIDTHS if compiled else 1
+        return cls(most if config.task.padding == "max_length" else multiple, most, compiled)
+
+    def width(self, longest: int) -> int:
+        """
+        >>> [Padding(16, 40).width(longest) for longest in (9, 16, 17, 36)]
+        [16, 16, 32, 40]
+        """
+        return min(math.ceil(longest / self.multiple) * self.multiple, self.most)
+
+
+LONGEST = Padding()
 
 
 @dataclass(frozen=True)
@@ -196,17 +224,17 @@ class DeviceSplit:
         """`indices` on the device: a copy from the host."""
         return torch.from_numpy(indices).to(self.labels.device)
 
-    def batch(self, indices: np.ndarray, rows: Tensor | None = None, width: int | None = None) -> Batch:
-        """The examples at `indices`, padded to the longest of them, or to `width` positions."""
+    def batch(self, indices: np.ndarray, rows: Tensor | None = None, padding: Padding = LONGEST) -> Batch:
+        """The examples at `indices`."""
         rows = self.rows_of(indices) if rows is None else rows
         lengths = self.host_lengths[indices]
-        width = int(lengths.max()) if width is None else width
+        width = padding.width(int(lengths.max()))
         inputs = self.inputs(rows, width)
         tokens, labels = inputs["attention_mask"], inputs.pop("labels")
-        mask = tokens if lengths.min() < width else None
+        mask = tokens if padding.always_masked or lengths.min() < width else None
         return Batch(indices, rows, {**inputs, "attention_mask": mask}, labels, tokens, int(lengths.sum()))
 
-    def part(self, indices: np.ndarray, rows: Tensor, part: int, parts: int, width: int | None) -> Batch:
+    def part(self, indices: np.ndarray, rows: Tensor, part: int, parts: int, padding: Padding) -> Batch:
         """What one rank computes at once of the batch `indices`: every `parts`-th example from number `part` on.
 
         A part for which no example is left computes the first one and counts nothing.
@@ -216,7 +244,7 @@ class DeviceSplit:
         counts = ((1.0 * len(mine), len(indices)), (own.sum(), lengths.sum()), ((own**2).sum(), (lengths**2).sum()))
         shares = Shares(*(parts * float(of_part) / float(whole) for of_part, whole in counts))
         chosen = slice(part, None, parts) if len(mine) else slice(1)
-        batch = self.batch(indices[chosen], rows[chosen], width)
+        batch = self.batch(indices[chosen], rows[chosen], padding)
         return batch._replace(shares=shares, real_tokens=int(lengths.sum()))
 
     def inputs(self, rows: Tensor, width: int) -> dict[str, Tensor]:

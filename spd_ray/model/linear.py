@@ -29,7 +29,7 @@ class MaskedLinear(nn.Linear):
         """A masked layer over the same parameters, nothing pruned yet."""
         masked = cls(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
         masked.weight, masked.bias = linear.weight, linear.bias
-        masked.statistics = {}
+        masked.statistics, masked.probe, masked._pattern = {}, None, None  # alike in all layers: one graph
         masked.register_buffer("mask", torch.ones_like(linear.weight, dtype=torch.bool))
         return masked
 

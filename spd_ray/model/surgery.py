@@ -23,6 +23,7 @@ from spd_ray.config.method import StudentConfig
 from spd_ray.equations.masks import global_nested_masks, nested_mask
 from spd_ray.equations.patterns import SINGLE, Pattern
 from spd_ray.model.attention import ATTENTION_MAPS, LayerOutputs, ModelOutputs
+from spd_ray.model.compiled import layer_function
 from spd_ray.model.dropout import Dropout
 from spd_ray.model.linear import MaskedLinear
 from spd_ray.model.sparse_layer import join_linears
@@ -45,6 +46,7 @@ class GraftedLayer(nn.Module):
         self.grafted = student is not None
         self.known_output: Tensor | None = None
         self.recording = False
+        self.backend: str | None = None  # of torch.compile; None: layers are not compiled
         self.input: Tensor | None = None
         self.outputs: LayerOutputs | None = None
 
@@ -54,12 +56,13 @@ class GraftedLayer(nn.Module):
             self.input = hidden_states
         if self.known_output is not None:
             return self.known_output
-        seen: list[tuple[Tensor, Tensor]] = []
+        run = layer_function(self.backend)
         layers = self.teacher if self.student is None or not self.grafted else (self.student,)
         for layer in layers:
-            hidden_states = layer(hidden_states, *args, spd_seen=seen, **kwargs)
+            outputs = run(layer, hidden_states, *args, **kwargs)
+            hidden_states = outputs.hidden
         if self.recording:
-            self.outputs = LayerOutputs(hidden_states, *seen[-1])
+            self.outputs = outputs
         return hidden_states
 
 
@@ -109,13 +112,14 @@ def graft(
     teacher_dropout: float = 0.0,
     source: PreTrainedModel | None = None,
     shares_frozen: bool = False,
+    joins: bool = True,
 ) -> PreTrainedModel:
     """A copy of the fine-tuned `teacher` in which every block of encoder layers is a `GraftedLayer`.
 
     The student layers start as copies of the teacher's (of `source`'s, if given: then all around them is `source`'s
     too, and no teacher layers are kept). Their linear layers are masked. Nothing requires a gradient yet. With
     `shares_frozen` all other parameters are the teacher's own: they must keep type and values, and get no gradient.
-    Raises UserError where a block mixes kinds of attention (ModernBERT's global and local layers).
+    With `joins` a layer's sparse linears compute together. Raises UserError where a block mixes kinds of attention.
     """
     shared = {id(parameter): parameter for parameter in teacher.parameters()} if shares_frozen else {}
     model = copy.deepcopy(teacher if source is None else source, shared).requires_grad_(False)
@@ -131,7 +135,8 @@ def graft(
         for name, linear in list(copied.named_modules()):
             if isinstance(linear, nn.Linear):
                 copied.set_submodule(name, MaskedLinear.of(linear))
-        join_linears(copied)
+        if joins:
+            join_linears(copied)
         kept = [layers[index] for index in block] if source is None else []
         for layer in kept:
             _set_dropout(layer, teacher_dropout)
@@ -217,16 +222,18 @@ def set_draw(layers: Sequence[GraftedLayer], draw: Draw, known: Sequence[Tensor]
         layer.known_output = known[index] if index < leading else None
 
 
-def run_model(model: Any, layers: Sequence[GraftedLayer], inputs: Mapping[str, Tensor | None]) -> ModelOutputs:
-    """One forward pass of `model`, or of the engine around it, under the draw that is set; nothing is kept of it."""
+def run_model(
+    model: Any, layers: Sequence[GraftedLayer], inputs: Mapping[str, Tensor | None], backend: str | None = None
+) -> ModelOutputs:
+    """One forward pass of `model`, or of the engine around it, under the draw and `backend`; nothing is kept of it."""
     for layer in layers:
-        layer.recording = True
+        layer.recording, layer.backend = True, backend
     logits = model(**inputs).logits
     embeddings = layers[0].input
     assert embeddings is not None
     outputs = ModelOutputs(logits, embeddings, tuple(layer.outputs for layer in layers))
     for layer in layers:
-        layer.recording, layer.input, layer.outputs, layer.known_output = False, None, None, None
+        layer.recording, layer.backend, layer.input, layer.outputs, layer.known_output = False, None, None, None, None
     return outputs
 
 

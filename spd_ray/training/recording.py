@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from spd_ray.base import cache
 from spd_ray.config.trial import TrialConfig
 from spd_ray.data.batches import EncodedSplit
-from spd_ray.model import surgery
+from spd_ray.model import compiled, surgery
 from spd_ray.model.objective import Needs
 from spd_ray.model.surgery import GraftedLayer
 from spd_ray.training import engine as engines
@@ -90,8 +90,9 @@ def choose_teacher_outputs(
         alone = surgery.teacher_in_blocks(teacher.model, method.student, method.objective.attention_maps)
         alone.to(model.device, model.dtype)
         live = LiveTeacher(alone, surgery.grafted_layers(alone))
+    in_steps = replace(live, backend=compiled.BACKEND if config.engine.compile_layers else None)
     if config.task.padding == "max_length":
-        return live
+        return in_steps
     data, needs = teacher.data, Needs.of(method, len(layers))
     maps = method.objective.attention_maps
     engine = (config.engine.precision, config.engine.tf32, config.engine.zero_stage)  # ZeRO 3's have other last bits
@@ -100,9 +101,9 @@ def choose_teacher_outputs(
     wanted = recorder.examples_that_fit(in_part=distils) if allowed.examples is None else allowed.examples
     count = min(engines.gather_over_ranks(wanted))
     if count == 0:
-        return live if distils else None
+        return in_steps if distils else None
     recorded = recorder.recorded(count)
-    return recorded if count == len(data.train) else PartlyRecordedTeacher(recorded, live)
+    return recorded if count == len(data.train) else PartlyRecordedTeacher(recorded, in_steps)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,9 @@ from spd_ray.training import engine as engines
 
 
 def may_use_kernels(config: EngineRequest) -> bool:
-    """Whether a trial of these settings would use the kernels where they can be built."""
+    """Whether a trial of these settings would use the kernels where they can be built; compiled layers are dense."""
+    if config.compile_layers:
+        return False
     fits = config.precision == "fp32" and config.zero_stage in (0, 1, 2) and engines.device().type == "cpu"
     return config.sparse_kernels == "auto" and fits
 

@@ -34,6 +34,7 @@ class LiveTeacher:
 
     model: Any
     layers: Sequence[GraftedLayer]
+    backend: str | None = None  # by which its layers are compiled
 
     def outputs(self, batch: Batch) -> ModelOutputs:
         """f^T on one batch."""
@@ -43,7 +44,7 @@ class LiveTeacher:
     def outputs_for(self, inputs: Mapping[str, Tensor | None]) -> ModelOutputs:
         """f^T on the model's arguments."""
         surgery.set_draw(self.layers, (False,) * len(self.layers))
-        return surgery.run_model(self.model, self.layers, inputs)
+        return surgery.run_model(self.model, self.layers, inputs, self.backend)
 
 
 class Places:

@@ -19,9 +19,9 @@ from transformers import PreTrainedModel
 
 from spd_ray.config.timeline import Timeline
 from spd_ray.config.trial import TrialConfig
-from spd_ray.data.batches import Batch, DeviceSplit, EncodedSplit, epoch_batches
+from spd_ray.data.batches import Batch, DeviceSplit, EncodedSplit, Padding, epoch_batches
 from spd_ray.equations import losses
-from spd_ray.model import objective, surgery
+from spd_ray.model import compiled, objective, surgery
 from spd_ray.model.attention import ModelOutputs
 from spd_ray.model.surgery import Draw
 from spd_ray.records.schema import StepRecord
@@ -51,6 +51,7 @@ class SpdRun:
     teacher_outputs: TeacherOutputs | None  # f^T on the training set; None: nothing reads it
     pruner: Pruner
     norm: ReweightedNorm
+    backend: str | None  # by which the layers of a step are compiled
 
     @property
     def step(self) -> int:
@@ -75,6 +76,7 @@ def prepare(config: TrialConfig, teacher: Teacher, allowed: Allowance = ALONE) -
         teacher_dropout=method.teacher_dropout,
         source=_source(config, teacher) if method.trained == "all" else None,
         shares_frozen=_shares_frozen(config),
+        joins=not config.engine.compile_layers,
     )
     layers = surgery.grafted_layers(model)
     active = surgery.student_modules(model, method.trained)
@@ -108,6 +110,7 @@ def prepare(config: TrialConfig, teacher: Teacher, allowed: Allowance = ALONE) -
         teacher_outputs=choose_teacher_outputs(config, teacher, model, layers, allowed),
         pruner=Pruner(timeline, engine, layers, initial),
         norm=norm,
+        backend=compiled.BACKEND if config.engine.compile_layers else None,
     )
 
 
@@ -209,8 +212,7 @@ def batches_from(run: SpdRun, step: int) -> Iterator[list[Batch]]:
     Epochs are shuffled by (seed, epoch), examples of like length together. An epoch's order is copied to the device
     at its begin, the tokens once.
     """
-    task, train = run.config.task, run.teacher.data.train
-    width = task.max_length if task.padding == "max_length" else None
+    train, padding = run.teacher.data.train, Padding.of(run.config)
     own = run.config.engine.gradient_accumulation_steps
     first, parts = engines.rank() * own, engines.world_size() * own
     on_device = DeviceSplit.of(train, run.engine.device)
@@ -219,7 +221,7 @@ def batches_from(run: SpdRun, step: int) -> Iterator[list[Batch]]:
         batches = epoch_batches(train.lengths, run.config.method.batch_size, run.config.seed, epoch)[index:]
         order = on_device.rows_of(np.concatenate(batches)).split([len(indices) for indices in batches])
         for indices, rows in zip(batches, order, strict=True):
-            yield [on_device.part(indices, rows, part, parts, width) for part in range(first, first + own)]
+            yield [on_device.part(indices, rows, part, parts, padding) for part in range(first, first + own)]
         epoch, index = epoch + 1, 0
 
 
@@ -255,11 +257,11 @@ def student_losses(run: SpdRun, step: int, count: int) -> Iterator[list[Callable
 
     Of each batch its parts, whose mean it is: the objective of the student alone, without dropout, outside the engine.
     """
-    aside = replace(run, engine=run.model, active=[])
+    aside = replace(run, engine=run.model, active=[], backend=None)
     train, seed, size = run.teacher.data.train, run.config.seed, run.config.method.batch_size
     on_device = DeviceSplit.of(train, run.engine.device)
     parts = engines.world_size() * run.config.engine.gradient_accumulation_steps
-    width = run.config.task.max_length if run.config.task.padding == "max_length" else None
+    padding = Padding.of(run.config)
     objective_at, draw = run.timeline.objective(step), (True,) * len(run.layers)
 
     def loss(batch: Batch) -> Tensor:
@@ -268,7 +270,7 @@ def student_losses(run: SpdRun, step: int, count: int) -> Iterator[list[Callable
     for index in range(engines.rank(), count, engines.world_size()):
         indices = np.random.default_rng([seed, step, 2, index]).permutation(len(train))[:size]
         rows = on_device.rows_of(indices)
-        yield [partial(loss, on_device.part(indices, rows, part, parts, width)) for part in range(parts)]
+        yield [partial(loss, on_device.part(indices, rows, part, parts, padding)) for part in range(parts)]
 
 
 def run_grafted(
@@ -278,7 +280,7 @@ def run_grafted(
     known = () if teacher is None else tuple(layer.hidden for layer in teacher.layers if layer is not None)
     surgery.set_draw(run.layers, draw, known)
     surgery.set_training(run.active, True)
-    outputs = surgery.run_model(run.engine, run.layers, inputs)
+    outputs = surgery.run_model(run.engine, run.layers, inputs, run.backend)
     surgery.set_training(run.active, False)
     return outputs
 
