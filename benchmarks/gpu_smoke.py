@@ -46,7 +46,7 @@ from spd_ray.training import engine as engines
 from spd_ray.training.engine_state import copy_state, load_state
 from spd_ray.training.taken_steps import TakenStep
 from spd_ray.training.teacher import Teacher
-from spd_ray.training.teacher_outputs import RecordedTeacher
+from spd_ray.training.teacher_outputs import recorded_part
 from spd_ray.training.trainer import SpdRun, batches_from, train_spd, training_step
 
 OVERFLOWING = 32  # a first loss scale of 2^32
@@ -146,7 +146,8 @@ def recorded(teacher: Teacher, method: MethodConfig) -> str:
     seconds = {}
     for padding in ("longest", "max_length"):
         run = our_run(teacher, method, "fp16", 0, padding=padding)
-        kind = "recorded" if isinstance(run.teacher_outputs, RecordedTeacher) else "live"
+        part = recorded_part(run.teacher_outputs)
+        kind = f"{part.count} of {len(teacher.data.train)} recorded" if part else "live"
         steps = steps_of(run)
         seconds_a_step(steps, 3)
         seconds[f"{kind}, {padding}"] = seconds_a_step(steps, 8)
