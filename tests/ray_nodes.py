@@ -26,3 +26,9 @@ def head_and_two_nodes() -> Iterator[Cluster]:
 def processes_on(node: Any, name: str) -> list[psutil.Process]:
     """The workers on a node of the cluster that run what has this name."""
     return trial_processes(psutil.Process(node.all_processes["raylet"][0].process.pid), name)
+
+
+def groups_of_places(cluster: Cluster) -> list[str]:
+    """The states of the placement groups that are not removed."""
+    found = [group["state"] for group in cluster.global_state.placement_group_table().values()]
+    return [state for state in found if state != "REMOVED"]

@@ -11,6 +11,7 @@ from spd_ray.records import layout
 from spd_ray.records.storage import SweepStorage
 from spd_ray.training.fine_tuning import adamw, fine_tune, rate_factor
 from spd_ray.training.teacher import make_teacher, new_classifier, read_origin, teacher_key, tuning_steps
+from spd_ray.trials.on_worker import Worker
 from spd_ray.trials.tuning_states import drop_tuning_states, states_of
 
 EPOCHS, STEPS_PER_EPOCH, RATE = 3, 8, 2e-3
@@ -55,7 +56,7 @@ def tune(tiny_teacher, place):
 
 def states_in(place, key="content"):
     """As of a process that has just begun, which keeps a state of each epoch."""
-    states = states_of(place, key, False, RATE)
+    states = states_of(place, key, None, RATE)
     states.pace.share = 1.0
     return states
 
@@ -87,8 +88,8 @@ def test_a_state_of_other_content_is_not_gone_on_from(tune, place):
     tune(Steps(), states_in(place))
     for other in (
         states_in(place, "other"),
-        states_of(place, "content", True, RATE),
-        states_of(place, "content", False, 1e-3),
+        states_of(place, "content", Worker(1, 1.0, 0), RATE),
+        states_of(place, "content", None, 1e-3),
     ):
         assert other.load() is None
     assert states_in(place).load() is not None
@@ -141,7 +142,7 @@ def test_a_teacher_whose_process_is_lost_repeats_no_learning_rate(tiny_teacher, 
     expected = make_teacher(origin, config, folders[0], Steps(2 * EPOCHS * STEPS_PER_EPOCH))
 
     def of_rate(learning_rate):
-        states = states_of(place, origin.content["teacher"], False, learning_rate)
+        states = states_of(place, origin.content["teacher"], None, learning_rate)
         states.pace.share = 1.0
         return states
 

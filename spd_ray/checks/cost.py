@@ -58,7 +58,7 @@ class Cost(NamedTuple):
         return (timeline.t3 * self.share + at_events) * self.step + len(timeline.eval_steps) * self.evaluation
 
 
-def measure(spec: SweepSpec, config: TrialConfig, untrained: Untrained) -> Cost:
+def measure(spec: SweepSpec, config: TrialConfig, untrained: Untrained, teacher_ranks: int = 1) -> Cost:
     """Train and evaluate for two steps, each rank's part of a batch, with the threads that a worker has."""
     ranks, method = spec.resources.workers, config.method
     student = method.student.model_copy(update={"init": "teacher"})  # the same here; the miniature's may not be there
@@ -96,7 +96,7 @@ def measure(spec: SweepSpec, config: TrialConfig, untrained: Untrained) -> Cost:
         share=computed_share(timeline, len(run.layers)),
         evaluation=forward * (untrained.chooser_examples * of_chooser + scored * of_train) / ranks,
         recording=forward * untrained.train_examples * of_train if room.recorded else 0.0,
-        teacher_step=teacher_step(spec, untrained),
+        teacher_step=teacher_step(spec, untrained, teacher_ranks),
         footprint=takes._replace(outputs=room.recorded),
         peak_memory=peak_memory,
         place=room.place,
@@ -148,11 +148,11 @@ def computed_share(timeline: Timeline, layers: int) -> float:
     return float((shares.sum(axis=0) + (1 - p) ** layers).mean())
 
 
-def teacher_step(spec: SweepSpec, untrained: Untrained) -> float:
-    """Seconds of one step of fine-tuning: the second of two; 0 where the teacher is the user's own."""
+def teacher_step(spec: SweepSpec, untrained: Untrained, ranks: int = 1) -> float:
+    """Seconds of one step of fine-tuning, a rank's part of it: the second of two; 0 where the teacher is the user's."""
     if spec.teacher.is_given:
         return 0.0
-    config = spec.teacher.model_copy(update={"epochs": 1})
+    config = spec.teacher.model_copy(update={"epochs": 1, "batch_size": math.ceil(spec.teacher.batch_size / ranks)})
     data = replace(untrained.sample, train=middle_batches(untrained.sample.train, config.batch_size))
     ends: list[float] = []
 

@@ -63,7 +63,7 @@ def dry_run(spec: SweepSpec, storage: str, address: str | None, console: Console
         else:
             resources = f"{counted(worker.cpus, 'CPU')} and {worker.gpus:g} GPUs"
             console.print(f"two steps on a worker of {resources}, when one is free")
-            cost = run_on_worker(worker, measure, spec, config, untrained)
+            cost = run_on_worker(worker, measure, spec, config, untrained, worker.ranks)
     for record in cost.steps:
         console.print(f"step {record.step}: loss {record.value:.4f}, draw {record.draw}, {record.tokens} tokens")
     console.print(describe_footprint(cost, spec), soft_wrap=True)

@@ -130,7 +130,7 @@ def find_teacher(spec: SweepSpec, storage: SweepStorage, worker: Worker | None) 
     check_content(storage.place, begun, origin.content)
     if TEACHER_FILES in begun and has_teacher(storage, begun[TEACHER_FILES]):
         return open_teacher(origin, fetch_teacher(storage, begun[TEACHER_FILES]), spec.teacher.gate)
-    states = partial(states_of, storage.place, origin.content["teacher"], worker is not None and worker.gpus > 0)
+    states = partial(states_of, storage.place, origin.content["teacher"], worker)
     make = partial(make_on_workers, worker, states) if worker else partial(make_teacher, states_of=states)
     folder = build_teacher(origin, spec.teacher, make)
     drop_tuning_states(storage)

@@ -1,16 +1,18 @@
 """Fine-tuning of a new classifier under one learning rate, which goes on from any epoch that it has finished.
 
+Where this process belongs to a group, each rank computes its part of a batch, and all take the step of the whole.
+
 Why so: docs/decisions.md #fine-tuning-goes-on.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from spd_ray.base.progress import Advance
 from spd_ray.config.trial import TeacherConfig
@@ -52,16 +54,19 @@ def fine_tune(
 ) -> Any:
     """Train all parameters of a new classifier by AdamW, linear warm-up then linear decay to 0, gradients clipped.
 
-    With `states` it goes on from the last finished epoch that they have, to the same bits.
+    With `states`, of rank 0, it goes on from the last finished epoch that they have, to the same bits.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    rank, ranks = _place()
     steps_per_epoch = math.ceil(len(data.train) / config.batch_size)
     steps, note, done = config.epochs * steps_per_epoch, f"learning rate {learning_rate:g}", 0
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(config.seed)
         model = new_classifier(folder, data.task, config.dropout).to(device).train()
         optimizer = adamw(model, config.weight_decay)
-        found = states.load() if states else None
+        if rank:  # another part of the batch, other dropout
+            torch.manual_seed(config.seed + rank * 1_000_003)
+        found = _from_rank_0(states.load() if states else None)
         if found:
             done = go_on(found, model, optimizer)
             advance(done * steps_per_epoch, note)
@@ -70,35 +75,38 @@ def fine_tune(
             for step, indices in enumerate(batches, epoch * steps_per_epoch):
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate * rate_factor(step, steps, config.warmup_fraction)
-                batch = collate(data.train, indices, device)
+                own = indices[rank::ranks]
+                batch = collate(data.train, own if len(own) else indices[:1], device)
                 labels = batch.pop("labels")
                 with products_in(config.precision, device):
-                    loss = task_loss(model(**batch).logits.float(), labels)
+                    loss = task_loss(model(**batch).logits.float(), labels) * (len(own) / len(indices))
                     loss.backward()
+                _sum_gradients(model)
                 nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
                 optimizer.step()
                 optimizer.zero_grad()
                 advance(note=note)
+            random = _of_all_ranks(_random_numbers())
             if states:
-                tensors = partial(all_tensors, model, optimizer, epoch + 1)
+                tensors = partial(all_tensors, model, optimizer, random, epoch + 1)
                 states.save_if_due(step + 1, tensors, at_end=step + 1 == steps)
     model.set_attn_implementation("eager")
     return model.eval()
 
 
-def all_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, epochs: int) -> Tensors:
-    """All that the next step depends on after so many epochs: weights, what AdamW knows of each, random numbers."""
+def all_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, random: Sequence[Tensors], epochs: int) -> Tensors:
+    """All that the next step depends on after so many epochs: weights, AdamW's moments, each rank's random numbers."""
     found = {f"weight.{name}": parameter.detach() for name, parameter in model.named_parameters()}
     for index, known in optimizer.state_dict()["state"].items():
         found |= {f"adamw.{index}.{key}": value for key, value in known.items()}
-    if torch.cuda.is_available():
-        found["random.cuda"] = torch.cuda.get_rng_state()
-    return {**found, "random.cpu": torch.get_rng_state(), "epochs": torch.tensor(epochs)}
+    for rank, numbers in enumerate(random):
+        found |= {f"random.{rank}.{kind}": state for kind, state in numbers.items()}
+    return {**found, "epochs": torch.tensor(epochs)}
 
 
 @torch.no_grad()
 def go_on(tensors: Tensors, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Be where `all_tensors` found these, on a device of the same kind; returns the epochs that were finished."""
+    """Be where `all_tensors` found these, on as many devices of that kind; returns the epochs that were finished."""
     for name, parameter in model.named_parameters():
         parameter.copy_(tensors[f"weight.{name}"])
     known: dict[int, Tensors] = {}
@@ -108,10 +116,44 @@ def go_on(tensors: Tensors, model: nn.Module, optimizer: torch.optim.Optimizer) 
             index, _, key = rest.partition(".")
             known.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": known})
-    torch.set_rng_state(tensors["random.cpu"])
+    rank, _ = _place()
+    torch.set_rng_state(tensors[f"random.{rank}.cpu"])
     if torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["random.cuda"])
+        torch.cuda.set_rng_state(tensors[f"random.{rank}.cuda"])
     return int(tensors["epochs"])
+
+
+def _random_numbers() -> Tensors:
+    found = {"cpu": torch.get_rng_state()}
+    return {**found, "cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else found
+
+
+def _place() -> tuple[int, int]:
+    """This process's rank, and how many there are."""
+    return (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
+
+
+def _sum_gradients(model: nn.Module) -> None:
+    """The sum over ranks, on each of them."""
+    if _place()[1] > 1:
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        flat = nn.utils.parameters_to_vector(gradients)
+        distributed.all_reduce(flat)
+        nn.utils.vector_to_parameters(flat, gradients)
+
+
+def _from_rank_0(found: Tensors | None) -> Tensors | None:
+    values = [found]
+    if _place()[1] > 1:
+        distributed.broadcast_object_list(values)
+    return values[0]
+
+
+def _of_all_ranks(value: Tensors) -> list[Tensors]:
+    values = [value] * _place()[1]
+    if len(values) > 1:
+        distributed.all_gather_object(values, value)
+    return values
 
 
 def rate_factor(step: int, steps: int, warmup_fraction: float) -> float:

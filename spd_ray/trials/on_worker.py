@@ -28,13 +28,20 @@ class Worker(NamedTuple):
     cpus: int
     gpus: float
     retries: int
+    ranks: int = 1  # of a trial: as many such workers fine-tune under one learning rate
 
     @classmethod
     def of(cls, spec: SweepSpec, address: str | None) -> "Worker | None":
         """One with a rank's resources. None: trials run on the CPUs of this machine alone, and so may the driver."""
         if address is None and not spec.resources.worker_gpus:
             return None
-        return cls(spec.resources.cpus_per_worker, spec.resources.worker_gpus, spec.retries)
+        resources = spec.resources
+        return cls(resources.cpus_per_worker, resources.worker_gpus, spec.retries, resources.workers)
+
+    @property
+    def bundle(self) -> dict[str, float]:
+        """Of one rank, as Ray calls it."""
+        return {"CPU": self.cpus, "GPU": self.gpus}
 
     def remote(self, function: Callable[..., Any], **options: Any) -> Any:
         """`function` as a Ray task of such a worker."""

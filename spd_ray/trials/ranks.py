@@ -58,8 +58,7 @@ class FirstRank:
         return self._run_with_others(getattr(runner, name), [other.call.remote(name) for other in self.others])
 
     def _run_with_others(self, own: Callable[[], Any], calls: Sequence[Any]) -> Any:
-        patience = PATIENCE_SECONDS if engine.waits_for_the_dead() else None
-        return run_with_others(own, calls, patience, self._tell)
+        return run_with_others(own, calls, patience_with_others(), self._tell)
 
     def _tell(self, words: str) -> None:
         tell_last_words(self.request["trial_id"], words)
@@ -100,6 +99,11 @@ class Rank:
         torch.set_num_threads(threads)
         engine.join_group(rank, ranks, head, port, ray.util.get_node_ip_address())
 
+    def run(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """Call what is no trial's."""
+        with exit_on_error():
+            function(*arguments)
+
     def start(self, request: dict[str, Any]) -> None:
         with exit_on_error():
             self.runner = TrialRunner(TrialRequest.from_dict(request))
@@ -129,6 +133,11 @@ def exit_on_error() -> Iterator[None]:
     except Exception:
         signal.alarm(EXIT_SECONDS)
         raise
+
+
+def patience_with_others() -> float | None:
+    """For `run_with_others` once the ranks have joined a group. None: no collective waits for a dead rank."""
+    return PATIENCE_SECONDS if engine.waits_for_the_dead() else None
 
 
 def run_with_others(

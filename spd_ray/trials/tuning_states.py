@@ -18,6 +18,7 @@ from spd_ray.base.pace import Pace
 from spd_ray.records import layout
 from spd_ray.records.storage import SweepStorage
 from spd_ray.training.fine_tuning import Tensors
+from spd_ray.trials.on_worker import Worker
 
 SHARE = 0.1  # of the time, at most, is spent on states
 TENSORS = "state.safetensors"
@@ -79,9 +80,13 @@ class TuningStates:
         return SweepStorage(self.place, self.name)
 
 
-def states_of(place: str, teacher_key: str, on_gpu: bool, learning_rate: float) -> TuningStates:
-    """Of one learning rate of the teacher with that key, in the sweep at `place`; a GPU's random numbers are others."""
-    key = content_key({"teacher": teacher_key, "learning rate": learning_rate, "GPU": on_gpu})
+def states_of(place: str, teacher_key: str, worker: Worker | None, learning_rate: float) -> TuningStates:
+    """Of one learning rate of the teacher with that key, in the sweep at `place`.
+
+    On a GPU, or on several ranks, random numbers are others. None: this process fine-tunes.
+    """
+    kind = ["GPU" if worker and worker.gpus else "CPU", worker.ranks if worker else 1]
+    key = content_key({"teacher": teacher_key, "learning rate": learning_rate, "random numbers": kind})
     return TuningStates(place, f"{_PREFIX}{key}")
 
 
