@@ -12,3 +12,5 @@ def test_items_that_take_long_are_counted_and_the_last_one_is_told(capsys, monke
         clock[0] += 6.0
     assert seen == ["a", "b", "c"]
     assert capsys.readouterr().err.splitlines() == ["read back: 2/3  6 s left", "read back: 3/3  0 s left"]
+    assert list(progress.followed("at once", ["a", "b"])) == ["a", "b"]
+    assert capsys.readouterr().err == ""

@@ -20,8 +20,11 @@ class Advance(Protocol):
 
 
 @contextmanager
-def progress_bar(description: str, total: int) -> Iterator[Advance]:
-    """Show `description` and how many of `total` steps are done, on stderr."""
+def progress_bar(description: str, total: int, always: bool = True) -> Iterator[Advance]:
+    """Show `description` and how many of `total` steps are done, on stderr.
+
+    A line tells the end `always`, or only where all took so long that others came before it.
+    """
     console = Console(file=sys.stderr)
     if console.is_terminal:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -31,14 +34,14 @@ def progress_bar(description: str, total: int) -> Iterator[Advance]:
         return
 
     started = last_line = time.monotonic()
-    done = 0
+    done, told = 0, always
 
     def advance(steps: int = 1, note: str = "") -> None:
-        nonlocal done, last_line
+        nonlocal done, told, last_line
         done += steps
         now = time.monotonic()
-        if done and (now - last_line >= SECONDS_BETWEEN_LINES or done == total):
-            last_line = now
+        if done and (now - last_line >= SECONDS_BETWEEN_LINES or (done == total and told)):
+            last_line, told = now, True
             left = (now - started) / done * (total - done)
             print(f"{description}: {done}/{total}  {left:.0f} s left  {note}".rstrip(), file=sys.stderr, flush=True)
 
@@ -46,8 +49,8 @@ def progress_bar(description: str, total: int) -> Iterator[Advance]:
 
 
 def followed(description: str, items: Sequence[T]) -> Iterator[T]:
-    """The items one by one, with a bar of how many are done."""
-    with progress_bar(description, len(items)) as advance:
+    """The items one by one, with a bar of how many are done; elsewhere than on a terminal not if it takes no time."""
+    with progress_bar(description, len(items), always=False) as advance:
         for item in items:
             yield item
             advance()
