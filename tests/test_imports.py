@@ -1,7 +1,6 @@
 """Imports beside other work, and without what nobody needs of them."""
 
 import gc
-import signal
 import sys
 import threading
 
@@ -49,16 +48,3 @@ def test_a_hidden_package_is_missing_for_the_block_alone(module):
     with as_if_missing("gc"):
         assert sys.modules["gc"] is gc
     assert import_quickly("hidden").__name__ == "hidden"
-
-
-def test_an_interrupt_that_an_import_swallows_is_raised_after_it(module):
-    swallows = """import signal
-try:
-    signal.raise_signal(signal.SIGINT)
-except BaseException:
-    pass
-"""
-    with pytest.raises(KeyboardInterrupt):
-        import_quickly(module("swallows", swallows))
-    assert "swallows" in sys.modules
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

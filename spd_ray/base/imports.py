@@ -11,8 +11,6 @@ from importlib import import_module
 from threading import Thread
 from types import ModuleType
 
-from spd_ray.base.signals import interrupts_kept
-
 
 @contextmanager
 def garbage_kept() -> Iterator[None]:
@@ -26,8 +24,8 @@ def garbage_kept() -> Iterator[None]:
 
 
 def import_quickly(module: str) -> ModuleType:
-    """The module, imported with its garbage kept, and no interrupt lost: some packages swallow it."""
-    with interrupts_kept(), garbage_kept():
+    """The module, imported with its garbage kept."""
+    with garbage_kept():
         return import_module(module)
 
 

@@ -1,7 +1,4 @@
-"""SIGTERM ends a sweep as Ctrl-C does: it is how Slurm, `timeout` and a spot notice ask for an end in order.
-
-And neither is lost.
-"""
+"""SIGTERM ends a sweep as Ctrl-C does: it is how Slurm, `timeout` and a spot notice ask for an end in order."""
 
 import signal
 import threading
@@ -29,22 +26,6 @@ def pass_sigterm_on() -> None:
     """
     if _in_main_thread():
         signal.signal(signal.SIGTERM, _interrupt)
-
-
-@contextmanager
-def interrupts_kept() -> Iterator[None]:
-    """An interrupt that comes in the block is raised at its end: what is imported there may swallow it."""
-    if not _in_main_thread():
-        yield
-        return
-    came: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before if before is not None else signal.SIG_DFL)
-    if came:
-        signal.raise_signal(signal.SIGINT)
 
 
 def _in_main_thread() -> bool:
