@@ -21,7 +21,12 @@ def start(sweep_of, name: str) -> psutil.Popen:
     """Start the sweep, or go on with it."""
     resume = ["--resume"] if read_trials(sweep_of.storage / name) else []
     words = sweep_of.command(name, *resume)
-    return sweep_of.launch(words, stderr=subprocess.STDOUT, start_new_session=True)
+    return sweep_of.launch(words, stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=heed_interrupts)
+
+
+def heed_interrupts() -> None:
+    """Ctrl-C is ignored by what a shell has started in the background, as these tests may be, and by all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def interrupt(driver: psutil.Popen, by: signal.Signals = signal.SIGINT) -> float:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -26,6 +27,9 @@ METHOD = {
     "target_sparsity": 0.5, "dropout": 0.0, "p0": 0.5, "pruning_events": 3, "objective": {"task": 1.0, "cosine": 1.0},
 }  # fmt: skip
 COMBINATIONS = [("fp32", 0), ("fp32", 1), ("fp32", 2), ("fp32", 3), ("bf16", 1), ("fp16", 2)]
+TESTS = (
+    "PYTEST_XDIST_WORKER"  # in the environment of all that a process of the tests starts; not set where there is one
+)
 # relative, of a training step's loss: the order of sums in fp32, rounded gradients below
 TOLERANCE = {"fp32": 1e-4, "bf16": 5e-2, "fp16": 1e-2}
 
@@ -98,8 +102,14 @@ def test_two_ranks_score_prune_and_regrow_as_one(curves, part):
 
 
 def ray_processes() -> set[int]:
-    """The Ray workers of this machine by process id."""
-    return {p.pid for p in psutil.process_iter(["cmdline"]) if "ray::" in " ".join(p.info["cmdline"] or [])}
+    """The Ray workers that this process of the tests has started, by process id; another one starts its own."""
+    found = set()
+    for process in psutil.process_iter(["cmdline"]):
+        with suppress(psutil.Error):
+            ours = process.environ().get(TESTS) == os.environ.get(TESTS)
+            if ours and "ray::" in " ".join(process.info["cmdline"] or []):
+                found.add(process.pid)
+    return found
 
 
 @pytest.fixture(scope="module")
