@@ -25,7 +25,7 @@ def start(sweep_of, name: str) -> psutil.Popen:
 
 
 def heed_interrupts() -> None:
-    """Ctrl-C is ignored by what a shell has started in the background, as these tests may be, and by all that it starts."""
+    """What a shell has started in the background, as these tests may be, ignores Ctrl-C, and so does all it starts."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
