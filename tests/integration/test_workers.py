@@ -27,9 +27,6 @@ METHOD = {
     "target_sparsity": 0.5, "dropout": 0.0, "p0": 0.5, "pruning_events": 3, "objective": {"task": 1.0, "cosine": 1.0},
 }  # fmt: skip
 COMBINATIONS = [("fp32", 0), ("fp32", 1), ("fp32", 2), ("fp32", 3), ("bf16", 1), ("fp16", 2)]
-TESTS = (
-    "PYTEST_XDIST_WORKER"  # in the environment of all that a process of the tests starts; not set where there is one
-)
 # relative, of a training step's loss: the order of sums in fp32, rounded gradients below
 TOLERANCE = {"fp32": 1e-4, "bf16": 5e-2, "fp16": 1e-2}
 
@@ -101,15 +98,17 @@ def test_two_ranks_score_prune_and_regrow_as_one(curves, part):
     assert len({*first["kept"]} ^ {*alone["kept"]}) <= 0.001 * len(alone["kept"])
 
 
-def ray_processes() -> set[int]:
-    """The Ray workers that this process of the tests has started, by process id; another one starts its own."""
-    found = set()
+def swept(sweep_of, name: str, **changes: object) -> Path:  # noqa: F811
+    """The folder of a sweep that has ended, and left no Ray worker: they have its variable in their environment."""
+    mark = f"SPD_RAY_{name.upper()}"
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv(mark, "1")
+        done, folder = sweep_of(name, **changes)
+    assert done.returncode == 0, done.stderr
     for process in psutil.process_iter(["cmdline"]):
         with suppress(psutil.Error):
-            ours = process.environ().get(TESTS) == os.environ.get(TESTS)
-            if ours and "ray::" in " ".join(process.info["cmdline"] or []):
-                found.add(process.pid)
-    return found
+            assert "ray::" not in " ".join(process.info["cmdline"] or []) or mark not in process.environ(), process
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -117,23 +116,17 @@ def two_workers(sweep_of):  # noqa: F811
     # with the labels: a student that starts as its teacher has gradients of rounding noise, and AdamW steps along them
     trial = {**SPACE["method"], "dropout": 0.0, "objective": {"task": 1.0}}
     resources = {"workers": 2, "cpus_per_worker": 1, "concurrent": 1}
-    before = ray_processes()
-    done, folder = sweep_of("two_workers", method=trial, resources=resources, engine={"zero_stage": 2})
-    assert done.returncode == 0, done.stderr
-    assert ray_processes() <= before
+    folder = swept(sweep_of, "two_workers", method=trial, resources=resources, engine={"zero_stage": 2})
     return folder, trial
 
 
 def test_a_sweep_of_two_worker_trials_ends_like_one_of_lone_workers(two_workers, sweep_of):  # noqa: F811
     folder, trial = two_workers
-    before = ray_processes()
-    done, alone = sweep_of("lone_workers", method=trial, engine={"zero_stage": 2})
-    assert done.returncode == 0, done.stderr
+    alone = swept(sweep_of, "lone_workers", method=trial, engine={"zero_stage": 2})
     assert [row[:4] for row in scores(folder)] == [row[:4] for row in scores(alone)]
     ours, theirs = ([row for row in steps_of(which) if row["split"] == "batch"] for which in (folder, alone))
     assert [row["draw"] for row in ours] == [row["draw"] for row in theirs]
     assert [row["value"] for row in ours] == pytest.approx([row["value"] for row in theirs], rel=1e-3, abs=1e-3)
-    assert ray_processes() <= before
 
 
 def test_a_rank_that_is_shot_costs_its_trial_nothing(two_workers, sweep_of):  # noqa: F811
