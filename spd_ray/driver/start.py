@@ -1,5 +1,7 @@
 """A sweep from what was asked for to its result: the command and the notebook's `run_sweep` are two ways in here.
 
+What takes seconds to import is imported when the space has been read: an error in it need not wait.
+
 Why so: docs/decisions.md #two-ways-in.
 """
 
@@ -9,7 +11,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -90,7 +91,7 @@ def start_sweep(
             console.print(f"sweep {spec.name}: {spec.describe_size()}, in {storage.place}", soft_wrap=True)
             if written:
                 write_whole(written, spec.to_yaml())
-            best = import_driver().train_trials(spec, storage, command, address, console)
+            best = import_quickly("spd_ray.driver.run").train_trials(spec, storage, command, address, console)
     except UserError:
         raise
     except KeyboardInterrupt:
@@ -126,20 +127,12 @@ def start_dry_run(spec: SweepSpec, place: str, address: str | None) -> None:
     """Say what the sweep in the storage `place` would do and cost. Raises UserError as `start_sweep` does."""
     check_address(address)
     with gpus_hidden():
-        import_driver()
-        from spd_ray.driver.dry_run import dry_run
-
-        dry_run(spec, whole_place(place), address, new_console())
+        import_quickly("spd_ray.driver.dry_run").dry_run(spec, whole_place(place), address, new_console())
 
 
 def whole_place(place: str) -> str:
     """The storage as an absolute path, or its URI."""
     return place if is_uri(place) else str(Path(place).resolve())
-
-
-def import_driver() -> ModuleType:
-    """`spd_ray.driver.run`: what it imports takes seconds, which an error in the space need not wait for."""
-    return import_quickly("spd_ray.driver.run")
 
 
 def collect_result(storage: SweepStorage, best: TrialRecord | None, interrupted: bool) -> SweepResult:

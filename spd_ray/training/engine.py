@@ -161,13 +161,13 @@ def ensure_group() -> None:
 
 
 def rank() -> int:
-    """This process's rank."""
-    return torch.distributed.get_rank()
+    """This process's rank; 0 where it has joined no group."""
+    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
 
 
 def world_size() -> int:
-    """How many ranks train one trial."""
-    return torch.distributed.get_world_size()
+    """How many ranks compute together: a trial's, or a teacher's; 1 where this process has joined no group."""
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
 
 
 def waits_for_the_dead() -> bool:

@@ -19,6 +19,7 @@ from spd_ray.config.trial import TeacherConfig
 from spd_ray.data.batches import EncodedTask, collate, epoch_batches
 from spd_ray.equations.losses import task_loss
 from spd_ray.model.classifier import new_classifier
+from spd_ray.training import engine as engines
 from spd_ray.training.products import products_in
 
 CLIP_NORM = 1.0
@@ -57,7 +58,7 @@ def fine_tune(
     With `states`, of rank 0, it goes on from the last finished epoch that they have, to the same bits.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    rank, ranks = _place()
+    rank, ranks = engines.rank(), engines.world_size()
     steps_per_epoch = math.ceil(len(data.train) / config.batch_size)
     steps, note, done = config.epochs * steps_per_epoch, f"learning rate {learning_rate:g}", 0
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
@@ -86,7 +87,7 @@ def fine_tune(
                 optimizer.step()
                 optimizer.zero_grad()
                 advance(note=note)
-            random = _of_all_ranks(_random_numbers())
+            random = engines.gather_over_ranks(_random_numbers())
             if states:
                 tensors = partial(all_tensors, model, optimizer, random, epoch + 1)
                 states.save_if_due(step + 1, tensors, at_end=step + 1 == steps)
@@ -116,10 +117,9 @@ def go_on(tensors: Tensors, model: nn.Module, optimizer: torch.optim.Optimizer) 
             index, _, key = rest.partition(".")
             known.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": known})
-    rank, _ = _place()
-    torch.set_rng_state(tensors[f"random.{rank}.cpu"])
+    torch.set_rng_state(tensors[f"random.{engines.rank()}.cpu"])
     if torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors[f"random.{rank}.cuda"])
+        torch.cuda.set_rng_state(tensors[f"random.{engines.rank()}.cuda"])
     return int(tensors["epochs"])
 
 
@@ -128,32 +128,19 @@ def _random_numbers() -> Tensors:
     return {**found, "cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else found
 
 
-def _place() -> tuple[int, int]:
-    """This process's rank, and how many there are."""
-    return (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
-
-
 def _sum_gradients(model: nn.Module) -> None:
     """The sum over ranks, on each of them."""
-    if _place()[1] > 1:
+    if engines.world_size() > 1:
         gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-        flat = nn.utils.parameters_to_vector(gradients)
-        distributed.all_reduce(flat)
+        flat = engines.sum_over_ranks(nn.utils.parameters_to_vector(gradients))
         nn.utils.vector_to_parameters(flat, gradients)
 
 
 def _from_rank_0(found: Tensors | None) -> Tensors | None:
     values = [found]
-    if _place()[1] > 1:
+    if engines.world_size() > 1:
         distributed.broadcast_object_list(values)
     return values[0]
-
-
-def _of_all_ranks(value: Tensors) -> list[Tensors]:
-    values = [value] * _place()[1]
-    if len(values) > 1:
-        distributed.all_gather_object(values, value)
-    return values
 
 
 def rate_factor(step: int, steps: int, warmup_fraction: float) -> float:
