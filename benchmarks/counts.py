@@ -35,8 +35,8 @@ from torch.utils._pytree import tree_leaves
 
 from benchmarks.step import SPARSITY, our_run, random_task, random_teacher
 from spd_ray.config.method import MethodConfig
+from spd_ray.engine import engine as engines
 from spd_ray.model import attention, compiled, dropout
-from spd_ray.training import engine as engines
 from spd_ray.training.teacher import Teacher
 from spd_ray.training.trainer import batches_from, training_step
 

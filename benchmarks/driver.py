@@ -35,11 +35,10 @@ from rich.table import Table
 
 from spd_ray.config.load import load_spec
 from spd_ray.config.trial import TrialConfig
-from spd_ray.driver import callbacks
-from spd_ray.driver.callbacks import SweepWatcher
+from spd_ray.driver import tune
 from spd_ray.driver.display import SweepDisplay
 from spd_ray.driver.early_stopping import StageAwareAsha
-from spd_ray.driver.searcher import LedgerSearcher
+from spd_ray.driver.tune import LedgerSearcher, SweepWatcher
 from spd_ray.records import layout
 from spd_ray.records.parquet import write_parquet
 from spd_ray.records.schema import STEP_SCHEMA, StepRecord
@@ -73,8 +72,8 @@ DRIVER: dict[str, list[tuple[Any, str]]] = {
     "MLflow: end": [(Tracker, "end_trial")],
     "MLflow: the sweep's page": [(SweepPage, "trial_ended")],
     "display": [(SweepDisplay, "update"), (SweepDisplay, "end")],
-    "compact steps": [(callbacks, "compact_steps")],
-    "drop students": [(callbacks, "drop_students")],
+    "compact steps": [(tune, "compact_steps")],
+    "drop students": [(tune, "drop_students")],
 }
 
 

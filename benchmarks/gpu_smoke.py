@@ -41,9 +41,9 @@ from benchmarks.step import (
 )
 from spd_ray.base.ray_cluster import join_ray, leave_ray
 from spd_ray.config.method import MethodConfig
+from spd_ray.engine import engine as engines
+from spd_ray.engine.engine_state import copy_state, load_state
 from spd_ray.model import compiled
-from spd_ray.training import engine as engines
-from spd_ray.training.engine_state import copy_state, load_state
 from spd_ray.training.taken_steps import TakenStep
 from spd_ray.training.teacher import Teacher
 from spd_ray.training.teacher_outputs import recorded_part

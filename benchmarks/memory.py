@@ -23,8 +23,8 @@ from benchmarks.step import random_task, random_teacher
 from spd_ray.base.network import free_port
 from spd_ray.config.method import MethodConfig
 from spd_ray.config.trial import EngineConfig, ModelConfig, TaskConfig, TeacherConfig, TrialConfig
+from spd_ray.engine import engine as engines
 from spd_ray.model.surgery import encoder_layers
-from spd_ray.training import engine as engines
 from spd_ray.training.trainer import batches_from, prepare, training_step
 from spd_ray.trials.footprint import bytes_a_parameter
 

@@ -36,10 +36,10 @@ from spd_ray.config.timeline import Timeline
 from spd_ray.config.trial import EngineConfig, ModelConfig, TaskConfig, TeacherConfig, TrialConfig
 from spd_ray.data.batches import EncodedSplit, EncodedTask, epoch_batches
 from spd_ray.data.tasks import TASKS
+from spd_ray.engine import engine as engines
 from spd_ray.equations.masks import magnitude_mask
 from spd_ray.model import surgery
 from spd_ray.records.provenance import TEACHER_FILES
-from spd_ray.training import engine as engines
 from spd_ray.training.teacher import Teacher
 from spd_ray.training.trainer import SpdRun, batches_from, draw_at, prepare, training_step
 

@@ -13,7 +13,7 @@ from ray import tune
 from spd_ray.config.load import load_spec
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.driver.first_checks import start_ray
-from spd_ray.driver.searcher import LedgerSearcher
+from spd_ray.driver.tune import LedgerSearcher
 
 SPACE = Path(__file__).parents[1] / "search_spaces" / "demo.yaml"
 REPORTS = 12  # of a trial

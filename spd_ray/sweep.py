@@ -14,7 +14,7 @@ from typing import NoReturn
 from spd_ray.base.errors import INTERRUPTED, UserError, run_main
 from spd_ray.base.installation import add_version, name_missing_package
 from spd_ray.base.user_code import allow_code
-from spd_ray.config.method_names import METHODS
+from spd_ray.config import METHODS
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:

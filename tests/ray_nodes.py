@@ -1,11 +1,13 @@
 """A Ray cluster of several nodes on this machine."""
 
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import psutil
 import pytest
+from ray._raylet import AuthenticationTokenLoader, Config
 from ray.cluster_utils import Cluster
 
 from tests.sweeps import trial_processes
@@ -13,9 +15,15 @@ from tests.sweeps import trial_processes
 
 @contextmanager
 def head_and_two_nodes() -> Iterator[Cluster]:
-    """A head without CPUs and two nodes with one each."""
+    """A head without CPUs and two nodes with one each.
+
+    It asks for a token, as a private Ray does: a process remembers whether its Ray does, whatever the variable says.
+    """
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("RAY_AUTH_MODE", "disabled")  # as this process, which asks the cluster, has begun
+        environment.setenv("RAY_AUTH_MODE", "token")
+        environment.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        Config.initialize("")
+        AuthenticationTokenLoader.instance().reset_cache()
         made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
         for _ in range(2):
             made.add_node(num_cpus=1)

@@ -7,10 +7,10 @@ from spd_ray.config.load import load_spec
 from spd_ray.config.method import MethodConfig
 from spd_ray.config.methods import load_method
 from spd_ray.config.timeline import Timeline
+from spd_ray.engine.engine import ProximalAdamW
+from spd_ray.engine.optimizer import ReweightedNorm
 from spd_ray.equations import losses
 from spd_ray.model.surgery import MaskedLinear, share_of_zeros
-from spd_ray.training.engine import ProximalAdamW
-from spd_ray.training.optimizer import ReweightedNorm
 
 MRPC = 3_668  # training examples
 

@@ -6,9 +6,9 @@ import pytest
 
 from spd_ray.config.method import MethodConfig
 from spd_ray.config.trial import EngineConfig, TrialConfig
+from spd_ray.engine.engine import release
+from spd_ray.engine.engine_state import copy_state
 from spd_ray.training.checkpoint import export_student
-from spd_ray.training.engine import release
-from spd_ray.training.engine_state import copy_state
 from spd_ray.training.trainer import prepare, train_spd
 from spd_ray.trials.footprint import bytes_a_parameter, footprint
 

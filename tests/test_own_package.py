@@ -103,7 +103,7 @@ from spd_ray.config.timeline import Timeline
 from spd_ray.config.trial import EngineConfig
 from spd_ray.model.linear import MaskedLinear
 from spd_ray.records.provenance import packages_used
-from spd_ray.training import engine
+from spd_ray.engine import engine
 from spd_ray.training.pruning import Pruner
 
 spec = load_spec("x.yaml", ["method.pruning=latest", "method.target_sparsity=0.5", "method.pruning_events=1"])

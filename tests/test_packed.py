@@ -20,7 +20,7 @@ from spd_ray import deploy
 from spd_ray.base.cache import write_sums
 from spd_ray.base.errors import UserError
 from spd_ray.data.miniature import corpus
-from spd_ray.kernels import bert, build, encoder, packed, positions
+from spd_ray.kernels import bert, build, encoder, packed
 from spd_ray.kernels.cost import StudentCost, measure_cost
 from spd_ray.kernels.encoder import load_sparse, packed_of, sparse_classifier
 from spd_ray.kernels.packed import pack_model, read_packed
@@ -189,8 +189,8 @@ def test_what_fp16_cannot_hold(tmp_path: Path) -> None:
 def test_positions(numel: int, density: float, seed: int) -> None:
     kept = np.random.default_rng(seed).random(numel) < density
     at = np.flatnonzero(kept)
-    assert np.array_equal(positions.to_positions(positions.to_gaps(at), "gaps", numel), at)
-    assert np.array_equal(positions.to_positions(np.packbits(kept), "mask", numel), at)
+    assert np.array_equal(packed.to_positions(packed.to_gaps(at), "gaps", numel), at)
+    assert np.array_equal(packed.to_positions(np.packbits(kept), "mask", numel), at)
 
 
 @pytest.mark.parametrize("changes", [{"hidden_act": "relu"}, {"is_decoder": True}, {"hidden_size": 24}])

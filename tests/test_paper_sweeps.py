@@ -11,8 +11,8 @@ from benchmarks import paper
 from benchmarks.paper import PaperSweep, read_list, run_all, sweep_command
 from spd_ray import sweep
 from spd_ray.base.errors import UserError
+from spd_ray.config import METHODS
 from spd_ray.config.load import load_spec
-from spd_ray.config.method_names import METHODS
 from spd_ray.records.provenance import write_sweep_yaml
 from spd_ray.records.trials import write_trials
 from tests.hand_made_sweep import trial

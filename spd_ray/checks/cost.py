@@ -27,9 +27,9 @@ from spd_ray.config.sweep import SweepSpec
 from spd_ray.config.timeline import Timeline
 from spd_ray.config.trial import TrialConfig
 from spd_ray.data.batches import EncodedSplit, epoch_batches
+from spd_ray.engine import engine
 from spd_ray.records.provenance import TEACHER_FILES
 from spd_ray.records.schema import StepRecord
-from spd_ray.training import engine
 from spd_ray.training.fine_tuning import fine_tune
 from spd_ray.training.teacher import Teacher
 from spd_ray.training.trainer import SpdRun, evaluate_student, prepare, train_spd

@@ -4,3 +4,9 @@ May import equations (for the names of schedules) and base. Hands out `load_spec
 `Timeline` in which everything is in steps, and the methods and presets that YAML files beside the code compose.
 An error names file, line, key and value.
 """
+
+from pathlib import Path
+
+# Here, for a command line that needs nothing installed.
+METHODS_FOLDER = Path(__file__).parent / "methods"
+METHODS = tuple(sorted(file.stem for file in METHODS_FOLDER.glob("*.yaml")))

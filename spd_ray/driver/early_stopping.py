@@ -11,7 +11,7 @@ from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from spd_ray.base.journal import append_lines, cut_torn_line, read_lines
+from spd_ray.base.files import append_lines, cut_torn_line, read_lines
 from spd_ray.trials.request import requested_trial
 
 

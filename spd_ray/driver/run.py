@@ -18,14 +18,13 @@ from spd_ray.base.ray_cluster import capacity, gpu_names, leave_ray
 from spd_ray.config import auto
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.driver import summary as report
-from spd_ray.driver.callbacks import SweepWatcher
 from spd_ray.driver.display import SweepDisplay
 from spd_ray.driver.early_stopping import StageAwareAsha
 from spd_ray.driver.first_checks import start_ray
 from spd_ray.driver.place import begun_content, check_content
-from spd_ray.driver.searcher import LedgerSearcher
 from spd_ray.driver.storage_guard import StorageGuard
 from spd_ray.driver.students import publish, read_students_back
+from spd_ray.driver.tune import LedgerSearcher, SweepWatcher
 from spd_ray.records import layout
 from spd_ray.records.provenance import TEACHER_FILES, read_sweep_yaml, write_sweep_yaml
 from spd_ray.records.schema import TrialRecord

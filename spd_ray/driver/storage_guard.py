@@ -9,7 +9,7 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from spd_ray.base.errors import UserError, storage_refusal
-from spd_ray.driver.callbacks import FIRST_TRIALS, SweepWatcher
+from spd_ray.driver.tune import FIRST_TRIALS, SweepWatcher
 
 
 class StorageGuard(Callback):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from spd_ray.base.journal import append_lines, read_lines
+from spd_ray.base.files import append_lines, read_lines
 from spd_ray.base.pace import Pace
 from spd_ray.records import layout
 from spd_ray.records.parquet import write_parquet

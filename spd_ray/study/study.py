@@ -29,7 +29,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from spd_ray.base.errors import UserError
-from spd_ray.base.journal import cut_torn_line
+from spd_ray.base.files import cut_torn_line
 from spd_ray.config.dimensions import Choices, Range, Value, tidy
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.data.tasks import metric_of

@@ -15,11 +15,11 @@ from spd_ray.base.cache import check_sums, write_sums
 from spd_ray.base.errors import UserError
 from spd_ray.base.files import whole_folder
 from spd_ray.base.progress import quiet_transformers
+from spd_ray.engine import engine
 from spd_ray.equations.patterns import SINGLE, Pattern
 from spd_ray.kernels.cost import StudentCost, measure_cost
 from spd_ray.model.surgery import encoder_layers, extract_student, student_config
 from spd_ray.records.schema import PredictionRecord
-from spd_ray.training import engine
 from spd_ray.training.teacher import EVAL_BATCH_SIZE, Teacher, evaluate, predict, scores_of
 from spd_ray.training.trainer import SpdRun
 

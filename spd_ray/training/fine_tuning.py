@@ -17,10 +17,10 @@ from torch import Tensor, distributed, nn
 from spd_ray.base.progress import Advance
 from spd_ray.config.trial import TeacherConfig
 from spd_ray.data.batches import EncodedTask, collate, epoch_batches
+from spd_ray.engine import engine as engines
+from spd_ray.engine.precision import products_in
 from spd_ray.equations.losses import task_loss
 from spd_ray.model.classifier import new_classifier
-from spd_ray.training import engine as engines
-from spd_ray.training.products import products_in
 
 CLIP_NORM = 1.0
 Tensors = dict[str, Tensor]

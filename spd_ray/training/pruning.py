@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from spd_ray.config.timeline import Timeline
+from spd_ray.engine import engine as engines
+from spd_ray.engine import engine_state
+from spd_ray.engine.engine_state import Change
 from spd_ray.equations import criteria, regrowth
 from spd_ray.equations.criteria import Statistics
 from spd_ray.equations.criterion_table import Function
 from spd_ray.model import surgery
 from spd_ray.model.linear import MaskedLinear
-from spd_ray.training import engine as engines
-from spd_ray.training import engine_state
-from spd_ray.training.engine_state import Change
 
 # Of so many batches, those of this rank: of each its parts' losses, yet to be computed; the batch's is their mean.
 Losses = Callable[[int], Iterator[Sequence[Callable[[], Tensor]]]]

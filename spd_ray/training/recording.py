@@ -18,10 +18,10 @@ from transformers import PreTrainedModel
 from spd_ray.base import cache
 from spd_ray.config.trial import TrialConfig
 from spd_ray.data.batches import EncodedSplit
+from spd_ray.engine import engine as engines
 from spd_ray.model import compiled, surgery
 from spd_ray.model.objective import Needs
 from spd_ray.model.surgery import GraftedLayer
-from spd_ray.training import engine as engines
 from spd_ray.training.teacher import Teacher
 from spd_ray.training.teacher_outputs import (
     LiveTeacher,

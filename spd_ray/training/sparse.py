@@ -9,11 +9,11 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from spd_ray.config.trial import EngineConfig, EngineRequest
+from spd_ray.engine import engine as engines
 from spd_ray.kernels import timing
 from spd_ray.kernels.build import forget_failure, unavailable_because
 from spd_ray.kernels.crossover import crossover
 from spd_ray.model.surgery import encoder_layers, masked_linears
-from spd_ray.training import engine as engines
 
 
 def may_use_kernels(config: EngineRequest) -> bool:

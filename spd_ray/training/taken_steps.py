@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spd_ray.engine import engine as engines
 from spd_ray.equations.loss_terms import column
 from spd_ray.records.schema import StepRecord
-from spd_ray.training import engine as engines
 
 
 class TrainingError(RuntimeError):

@@ -20,14 +20,14 @@ from transformers import PreTrainedModel
 from spd_ray.config.timeline import Timeline
 from spd_ray.config.trial import TrialConfig
 from spd_ray.data.batches import Batch, DeviceSplit, EncodedSplit, Padding, epoch_batches
+from spd_ray.engine import engine as engines
+from spd_ray.engine import engine_state
+from spd_ray.engine.optimizer import ReweightedNorm
 from spd_ray.equations import losses
 from spd_ray.model import compiled, objective, surgery
 from spd_ray.model.attention import ModelOutputs
 from spd_ray.model.surgery import Draw
 from spd_ray.records.schema import StepRecord
-from spd_ray.training import engine as engines
-from spd_ray.training import engine_state
-from spd_ray.training.optimizer import ReweightedNorm
 from spd_ray.training.pruning import Pruner
 from spd_ray.training.recording import ALONE, Allowance, choose_teacher_outputs
 from spd_ray.training.sparse import choose_kernels

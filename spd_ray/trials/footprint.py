@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from spd_ray.config.method import MethodConfig
 from spd_ray.config.trial import EngineConfig
+from spd_ray.engine import engine as engines
 from spd_ray.model.surgery import masked_linears
-from spd_ray.training import engine as engines
 from spd_ray.training.teacher_outputs import recorded_part
 from spd_ray.training.trainer import SpdRun
 

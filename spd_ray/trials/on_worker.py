@@ -14,10 +14,10 @@ from ray.exceptions import RayTaskError
 from spd_ray.base.errors import StorageError, UserError
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.config.trial import TaskConfig
+from spd_ray.engine import engine
 from spd_ray.equations.patterns import Pattern
 from spd_ray.records.schema import PredictionRecord
 from spd_ray.records.storage import SweepStorage
-from spd_ray.training import engine
 from spd_ray.training.checkpoint import Verification, answer_dev, verify_checkpoint
 from spd_ray.trials.shared_teacher import worker_teacher
 

@@ -17,7 +17,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from spd_ray.base.errors import UserError, storage_refusal
 from spd_ray.base.network import free_port
-from spd_ray.training import engine
+from spd_ray.engine import engine
 from spd_ray.training.trainer import TrainingError
 from spd_ray.trials.on_worker import check_gpu
 from spd_ray.trials.request import TrialRequest

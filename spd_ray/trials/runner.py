@@ -15,13 +15,13 @@ from torch import nn
 
 from spd_ray.base.cache import content_key
 from spd_ray.base.files import remove_unfinished
+from spd_ray.engine import engine, engine_state
 from spd_ray.model.surgery import encoder_layers, remaining_parameters
 from spd_ray.records import layout
 from spd_ray.records.parquet import write_parquet
 from spd_ray.records.schema import STEP_SCHEMA, StepRecord
 from spd_ray.records.steps import compact_steps
 from spd_ray.records.storage import SweepStorage
-from spd_ray.training import engine, engine_state
 from spd_ray.training.checkpoint import export_student
 from spd_ray.training.recording import Allowance
 from spd_ray.training.teacher_outputs import recorded_part

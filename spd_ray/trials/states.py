@@ -13,10 +13,10 @@ from typing import Any
 
 from spd_ray.base.cache import check_sums, write_sums
 from spd_ray.base.files import whole_folder
+from spd_ray.engine import engine, engine_state
+from spd_ray.engine.engine_state import StateCopy
 from spd_ray.records import layout
 from spd_ray.records.storage import SweepStorage
-from spd_ray.training import engine, engine_state
-from spd_ray.training.engine_state import StateCopy
 from spd_ray.trials.standing import Standing
 
 _log = logging.getLogger(__name__)

@@ -10,9 +10,9 @@ from deepspeed.runtime.fp16.unfused_optimizer import FP16_UnfusedOptimizer
 
 from benchmarks.counts import small_encoder, table_of_counts
 from spd_ray.config.trial import EngineConfig
-from spd_ray.training.engine import Engine
-from spd_ray.training.engine_state import copy_state, load_state
-from spd_ray.training.optimizer import FlatOptimizer
+from spd_ray.engine.engine import Engine
+from spd_ray.engine.engine_state import copy_state, load_state
+from spd_ray.engine.optimizer import FlatOptimizer
 from spd_ray.training.trainer import TrainingError, train_spd
 from tests.integration.test_trainer import WITH_LABELS, run_of  # noqa: F401
 
@@ -77,7 +77,7 @@ def test_a_state_of_deepspeeds_own_step_is_one_of_ours(run_of, deepspeeds_own, t
         groups = zip(wrapped.fp16_groups, wrapped.fp32_groups, strict=True)
         masters = [pair for group in groups for pair in zip(*group, strict=True)]
         pairs = ((p, (master.data, wrapped.state[master])) for p, master in masters)
-        patch.setattr("spd_ray.training.engine_state._pairs", lambda engine: pairs)
+        patch.setattr("spd_ray.engine.engine_state._pairs", lambda engine: pairs)
         copy_state(theirs.engine).write(tmp_path)
     load_state(ours.engine, tmp_path)
     found = dict(ours.engine.optimizer.masters())

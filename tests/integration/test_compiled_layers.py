@@ -11,11 +11,11 @@ from spd_ray.checks import nodes
 from spd_ray.config.method import ObjectiveConfig
 from spd_ray.config.trial import EngineConfig
 from spd_ray.data import batches
+from spd_ray.engine import engine as engines
+from spd_ray.engine.engine_state import copy_state, load_state
 from spd_ray.model import compiled
 from spd_ray.model.surgery import masked_linears
-from spd_ray.training import engine as engines
 from spd_ray.training import recording, trainer
-from spd_ray.training.engine_state import copy_state, load_state
 from spd_ray.training.trainer import train_spd
 from tests.integration.test_trainer import TOLERANCE, WITH_LABELS, run_of  # noqa: F401
 

@@ -41,7 +41,7 @@ def worker_class():
 
         def accelerator(self):
             """What DeepSpeed takes for the device, whatever the driver's variable says."""
-            from spd_ray.training import engine
+            from spd_ray.engine import engine
 
             return os.environ["DS_ACCELERATOR"], engine.get_accelerator().device_name()
 

@@ -12,12 +12,12 @@ from spd_ray.config.method import MethodConfig
 from spd_ray.config.methods import METHODS, fill_in, load_method
 from spd_ray.config.trial import EngineConfig, TrialConfig
 from spd_ray.data.batches import DeviceSplit
+from spd_ray.engine.engine_state import copy_state, load_state
 from spd_ray.equations import criteria
 from spd_ray.model import surgery
 from spd_ray.model.objective import Needs
 from spd_ray.training import recording
 from spd_ray.training.checkpoint import count_zeros, export_student, load_checkpoint, verify_checkpoint
-from spd_ray.training.engine_state import copy_state, load_state
 from spd_ray.training.teacher import evaluate, pretrained_classifier
 from spd_ray.training.teacher_outputs import LiveTeacher, RecordedTeacher, in_memory, record
 from spd_ray.training.trainer import batches_from, loss_terms, prepare, student_losses, train_spd

@@ -6,10 +6,10 @@ import pytest
 
 from spd_ray.config.method import MethodConfig, ObjectiveConfig
 from spd_ray.config.trial import EngineConfig, TrialConfig
+from spd_ray.engine.engine_state import NUMBERS, copy_state, load_state
 from spd_ray.kernels import build
 from spd_ray.model.surgery import masked_linears
 from spd_ray.training import sparse
-from spd_ray.training.engine_state import NUMBERS, copy_state, load_state
 from spd_ray.training.trainer import prepare, train_spd
 
 METHOD = MethodConfig(

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 from safetensors.torch import load_file, save_file
 
+from spd_ray.engine.engine_state import TENSORS
 from spd_ray.records import layout
 from spd_ray.training import recording
-from spd_ray.training.engine_state import TENSORS
 from tests.integration.test_trial import runner_of  # noqa: F401
 
 
@@ -32,7 +32,7 @@ def written(monkeypatch):
         written.calls += 1
         written.by(tensors, file)
 
-    monkeypatch.setattr("spd_ray.training.engine_state.save_file", write)
+    monkeypatch.setattr("spd_ray.engine.engine_state.save_file", write)
     return written
 
 

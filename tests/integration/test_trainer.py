@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from spd_ray.config.method import MethodConfig, ObjectiveConfig
 from spd_ray.config.trial import EngineConfig, TrialConfig
 from spd_ray.data.batches import collate, epoch_batches
+from spd_ray.engine.engine_state import copy_state, load_state, whole_parameters
 from spd_ray.equations.masks import zeros_asked
 from spd_ray.model import surgery
 from spd_ray.training.checkpoint import count_zeros, export_student, load_checkpoint, verify_checkpoint
-from spd_ray.training.engine_state import copy_state, load_state, whole_parameters
 from spd_ray.training.trainer import TrainingError, prepare, train_spd
 
 SHORT = dict(
@@ -247,7 +247,7 @@ def test_a_batch_in_parts_gives_the_curve_of_the_whole(run_of, precision, zero_s
 
 
 def test_one_rank_compiles_nothing_and_needs_no_compiler(tmp_path):
-    script = "from spd_ray.training import engine; engine.ensure_group(); print(engine.world_size())"
+    script = "from spd_ray.engine import engine; engine.ensure_group(); print(engine.world_size())"
     bare = {"PATH": str(tmp_path), "HOME": str(tmp_path), "TORCH_EXTENSIONS_DIR": str(tmp_path / "built")}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, env=bare)
     assert done.stdout.split()[-1] == "1", done.stderr
@@ -257,7 +257,7 @@ def test_one_rank_compiles_nothing_and_needs_no_compiler(tmp_path):
 def test_what_a_killed_process_left_while_it_compiled_stops_nobody():
     script = """
 from pathlib import Path
-from spd_ray.training import engine
+from spd_ray.engine import engine
 from torch.utils import cpp_extension
 
 builder = engine.get_accelerator().create_op_builder("ShareMemCommBuilder")

@@ -9,9 +9,9 @@ import torch
 
 from spd_ray.config.method import MethodConfig
 from spd_ray.config.trial import EngineConfig, ModelConfig, TaskConfig, TeacherConfig, TrialConfig
+from spd_ray.engine import engine
+from spd_ray.engine.engine_state import copy_state, load_state, whole_parameters
 from spd_ray.model.surgery import extract_student, masked_linears
-from spd_ray.training import engine
-from spd_ray.training.engine_state import copy_state, load_state, whole_parameters
 from spd_ray.training.taken_steps import TakenStep
 from spd_ray.training.teacher import load_teacher
 from spd_ray.training.trainer import SpdRun, prepare, train_spd

@@ -14,7 +14,7 @@ import yaml
 from pydantic import ValidationError
 
 from spd_ray.base.errors import UserError, nearest, plain
-from spd_ray.config.method_names import METHODS, METHODS_FOLDER
+from spd_ray.config import METHODS, METHODS_FOLDER
 from spd_ray.config.section import Section
 
 

@@ -5,10 +5,10 @@ import torch
 
 from spd_ray.config.method import MethodConfig
 from spd_ray.config.trial import EngineConfig, TeacherConfig, TrialConfig
+from spd_ray.engine.engine import release
+from spd_ray.engine.precision import products_in, set_tf32
 from spd_ray.training import teacher as teachers
-from spd_ray.training.engine import release
 from spd_ray.training.fine_tuning import fine_tune
-from spd_ray.training.products import products_in, set_tf32
 from spd_ray.training.teacher import load_teacher
 from spd_ray.training.trainer import prepare
 

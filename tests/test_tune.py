@@ -11,11 +11,10 @@ from ray.tune.search import Searcher
 from rich.console import Console
 
 from spd_ray.config.load import load_spec
-from spd_ray.driver import callbacks
 from spd_ray.driver import display as display_module
-from spd_ray.driver.callbacks import SweepWatcher, drop_students, last_reason
+from spd_ray.driver import tune
 from spd_ray.driver.display import MOST_IN_A_LINE, SweepDisplay
-from spd_ray.driver.searcher import LedgerSearcher
+from spd_ray.driver.tune import LedgerSearcher, SweepWatcher, drop_students, last_reason
 from spd_ray.records.storage import SweepStorage
 from spd_ray.study.ledger import Ledger
 from spd_ray.study.study import create_study
@@ -109,8 +108,8 @@ def test_the_reason_is_the_last_thing_that_the_worker_said(failures: list[str], 
 def test_a_process_that_ended_itself_has_said_why(monkeypatch) -> None:
     """As rank 0 does after another rank's death, where it would wait for ever."""
     trial = SimpleNamespace(config={"request": {"trial_id": "00003-s0"}}, error_file=None)
-    monkeypatch.setattr(callbacks, "read_last_words", {"00003-s0": RAISED}.get)
-    assert callbacks._reason(trial) == "ValueError: the loss is nan at step 3"
+    monkeypatch.setattr(tune, "read_last_words", {"00003-s0": RAISED}.get)
+    assert tune._reason(trial) == "ValueError: the loss is nan at step 3"
 
 
 def test_lines_name_a_few_running_trials_and_a_table_the_best_that_ended(ledger: Ledger) -> None:

@@ -1,15 +1,17 @@
-"""Tune's callbacks: what happens to a trial is passed on to the ledger, to MLflow and to the screen.
+"""What Ray Tune is given: a searcher for the next trial, a callback for what happens to one.
 
 Why so: docs/decisions.md #one-writer, #retries-in-a-row, #trials-that-tune-gives-up.
 """
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
 from ray.tune.experiment import Trial
+from ray.tune.search import Searcher
 
 from spd_ray.base.pace import Pace
 from spd_ray.driver.display import SweepDisplay
@@ -32,8 +34,36 @@ _DIED = "the trial's process died"
 _REPORT_BROKE_OFF = "An unexpected internal error occurred"  # the end of a traceback that its worker did not finish
 
 
+class LedgerSearcher(Searcher):
+    """A Tune searcher that hands out the ledger's trials; `tune_config` makes Tune's configuration of a trial id."""
+
+    def __init__(self, ledger: Ledger, tune_config: Callable[[str], dict[str, Any]]) -> None:
+        super().__init__(metric="score", mode="max")
+        self.ledger = ledger
+        self.tune_config = tune_config
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        due = self.ledger.next_due()
+        if due is not None:
+            return self.tune_config(due)
+        return None if self.ledger.running else Searcher.FINISHED  # one that runs may become due again
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Nothing: the sweep's callback reports the end to the ledger."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing for Tune's own snapshot: a sweep is resumed from the ledger."""
+        return {}
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the ledger is on disk already."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore."""
+
+
 class SweepWatcher(Callback):
-    """A Tune callback; Tune calls it in the driver's loop."""
+    """A Tune callback, called in the driver's loop: it passes on to the ledger, to MLflow and to the screen."""
 
     def __init__(
         self, ledger: Ledger, tracker: Tracker, page: SweepPage, display: SweepDisplay, storage: SweepStorage

@@ -26,8 +26,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from spd_ray.base.cache import check_sums, write_sums
+from spd_ray.engine.optimizer import FlatOptimizer
 from spd_ray.model.surgery import masked_linears
-from spd_ray.training.optimizer import FlatOptimizer
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's
 STATISTIC = "statistic."  # what the names of a criterion's tensors begin with

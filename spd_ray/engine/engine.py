@@ -39,9 +39,9 @@ with as_if_missing("mlflow"):  # its autotuner, which nobody calls here, loads M
 
 from spd_ray.base.network import free_port, interface_of
 from spd_ray.config.trial import EngineConfig
+from spd_ray.engine.optimizer import FlatOptimizer, ProximalAdamW, Zeros, clip_gradients
+from spd_ray.engine.precision import set_tf32
 from spd_ray.model.surgery import masked_linears
-from spd_ray.training.optimizer import FlatOptimizer, ProximalAdamW, Zeros, clip_gradients
-from spd_ray.training.products import set_tf32
 
 logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
 
