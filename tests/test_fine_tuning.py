@@ -10,11 +10,12 @@ from spd_ray.base.errors import StorageError
 from spd_ray.records import layout
 from spd_ray.records.storage import SweepStorage
 from spd_ray.training.fine_tuning import adamw, fine_tune, rate_factor
-from spd_ray.training.teacher import make_teacher, new_classifier, read_origin, teacher_key, tuning_steps
+from spd_ray.training.teacher import count_batches, make_teacher, new_classifier, read_origin, teacher_key
 from spd_ray.trials.on_worker import Worker
 from spd_ray.trials.tuning_states import drop_tuning_states, states_of
 
 EPOCHS, STEPS_PER_EPOCH, RATE = 3, 8, 2e-3
+SCORED = 1  # batches of dev, and of the training set
 
 
 class BrokenOffError(Exception):
@@ -139,7 +140,7 @@ def test_a_teacher_whose_process_is_lost_repeats_no_learning_rate(tiny_teacher, 
     folders = [tmp_path / name for name in ("undisturbed", "lost", "again")]
     for folder in folders:
         folder.mkdir()
-    expected = make_teacher(origin, config, folders[0], Steps(2 * EPOCHS * STEPS_PER_EPOCH))
+    expected = make_teacher(origin, config, folders[0], Steps(count_batches(config, origin.data)))
 
     def of_rate(learning_rate):
         states = states_of(place, origin.content["teacher"], None, learning_rate)
@@ -147,10 +148,11 @@ def test_a_teacher_whose_process_is_lost_repeats_no_learning_rate(tiny_teacher, 
         return states
 
     with pytest.raises(BrokenOffError):
-        make_teacher(origin, config, folders[1], Steps((EPOCHS + 1) * STEPS_PER_EPOCH + 1), of_rate)
-    again = Steps(tuning_steps(config, origin.data))
+        make_teacher(origin, config, folders[1], Steps((EPOCHS + 1) * STEPS_PER_EPOCH + SCORED + 1), of_rate)
+    again = Steps(count_batches(config, origin.data))
     assert make_teacher(origin, config, folders[2], again, of_rate) == expected
-    assert again.told == [EPOCHS * STEPS_PER_EPOCH, STEPS_PER_EPOCH, *[1] * (EPOCHS - 1) * STEPS_PER_EPOCH]
+    rest = (EPOCHS - 1) * STEPS_PER_EPOCH + SCORED + SCORED  # dev is scored, and train of the better one
+    assert again.told == [EPOCHS * STEPS_PER_EPOCH, *[1] * SCORED, STEPS_PER_EPOCH, *[1] * rest]
     assert teacher_key(folders[2]) == teacher_key(folders[0])
 
 

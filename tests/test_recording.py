@@ -13,7 +13,7 @@ from spd_ray.config.method import MethodConfig
 from spd_ray.config.trial import EngineConfig, TrialConfig
 from spd_ray.data.batches import DeviceSplit, Padding
 from spd_ray.model.objective import Needs
-from spd_ray.training import recording
+from spd_ray.training import recording, teacher_outputs
 from spd_ray.training.recording import FILES, PRIVATE, SHARED, Allowance
 from spd_ray.training.teacher_outputs import LiveTeacher, PartlyRecordedTeacher, RecordedTeacher
 from spd_ray.training.trainer import prepare, train_spd
@@ -169,6 +169,17 @@ def test_as_many_are_recorded_as_was_decided_whatever_there_is_room_for(run_of, 
     assert isinstance(run_of().teacher_outputs, LiveTeacher)
     for count, values in expected.items():
         assert curve(run_of(Allowance(count, shares=True))) == values
+
+
+@pytest.mark.parametrize("shares", [False, True])
+def test_who_records_tells_each_batch(run_of, monkeypatch, shares):
+    monkeypatch.setattr(teacher_outputs, "BATCH_SIZE", 25)
+    told = []
+    allowed = Allowance(shares=shares, tell=lambda done, of: told.append((done, of)))
+    run_of(allowed)
+    assert told == [(25, TRAIN), (50, TRAIN), (TRAIN, TRAIN)]
+    run_of(allowed)  # finds them
+    assert len(told) == 3
 
 
 @pytest.mark.parametrize(("gpus", "gib"), [(1.0, 4), (0.5, 2), (0.25, 1)])

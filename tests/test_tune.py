@@ -20,7 +20,7 @@ from spd_ray.study.ledger import Ledger
 from spd_ray.study.study import create_study
 from spd_ray.training.taken_steps import TakenStep
 from spd_ray.trials import signs as signs_module
-from spd_ray.trials.signs import Sign, SignTeller
+from spd_ray.trials.signs import Recording, RecordingTeller, Sign, SignTeller, read_signs
 
 SPACE = """\
 task: {name: rte}
@@ -147,6 +147,11 @@ def test_a_line_tells_a_trials_step_and_comes_only_when_something_has_happened(l
 
     assert "00000-s0 starting" in line_after(0)
     assert line_after(100) == ""
+    signs["00000-s0"] = Recording(64, 2490)
+    assert "00000-s0 records the teacher's outputs 64/2,490; 00001-s0 starting" in line_after(2)
+    signs["00000-s0"] = Recording(128, 2490)
+    assert line_after(10) == ""
+    assert "128/2,490" in line_after(20)
     signs["00000-s0"] = Sign(1, 1200, 1, 2.5, None)
     assert "00000-s0 spd stage I step 1/1,200 loss 2.5000; 00001-s0 starting" in line_after(2)
     signs["00000-s0"] = Sign(121, 1200, 1, 2.0, 12.0)
@@ -175,3 +180,21 @@ def test_a_trial_tells_its_first_step_and_then_one_now_and_then(monkeypatch) -> 
         (21, 2.0, 39.5),
     ]
     assert found[0][1:4] == (100, 2, 1.5)
+
+
+def test_a_trial_tells_how_far_its_recording_is_until_it_takes_a_step(monkeypatch) -> None:
+    store, clock = {}, [100.0]
+    monkeypatch.setattr(signs_module.time, "monotonic", lambda: clock[0])
+    kv = signs_module.internal_kv
+    monkeypatch.setattr(kv, "_internal_kv_initialized", lambda: True)
+    monkeypatch.setattr(kv, "_internal_kv_put", lambda key, value, **_: store.update({key: value}))
+    monkeypatch.setattr(kv, "_internal_kv_get", lambda key, **_: store.get(key))
+    tell = RecordingTeller("00000-s0")
+    for done in (64, 128):
+        tell(done, 400)
+    assert read_signs(["00000-s0", "00001-s0"]) == {"00000-s0": Recording(64, 400)}  # twice within a second
+    clock[0] += 2.0
+    tell(192, 400)
+    assert read_signs(["00000-s0"]) == {"00000-s0": Recording(192, 400)}
+    SignTeller("00000-s0", 100)(TakenStep(torch.tensor([1.5]), ("task",), {"step": 0, "stage": 1}))
+    assert read_signs(["00000-s0"]) == {"00000-s0": Sign(1, 100, 1, 1.5, None)}

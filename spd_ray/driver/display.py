@@ -14,7 +14,7 @@ from rich.text import Text
 from spd_ray.checks.room import in_words
 from spd_ray.records.schema import TrialRecord
 from spd_ray.study.ledger import Ledger
-from spd_ray.trials.signs import Sign, read_signs
+from spd_ray.trials.signs import Recording, Sign, read_signs
 
 SECONDS_BETWEEN_LINES = 30.0
 SECONDS_BETWEEN_LOOKS = 2.0  # for what a line would say
@@ -31,11 +31,11 @@ class SweepDisplay:
         self.ledger = ledger
         self.console = console
         self.standings: dict[str, dict[str, Any]] = {}  # the newest result of every trial of this session
-        self.signs: dict[str, Sign] = {}  # the newest of every running trial that is shown
+        self.signs: dict[str, Sign | Recording] = {}  # the newest of every running trial that is shown
         self._first_steps: tuple[float, float] | None = None  # when they were seen, and the work done by then
         self._last_look = self._last_line = 0.0
         self._said_recorded: set[str] = set()
-        self._said: dict[str, int] = {}  # the steps that the last line told
+        self._said: dict[str, tuple[str, int]] = {}  # what the last line told
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
 
     def __enter__(self) -> "SweepDisplay":
@@ -65,18 +65,26 @@ class SweepDisplay:
             self.console.print("; ".join(running), "|", self._summary_line(), soft_wrap=True)
 
     def _is_news(self, now: float) -> bool:
-        """Whether a line would say something new, and it is time for one; the first step of all is said at once."""
-        news = {trial_id: self._step_of(trial_id) for trial_id in self.ledger.running}
-        first = any(news.values()) and not any(self._said.values())
+        """Whether a line would say something new, and it is time for one; what no trial did before is said at once."""
+        news = {trial_id: self._progress_of(trial_id) for trial_id in self.ledger.running}
+        first = {what for what, _ in news.values()} - {what for what, _ in self._said.values()}
         if news == self._said or not (first or now - self._last_line >= SECONDS_BETWEEN_LINES):
             return False
         self._said, self._last_line = news, now
         return True
 
+    def _progress_of(self, trial_id: str) -> tuple[str, int]:
+        """What a trial does, and how far it is."""
+        sign = self.signs.get(trial_id)
+        if isinstance(sign, Recording):
+            return "records", sign.examples
+        step = self._step_of(trial_id)
+        return ("trains" if step else "starts"), step
+
     def _step_of(self, trial_id: str) -> int:
         """The last step that is known of a trial."""
         sign = self.signs.get(trial_id)
-        return max(sign.step if sign else 0, self.standings.get(trial_id, {}).get("step", 0))
+        return max(sign.step if isinstance(sign, Sign) else 0, self.standings.get(trial_id, {}).get("step", 0))
 
     def say_recorded(self, recorded: dict[str, Any] | None) -> None:
         """Say what a trial has found recorded of the teacher's outputs, each kind once."""
@@ -138,7 +146,8 @@ class SweepDisplay:
     def _budget(self, trial_id: str) -> float:
         sign = self.signs.get(trial_id)
         return max(
-            sign.step / sign.steps if sign and sign.rate else 0.0, self.standings.get(trial_id, {}).get("budget", 0.0)
+            sign.step / sign.steps if isinstance(sign, Sign) and sign.rate else 0.0,
+            self.standings.get(trial_id, {}).get("budget", 0.0),
         )
 
     def _seconds_left(self, total: int, done: float) -> float | None:
@@ -159,8 +168,8 @@ class SweepDisplay:
         return f"{self.ledger.ended_count}/{total} trials, {best_text}, {left_text}"
 
 
-def _row(trial: TrialRecord, standing: dict[str, Any] | None, sign: Sign | None) -> list[str]:
-    now = dict(standing or {})
+def _row(trial: TrialRecord, standing: dict[str, Any] | None, told: Sign | Recording | None) -> list[str]:
+    now, sign = dict(standing or {}), told if isinstance(told, Sign) else None
     if sign and sign.step > now.get("step", 0):
         now |= {"stage": sign.stage, "budget": sign.step / sign.steps}
     sparsity = now.get("sparsity", trial.achieved_sparsity)
@@ -170,7 +179,7 @@ def _row(trial: TrialRecord, standing: dict[str, Any] | None, sign: Sign | None)
         trial.status,
         ROMAN.get(now.get("stage", 3 if trial.status == "finished" else 1), ""),
         f"{now.get('budget', 1.0 if trial.status == 'finished' else 0.0):.0%}",
-        f"{sign.step:,}/{sign.steps:,}" if sign else "",
+        f"{sign.step:,}/{sign.steps:,}" if sign else _recording_text(told) if isinstance(told, Recording) else "",
         f"{sign.rate:.2g}" if sign and sign.rate else "",
         f"{sign.loss:.4f}" if sign else "",
         "" if sparsity is None else f"{sparsity:.3f}",
@@ -182,8 +191,10 @@ def _row(trial: TrialRecord, standing: dict[str, Any] | None, sign: Sign | None)
     ]
 
 
-def _running_text(trial: TrialRecord, standing: dict[str, Any] | None, sign: Sign | None) -> str:
+def _running_text(trial: TrialRecord, standing: dict[str, Any] | None, sign: Sign | Recording | None) -> str:
     """Where a trial is: its last step, and what its last evaluation found."""
+    if isinstance(sign, Recording):
+        return f"{trial.trial_id} {_recording_text(sign)}"
     if not standing and not sign:
         return f"{trial.trial_id} starting"
     text = f"{trial.trial_id} {trial.method}"
@@ -196,6 +207,14 @@ def _running_text(trial: TrialRecord, standing: dict[str, Any] | None, sign: Sig
     if standing:
         text += f" sparsity {standing['sparsity']:.2f} {trial.selection} {_score(standing['score'])}"
     return text
+
+
+def _recording_text(recording: Recording) -> str:
+    """
+    >>> _recording_text(Recording(300, 2490))
+    "records the teacher's outputs 300/2,490"
+    """
+    return f"records the teacher's outputs {recording.examples:,}/{recording.of:,}"
 
 
 def _recorded_line(examples: int, of: int, bytes: int, place: str) -> str:

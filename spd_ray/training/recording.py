@@ -24,10 +24,12 @@ from spd_ray.model.objective import Needs
 from spd_ray.model.surgery import GraftedLayer
 from spd_ray.training.teacher import Teacher
 from spd_ray.training.teacher_outputs import (
+    Allocate,
     LiveTeacher,
     PartlyRecordedTeacher,
     RecordedTeacher,
     TeacherOutputs,
+    Tell,
     allocate_tables,
     bytes_needed,
     in_file,
@@ -54,6 +56,7 @@ class Allowance(NamedTuple):
     examples: int | None = None  # as many, for so it was decided; None: as many as there is room for
     gpus: float = 1.0  # its part of a GPU
     shares: bool = False  # what is not too large for memory, with the other processes of the machine
+    tell: Tell | None = None
 
 
 ALONE = Allowance()
@@ -163,7 +166,7 @@ class Recorder:
 
     def _in_process(self, count: int) -> Kept:
         model = self.teacher.model
-        tables = record(partial(in_memory, model), self.teacher, self._first(count), self.needs)
+        tables = self._record(partial(in_memory, model), count)
         return Kept(replace(tables, place=PRIVATE), None)
 
     def _in_shared_memory(self, count: int) -> Kept:
@@ -174,7 +177,10 @@ class Recorder:
         return self._read(count, cache.build_once(KIND, self._name(count), partial(self._write, count)), FILES)
 
     def _write(self, count: int, folder: Path) -> None:
-        record(partial(in_new_file, folder, self.teacher.model), self.teacher, self._first(count), self.needs)
+        self._record(partial(in_new_file, folder, self.teacher.model), count)
+
+    def _record(self, allocate: Allocate, count: int) -> RecordedTeacher:
+        return record(allocate, self.teacher, self._first(count), self.needs, self.allowed.tell)
 
     def _read(self, count: int, folder: Path, place: str) -> RecordedTeacher:
         allocate = partial(in_file, folder, self.teacher.model)

@@ -10,6 +10,7 @@ import platform
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,6 +36,7 @@ from spd_ray.training.miniature_encoder import MINIATURES, pretrained_miniature
 VERSION = 1  # count it up when fine-tuning changes: the cache cannot see code
 EVAL_BATCH_SIZE = 128
 REPORT = "spd_ray_teacher.json"
+SCORING = "scores it"  # beside the bar
 
 
 class Scores(NamedTuple):
@@ -125,17 +127,25 @@ def make_teacher(
 ) -> Report:
     """Fine-tune the teacher in this process, or score the user's own, and write it into `folder`.
 
-    `advance` is called after each step; without it there is a progress bar. Each learning rate goes on from its states.
+    `advance` is called after each of `count_batches`; without it there is a progress bar. Each learning rate goes on
+    from its states.
     """
-    if config.is_given:
-        best, report = score_given(origin.folder, origin.data)
-    else:
-        told = f"teacher of {origin.data.task.name}", tuning_steps(config, origin.data)
-        with nullcontext(advance) if advance else progress_bar(*told) as tell:
+    told = f"teacher of {origin.data.task.name}", count_batches(config, origin.data)
+    with nullcontext(advance) if advance else progress_bar(*told) as tell:
+        if config.is_given:
+            best, report = score_given(origin.folder, origin.data, tell)
+        else:
             best, report = best_of_learning_rates(origin.folder, origin.data, config, tell, states_of)
     with quiet_transformers():
         best.save_pretrained(folder)
     return report
+
+
+def count_batches(config: TeacherConfig, data: EncodedTask) -> int:
+    """What making the teacher takes: each step of fine-tuning, and each batch that is scored."""
+    chooser, train = (len(eval_batches(split.lengths, EVAL_BATCH_SIZE)) for split in (data.chooser, data.train))
+    tried = 1 if config.is_given else len(config.learning_rates)
+    return tuning_steps(config, data) + tried * chooser + train
 
 
 def build_teacher(
@@ -234,27 +244,37 @@ def best_of_learning_rates(
     for learning_rate in config.learning_rates:
         states = states_of(learning_rate) if states_of else None
         model = fine_tune(folder, data, config, learning_rate, advance, states)
-        scores = evaluate(model, data.chooser, data.task)
+        scores = evaluate(model, data.chooser, data.task, partial(advance, note=SCORING))
         if not tried or scores.score > max(known for _, known in tried):
             best, others = model, scores.other_scores
         tried.append((learning_rate, scores.score))
     learning_rate, dev_score = max(tried, key=lambda pair: pair[1])
-    train_score = evaluate(best, data.train, data.task).score
+    train_score = evaluate(best, data.train, data.task, partial(advance, note=SCORING)).score
     majority = data.task.baseline_score(data.train.labels.numpy(), data.chooser.labels.numpy())
     return best, Report(dev_score, train_score, majority, learning_rate, tried, others)
 
 
-def score_given(folder: Path, data: EncodedTask) -> tuple[Any, Report]:
+def score_given(folder: Path, data: EncodedTask, advance: Advance) -> tuple[Any, Report]:
     """The user's own fine-tuned classifier and what it scores. Raises UserError as `trained_classifier` does."""
     model = trained_classifier(folder, data.task).eval()
-    scores = evaluate(model, data.chooser, data.task)
-    train_score = evaluate(model, data.train, data.task).score
+    advance = partial(advance, note=SCORING)
+    scores = evaluate(model, data.chooser, data.task, advance)
+    train_score = evaluate(model, data.train, data.task, advance).score
     majority = data.task.baseline_score(data.train.labels.numpy(), data.chooser.labels.numpy())
     return model, Report(scores.score, train_score, majority, None, [], scores.other_scores)
 
 
-def predict(model: nn.Module, split: EncodedSplit, batch_size: int, device: torch.device | str) -> np.ndarray:
-    """Logits (N, C) in float32, in the split's order. The model evaluates (no dropout) and is left as it was."""
+def predict(
+    model: nn.Module,
+    split: EncodedSplit,
+    batch_size: int,
+    device: torch.device | str,
+    advance: Callable[[], None] = lambda: None,
+) -> np.ndarray:
+    """Logits (N, C) in float32, in the split's order. The model evaluates (no dropout) and is left as it was.
+
+    `advance` is called after each batch.
+    """
     modes = {module: module.training for module in model.modules()}
     model.eval()
     logits: list[Tensor] = []
@@ -264,15 +284,16 @@ def predict(model: nn.Module, split: EncodedSplit, batch_size: int, device: torc
             batch = collate(split, indices, device)
             del batch["labels"]
             logits.append(model(**batch).logits.float())
+            advance()
     for module, training in modes.items():
         module.training = training
     order = np.argsort(np.concatenate(batches))
     return torch.cat(logits).cpu().numpy()[order]
 
 
-def evaluate(model: nn.Module, split: EncodedSplit, task: Task) -> Scores:
-    """Score `model` on `split`, on the model's device."""
-    return scores_of(predict(model, split, EVAL_BATCH_SIZE, next(model.parameters()).device), split, task)
+def evaluate(model: nn.Module, split: EncodedSplit, task: Task, advance: Callable[[], None] = lambda: None) -> Scores:
+    """Score `model` on `split`, on the model's device; `advance` as of `predict`."""
+    return scores_of(predict(model, split, EVAL_BATCH_SIZE, next(model.parameters()).device, advance), split, task)
 
 
 def scores_of(logits: np.ndarray, split: EncodedSplit, task: Task) -> Scores:

@@ -26,6 +26,7 @@ from spd_ray.model.surgery import GraftedLayer
 BATCH_SIZE = 64
 
 Allocate = Callable[[str, tuple[int, ...]], Tensor]
+Tell = Callable[[int, int], None]  # it is called with for how many of how many examples there are outputs now
 
 
 @dataclass(frozen=True)
@@ -179,8 +180,11 @@ def allocate_tables(allocate: Allocate, teacher: LiveTeacher, split: EncodedSpli
     )
 
 
-def record(allocate: Allocate, teacher: LiveTeacher, split: EncodedSplit, needs: Needs) -> RecordedTeacher:
+def record(
+    allocate: Allocate, teacher: LiveTeacher, split: EncodedSplit, needs: Needs, tell: Tell | None = None
+) -> RecordedTeacher:
     """f^T on all of `split`, in tables from `allocate`."""
+    done = 0
     tables = allocate_tables(allocate, teacher, split, needs)
     on_device = DeviceSplit.of(split, teacher.model.device)
     for indices in eval_batches(split.lengths, BATCH_SIZE):
@@ -198,6 +202,9 @@ def record(allocate: Allocate, teacher: LiveTeacher, split: EncodedSplit, needs:
                 tables.attention[k].index_copy_(1, pairs, layer.attention.transpose(0, 1).flatten(1))
             if k in tables.value:
                 tables.value[k].index_copy_(0, tokens, layer.value.transpose(1, 2).flatten(0, 1))
+        done += len(indices)
+        if tell:
+            tell(done, len(split))
     for table in (tables.embeddings, *tables.hidden.values(), *tables.value.values()):
         table[-1] = 0
     for table in tables.attention.values():

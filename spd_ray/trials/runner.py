@@ -28,7 +28,7 @@ from spd_ray.training.teacher_outputs import recorded_part
 from spd_ray.training.trainer import prepare, train_spd
 from spd_ray.trials.request import TrialRequest
 from spd_ray.trials.shared_teacher import worker_teacher
-from spd_ray.trials.signs import SignTeller
+from spd_ray.trials.signs import RecordingTeller, SignTeller
 from spd_ray.trials.standing import COURSE_COLUMNS, Evaluation, Standing, TrialFacts, course_of, judge
 from spd_ray.trials.states import TrialStates
 
@@ -52,7 +52,8 @@ class TrialRunner:
         key = content_key({**config.model_dump(mode="json"), "content": request.content})
         self.states = TrialStates(self.storage, request.trial_id, key, request.state_seconds)
         teacher = worker_teacher(request.place, config.task, request.content)
-        self.run = prepare(config, teacher, Allowance(self.states.recorded, request.gpus, shares=True))
+        tell = RecordingTeller(request.trial_id) if engine.rank() == 0 else None
+        self.run = prepare(config, teacher, Allowance(self.states.recorded, request.gpus, shares=True, tell=tell))
         self.states.recorded = self.recorded["examples"]
         found = self.states.load(self.run.engine)
         self.standing, self._report_again = found or Standing(), found is not None

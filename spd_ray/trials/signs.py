@@ -40,6 +40,13 @@ def read_counts(names: Iterable[str]) -> dict[str, int]:
     return _read(names)
 
 
+class Recording(NamedTuple):
+    """Before the first step: the teacher's outputs are recorded for so many examples."""
+
+    examples: int
+    of: int
+
+
 class Sign(NamedTuple):
     """After `step` of `steps` applied steps."""
 
@@ -53,6 +60,18 @@ class Sign(NamedTuple):
     def seconds_left(self) -> float | None:
         """Of the trial, at this rate."""
         return (self.steps - self.step) / self.rate if self.rate else None
+
+
+class RecordingTeller:
+    """Called while a trial records its teacher's outputs, it tells now and then how far it is."""
+
+    def __init__(self, trial_id: str) -> None:
+        self.trial_id, self._last = trial_id, 0.0
+
+    def __call__(self, examples: int, of: int) -> None:
+        if time.monotonic() - self._last >= SECONDS_BETWEEN_COUNTS:
+            self._last = time.monotonic()
+            _put(self.trial_id, Recording(examples, of))
 
 
 class SignTeller:
@@ -73,9 +92,10 @@ class SignTeller:
         _put(self.trial_id, sign)
 
 
-def read_signs(trial_ids: Iterable[str]) -> dict[str, Sign]:
+def read_signs(trial_ids: Iterable[str]) -> dict[str, Sign | Recording]:
     """The last sign of each of those trials that has given one."""
-    return {trial_id: Sign(*told) for trial_id, told in _read(trial_ids).items()}
+    kinds = {len(kind._fields): kind for kind in (Sign, Recording)}
+    return {trial_id: kinds[len(told)](*told) for trial_id, told in _read(trial_ids).items()}
 
 
 def tell_last_words(trial_id: str, words: str) -> None:

@@ -26,8 +26,8 @@ from spd_ray.base.progress import progress_bar
 from spd_ray.config.trial import TeacherConfig
 from spd_ray.data.batches import EncodedTask
 from spd_ray.model.classifier import model_files
-from spd_ray.training.fine_tuning import StatesOf, fine_tune, tuning_steps
-from spd_ray.training.teacher import Origin, Report, make_teacher
+from spd_ray.training.fine_tuning import StatesOf, fine_tune
+from spd_ray.training.teacher import Origin, Report, count_batches, make_teacher
 from spd_ray.trials.on_worker import Worker, answer_of
 from spd_ray.trials.ranks import EXIT_SECONDS, patience_with_others, run_with_others, start_ranks
 from spd_ray.trials.signs import StepCounter, read_counts
@@ -49,15 +49,16 @@ def make_on_workers(worker: Worker, states_of: StatesOf, origin: Origin, config:
     """
     worker = worker._replace(ranks=1) if config.is_given else worker
     alone = [config.model_copy(update={"learning_rates": (rate,)}) for rate in config.learning_rates]
+    alone = alone[:1] if config.is_given else alone
     source, data = ray.put(_read_files(model_files(origin.folder))), ray.put(origin.data)
-    names = [uuid.uuid4().hex for _ in (alone[:1] if config.is_given else alone)]
+    names = [uuid.uuid4().hex for _ in alone]
     tasks: list[list[ray.ObjectRef]] = []
     with _placed(worker, len(names)) as places:
         try:
-            for one, name, options in zip(alone, names, places, strict=False):
+            for one, name, options in zip(alone, names, places, strict=True):
                 make = worker.remote(make_alone, num_returns=2, **options)
                 tasks.append(make.remote(source, data, one, name, states_of, worker))
-            _follow([report for report, _ in tasks], names, origin.data, config)
+            _follow([report for report, _ in tasks], names, origin.data, alone)
             reports: list[Report] = [answer_of(report) for report, _ in tasks]
             best = max(range(len(reports)), key=lambda n: reports[n].score)
             _write_files(answer_of(tasks[best][1]), folder)
@@ -145,16 +146,16 @@ def _folder_of(files: Files) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _follow(reports: list[ray.ObjectRef], names: list[str], data: EncodedTask, config: TeacherConfig) -> None:
-    """Show how many steps have been taken until all reports are there, or one of the tasks has failed."""
-    shown, waiting = 0, reports
-    with progress_bar(f"teacher of {data.task.name}, on workers", tuning_steps(config, data)) as advance:
+def _follow(reports: list[ray.ObjectRef], names: list[str], data: EncodedTask, configs: list[TeacherConfig]) -> None:
+    """Show how many batches have been computed until all reports are there, or one of the tasks has failed."""
+    shown, waiting, total = 0, reports, sum(count_batches(config, data) for config in configs)
+    with progress_bar(f"teacher of {data.task.name}, on workers", total) as advance:
         while waiting:
             ready, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=SECONDS_BETWEEN_LOOKS)
             for report in ready:
                 answer_of(report)
             counts = read_counts(names)
-            now = sum(counts.values()) if waiting else tuning_steps(config, data)
+            now = sum(counts.values()) if waiting else total
             advance(max(0, now - shown), note=f"{len(counts)} of {len(names)} begun")
             shown = max(shown, now)
 

@@ -10,7 +10,8 @@ from ray.experimental import internal_kv
 from spd_ray.base.ray_cluster import join_ray, leave_ray
 from spd_ray.records import layout
 from spd_ray.records.trials import read_trials
-from spd_ray.training.teacher import make_teacher, read_origin, teacher_key, tuning_steps
+from spd_ray.training.fine_tuning import tuning_steps
+from spd_ray.training.teacher import count_batches, make_teacher, read_origin, teacher_key
 from spd_ray.trials.on_worker import Worker
 from spd_ray.trials.ranks import Rank
 from spd_ray.trials.signs import NAMESPACE, read_counts
@@ -132,7 +133,7 @@ def test_a_teachers_learning_rates_are_tasks_of_their_own_and_one_whose_node_is_
         if ranks == 1:
             told = []
             expected = make_teacher(origin, config, here, lambda steps=1, note="": told.append(steps))
-            assert sum(told) == tuning_steps(config, origin.data)
+            assert sum(told) == count_batches(config, origin.data)
         else:
             elsewhere = partial(states_of, str(tmp_path / "undisturbed"), origin.content["teacher"], worker)
             expected = make_on_workers(worker, elsewhere, origin, config, here)
