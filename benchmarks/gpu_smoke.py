@@ -61,6 +61,7 @@ class Scale:
     """How large everything is."""
 
     shape: tuple[int, int, int]  # layers, hidden size, heads
+    lengths: str  # of which task
     examples: int
     block: int  # steps
     blocks: int
@@ -69,9 +70,9 @@ class Scale:
 
 
 PAPER = MethodConfig(p0=0.6, batch_size=32, dropout=0.1)
-FULL = Scale(SHAPES["bert-base"], 2490, 4, 6, PAPER, "inductor")
+FULL = Scale(SHAPES["bert-base"], "rte", 2490, 4, 6, PAPER, "inductor")
 SMALL_METHOD = {"batch_size": 8, "total_epochs": 3, "stage1_epochs": 1, "stage2_epochs": 1}
-SMALL = Scale((2, 32, 2), 64, 1, 2, PAPER.model_copy(update=SMALL_METHOD), "aot_eager")
+SMALL = Scale((2, 32, 2), "cola", 64, 1, 2, PAPER.model_copy(update=SMALL_METHOD), "aot_eager")
 
 
 @dataclass(frozen=True)
@@ -269,7 +270,7 @@ def devices_of_workers() -> str:
 
 def all_checks(scale: Scale) -> Iterator[Check]:
     """The checks, in the order in which they are made."""
-    teacher = random_teacher(scale.shape, random_task("rte", np.random.default_rng(0), scale.examples))
+    teacher = random_teacher(scale.shape, random_task(scale.lengths, np.random.default_rng(0), scale.examples))
     method = scale.method
     for precision in ("fp32", "bf16", "fp16"):
         for stage in range(4):

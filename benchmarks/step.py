@@ -238,7 +238,7 @@ def losses_and_flops(steps: Steps, count: int) -> tuple[np.ndarray, float]:
 
 def ceiling(precision: str) -> float:
     """Floating-point operations a second of a large matrix product: what no step can exceed. The best of five."""
-    on_cpu = 512 if precision == "fp16" else 2048  # one of 2048 takes most of a minute where fp16 has no instructions
+    on_cpu = 2048 if precision == "fp32" else 512  # one of 2048 takes a minute where 16 bits have no instructions
     size = on_cpu if engines.device().type == "cpu" else 8192
     one = torch.ones(size, size, dtype=engines.DTYPES[precision], device=engines.device())
     seconds = []

@@ -17,8 +17,10 @@ from spd_ray.training.teacher import Teacher, load_teacher
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = ["red", "green", "blue", "cat", "dog", "bird", "runs", "sleeps", "well", "very"]
 
-
-torch.set_num_threads(1)  # tiny products gain nothing by two, and lose much while another process wants the core
+# Of this process and of all that it starts: tiny products gain nothing by a second thread, and lose much by waiting for
+# it while another process has the core.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 # Of an MLflow server: seven processes of three seconds' imports each, for jobs that nothing here asks for.
 os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"

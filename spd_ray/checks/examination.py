@@ -4,13 +4,14 @@ Why so: docs/decisions.md #preflight.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spd_ray.base.errors import UserError
 from spd_ray.base.network import is_uri
 from spd_ray.checks import environment, nodes
-from spd_ray.checks.finding import FAILED, Finding, describe_error, run_check
+from spd_ray.checks.finding import FAILED, OK, Finding, describe_error, run_check
 from spd_ray.checks.nodes import NodeReport
 
 if TYPE_CHECKING:  # what it imports may be missing, which the doctor is to say
@@ -37,7 +38,7 @@ def examine(
         return
     space = ExaminedSpace(spec, place) if spec else None
     if space:
-        yield run_check("model", space.check_model)
+        yield from space.examine_files()
     try:
         with (
             nodes.silent_stderr(),
@@ -58,18 +59,17 @@ def examine(
         yield ray_failed(address, error)
 
 
-def preflight(spec: "SweepSpec", place: str, address: str | None, join: Callable[[], None]) -> Iterator[Finding]:
-    """What a sweep in the storage `place` is checked for; `join` joins its Ray.
+def preflight(space: "ExaminedSpace", address: str | None, join: Callable[[], None]) -> Iterator[Finding]:
+    """What a sweep is checked for; `join` joins its Ray. The task is read before that: it takes no time.
 
     Raises UserError, one line, for the first that has failed: nothing is trained then, and nothing left behind.
     """
-    space = ExaminedSpace(spec, place)
-
-    def examined() -> Iterator[Finding]:
-        yield from examine_places(place, spec.tracking.uri)
-        yield from examine_joined(space, address, join)
-
-    for finding in examined():
+    found = (
+        examine_places(space.place, space.spec.tracking.uri),
+        [run_check("task", space.check_task)],
+        examine_joined(space, address, join),
+    )
+    for finding in chain.from_iterable(found):
         if finding.level == FAILED:
             key = KEYS.get(finding.check, "")
             raise UserError(key + finding.text + (f"; {finding.mend}" if finding.mend else ""))
@@ -84,19 +84,38 @@ def examine_places(place: str, mlflow: str | None) -> Iterator[Finding]:
 
 
 class ExaminedSpace:
-    """A space under examination: the model is tried, room and resources are counted once Ray is joined."""
+    """A space under examination: the model is tried, room and resources are counted once Ray is joined.
+
+    `untrained`: the model, once it has been loaded.
+    """
 
     def __init__(self, spec: "SweepSpec", place: str) -> None:
         self.spec, self.place = spec, place
-        self._untrained: Any = None  # None: not to be had
+        self.untrained: Any = None
+        self._texts: Any = None
+
+    def examine_files(self) -> Iterator[Finding]:
+        """What task and model are, of which the one needs the other."""
+        found = run_check("task", self.check_task)
+        yield found
+        if found.level != FAILED:
+            yield run_check("model", self.check_model)
+
+    def check_task(self) -> Finding:
+        """The examples can be read."""
+        from spd_ray.data.tasks import load_task  # here: it imports PyArrow
+
+        self._texts = load_task(self.spec.task)
+        train, dev = (len(part.labels) for part in (self._texts.train, self._texts.dev))
+        return Finding(OK, "task", f"{self._texts.task.name}: {train:,} training and {dev:,} dev examples")
 
     def check_model(self) -> Finding:
         """The model fits the task and the method."""
         from spd_ray.checks.model_fit import check_model  # here: it imports torch
         from spd_ray.checks.untrained import load_untrained
 
-        self._untrained = load_untrained(self.spec)
-        return check_model(self.spec, self._untrained)
+        self.untrained = load_untrained(self.spec, self._texts)
+        return check_model(self.spec, self.untrained)
 
     def examine_with(self, address: str | None) -> Iterator[Finding]:
         """What a trial asks for is there, or will be, and there is room for what it takes."""
@@ -108,8 +127,8 @@ class ExaminedSpace:
         spec = resolve(self.spec, have)
         found = run_check("resources", lambda: nodes.check_resources(spec.resources, have))
         yield found
-        if self._untrained and found.level != FAILED:
-            yield run_check("room", lambda: check_room(spec, self._untrained, self.place, have))
+        if self.untrained and found.level != FAILED:
+            yield run_check("room", lambda: check_room(spec, self.untrained, self.place, have))
 
     def examine_layers(self, reports: Sequence[NodeReport]) -> Iterator[Finding]:
         """Where layers are compiled, every node can."""

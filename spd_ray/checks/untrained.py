@@ -43,9 +43,12 @@ class Untrained:
     )
 
 
-def load_untrained(spec: SweepSpec) -> Untrained:
-    """Raises UserError where the task or the model is not available or cannot be read."""
-    texts = load_task(spec.task)
+def load_untrained(spec: SweepSpec, texts: TaskData | None = None) -> Untrained:
+    """`texts`: the task's, where they have been read.
+
+    Raises UserError where the task or the model is not available or cannot be read.
+    """
+    texts = texts or load_task(spec.task)
     task, train, dev = texts.task, texts.train, texts.dev
     with pretrained_folder(spec.model, spec.teacher) as folder:
         tokenizer = load_tokenizer(folder, spec.task.max_length, spec.teacher.source_key)

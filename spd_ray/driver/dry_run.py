@@ -18,7 +18,7 @@ from spd_ray.base.errors import counted
 from spd_ray.base.ray_cluster import capacity, leave_ray
 from spd_ray.checks.cost import Cost, measure
 from spd_ray.checks.room import describe_rank, first_room
-from spd_ray.checks.untrained import Untrained, load_untrained
+from spd_ray.checks.untrained import Untrained
 from spd_ray.config import auto
 from spd_ray.config.methods import MethodCard
 from spd_ray.config.sweep import SweepSpec
@@ -42,7 +42,7 @@ def dry_run(spec: SweepSpec, storage: str, address: str | None, console: Console
     console.print(spec.to_yaml().rstrip(), highlight=False, markup=False)
     for name in spec.methods():
         explain_method(name, spec.card(name), console)
-    check_first(spec, storage, address, console)
+    untrained = check_first(spec, storage, address, console).untrained
     with ExitStack() as joined:
         joined.callback(leave_ray)
         have = capacity(address)
@@ -52,7 +52,6 @@ def dry_run(spec: SweepSpec, storage: str, address: str | None, console: Console
         if worker is None:
             joined.close()  # what is measured here has the machine to itself
         console.print(devices_line(spec, have), soft_wrap=True)
-        untrained = load_untrained(spec)
         console.print(describe_task(untrained), soft_wrap=True)
         values, config = first_trial(spec)
         timeline = Timeline.of(config.method, untrained.train_examples)

@@ -12,22 +12,22 @@ from rich.console import Console
 from spd_ray.base.imports import imported_beside
 from spd_ray.base.ray_cluster import join_ray, leave_ray
 from spd_ray.base.signals import pass_sigterm_on
-from spd_ray.checks.examination import preflight
+from spd_ray.checks.examination import ExaminedSpace, preflight
 from spd_ray.checks.finding import WARNING
 from spd_ray.config.sweep import SweepSpec
 
 SLOW = ("spd_ray.checks.model_fit", "spd_ray.tracking.mlflow_store")  # none imports Ray, which is started meanwhile
 
 
-def check_first(spec: SweepSpec, storage: str, address: str | None, console: Console) -> None:
+def check_first(spec: SweepSpec, storage: str, address: str | None, console: Console) -> ExaminedSpace:
     """The preflight: prints what is not as it should be and joins the cluster, which `train_trials` leaves.
 
     Raises UserError for what has failed.
     """
-    began, count = time.monotonic(), 0
+    began, count, space = time.monotonic(), 0, ExaminedSpace(spec, storage)
     try:
         with imported_beside(SLOW):
-            for finding in preflight(spec, storage, address, lambda: start_ray(address)):
+            for finding in preflight(space, address, lambda: start_ray(address)):
                 count += 1
                 if finding.level == WARNING:
                     console.print(f"{finding.check}: {finding.text}; {finding.mend}", soft_wrap=True, markup=False)
@@ -35,6 +35,7 @@ def check_first(spec: SweepSpec, storage: str, address: str | None, console: Con
         leave_ray()
         raise
     console.print(f"preflight: {count} checks passed in {time.monotonic() - began:.0f} s")
+    return space
 
 
 def start_ray(address: str | None) -> None:
