@@ -246,9 +246,15 @@ def test_two_hosts_come_up_run_a_sweep_on_both_without_a_shared_folder_and_nothi
         launcher.ray("up", "--yes", "--no-config-cache")
         try:
             assert wait_for(lambda: all(machine.processes("raylet/raylet") for machine in machines), 60)
-            doctor = launcher.ray(
-                "exec", f"python -m spd_ray.doctor --address auto --storage {place} --mlflow {MLFLOW}"
-            )
+            answers = []
+
+            def both_have_joined():
+                words = f"python -m spd_ray.doctor --address auto --storage {place} --mlflow {MLFLOW}"
+                answers.append(launcher.ray("exec", words))
+                return all(machine.address in answers[-1] for machine in machines)
+
+            assert wait_for(both_have_joined, 120), answers[-1]
+            doctor = answers[-1]
             job = launcher.ray("exec", f"ray job submit -- python {sweep} --storage {place}")
             refused = launcher.ray("exec", "curl -s -o answer -w 'code %{http_code}' http://127.0.0.1:8265/api/jobs/")
             sockets = launcher.ray("exec", "ss -Hltn 'sport = :8265'")
