@@ -4,7 +4,6 @@ Why so: docs/decisions.md #preflight.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,12 +63,13 @@ def preflight(space: "ExaminedSpace", address: str | None, join: Callable[[], No
 
     Raises UserError, one line, for the first that has failed: nothing is trained then, and nothing left behind.
     """
-    found = (
-        examine_places(space.place, space.spec.tracking.uri),
-        [run_check("task", space.check_task)],
-        examine_joined(space, address, join),
-    )
-    for finding in chain.from_iterable(found):
+
+    def examined() -> Iterator[Finding]:
+        yield from examine_places(space.place, space.spec.tracking.uri)
+        yield run_check("task", space.check_task)
+        yield from examine_joined(space, address, join)
+
+    for finding in examined():
         if finding.level == FAILED:
             key = KEYS.get(finding.check, "")
             raise UserError(key + finding.text + (f"; {finding.mend}" if finding.mend else ""))

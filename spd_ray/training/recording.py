@@ -165,8 +165,7 @@ class Recorder:
         return _kept[key].tables
 
     def _in_process(self, count: int) -> Kept:
-        model = self.teacher.model
-        tables = self._record(partial(in_memory, model), count)
+        tables = self._record(partial(in_memory, self.teacher.model), count)
         return Kept(replace(tables, place=PRIVATE), None)
 
     def _in_shared_memory(self, count: int) -> Kept:

@@ -22,17 +22,26 @@ SECONDS_BETWEEN_SIGNS = 5.0  # reading a loss waits for the device
 MOST_WORDS = 4_000  # characters of an error, from its end
 
 
-class StepCounter:
-    """Counts steps of what is no trial, and tells how many now and then."""
+class _CountTeller:
+    """Tells a count under its name, now and then."""
 
     def __init__(self, name: str) -> None:
-        self.name, self.steps, self._last = name, 0, 0.0
+        self.name, self._last = name, 0.0
+
+    def _tell(self, count: Any) -> None:
+        if time.monotonic() - self._last >= SECONDS_BETWEEN_COUNTS:
+            self._last = time.monotonic()
+            _put(self.name, count)
+
+
+class StepCounter(_CountTeller):
+    """Counts steps of what is no trial, and tells how many now and then."""
+
+    steps = 0
 
     def __call__(self, steps: int = 1, note: str = "") -> None:
         self.steps += steps
-        if time.monotonic() - self._last >= SECONDS_BETWEEN_COUNTS:
-            self._last = time.monotonic()
-            _put(self.name, self.steps)
+        self._tell(self.steps)
 
 
 def read_counts(names: Iterable[str]) -> dict[str, int]:
@@ -62,16 +71,11 @@ class Sign(NamedTuple):
         return (self.steps - self.step) / self.rate if self.rate else None
 
 
-class RecordingTeller:
-    """Called while a trial records its teacher's outputs, it tells now and then how far it is."""
-
-    def __init__(self, trial_id: str) -> None:
-        self.trial_id, self._last = trial_id, 0.0
+class RecordingTeller(_CountTeller):
+    """Called while a trial, whose id is the name, records its teacher's outputs: tells now and then how far it is."""
 
     def __call__(self, examples: int, of: int) -> None:
-        if time.monotonic() - self._last >= SECONDS_BETWEEN_COUNTS:
-            self._last = time.monotonic()
-            _put(self.trial_id, Recording(examples, of))
+        self._tell(Recording(examples, of))
 
 
 class SignTeller:

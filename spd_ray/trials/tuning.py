@@ -48,8 +48,8 @@ def make_on_workers(worker: Worker, states_of: StatesOf, origin: Origin, config:
     Each learning rate has as many ranks as a trial. A task whose node is lost goes on from its last state, on another.
     """
     worker = worker._replace(ranks=1) if config.is_given else worker
-    alone = [config.model_copy(update={"learning_rates": (rate,)}) for rate in config.learning_rates]
-    alone = alone[:1] if config.is_given else alone
+    rates = config.learning_rates[:1] if config.is_given else config.learning_rates
+    alone = [config.model_copy(update={"learning_rates": (rate,)}) for rate in rates]
     source, data = ray.put(_read_files(model_files(origin.folder))), ray.put(origin.data)
     names = [uuid.uuid4().hex for _ in alone]
     tasks: list[list[ray.ObjectRef]] = []
