@@ -162,6 +162,10 @@ def test_a_line_tells_a_trials_step_and_comes_only_when_something_has_happened(l
     assert line_after(60) == ""
     display.standings["00000-s0"] = {"step": 150, "stage": 1, "budget": 0.125, "sparsity": 0.5, "score": 0.7}
     assert "00000-s0 spd stage I 12% sparsity 0.50 dev 0.7000" in line_after(2)
+    signs.update({trial_id: Sign(9, 1200, 1, 2.5, None) for trial_id in ledger.running})
+    assert "00001-s0 spd stage I step 9/1,200" in line_after(60)
+    del signs["00001-s0"]
+    assert line_after(2) == ""  # a trial that starts beside others waits for its turn
 
 
 def test_a_trial_tells_its_first_step_and_then_one_now_and_then(monkeypatch) -> None:

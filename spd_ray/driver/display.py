@@ -67,7 +67,7 @@ class SweepDisplay:
     def _is_news(self, now: float) -> bool:
         """Whether a line would say something new, and it is time for one; what no trial did before is said at once."""
         news = {trial_id: self._progress_of(trial_id) for trial_id in self.ledger.running}
-        first = {what for what, _ in news.values()} - {what for what, _ in self._said.values()}
+        first = {what for what, _ in news.values()} - {what for what, _ in self._said.values()} - {"starts"}
         if news == self._said or not (first or now - self._last_line >= SECONDS_BETWEEN_LINES):
             return False
         self._said, self._last_line = news, now
