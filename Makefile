@@ -35,7 +35,7 @@ test: lint
 
 # Every fault in full number: 20 kills, 10 dead drivers, a minute without MLflow. Ends with a table of what it cost.
 faults: install
-	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PYTHON) -m pytest tests/faults --full --timeout 1800
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PYTHON) -m pytest tests/faults --full
 
 # Every figure, table and claim of the paper on the miniature: resumable, meant for 90 minutes on 2 cores (not timed yet).
 # `python -m benchmarks.paper --full` adds the tables' other tasks.

@@ -14,6 +14,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from tests.waiting import wait_for
+
 FLAGS = [
     "--headless",
     "--no-sandbox",
@@ -34,17 +36,15 @@ def browser(profile: Path) -> Iterator[str]:
     words = [program, *FLAGS, f"--user-data-dir={profile}", "about:blank"]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        port, end = profile / "DevToolsActivePort", time.monotonic() + 60
-        while not port.exists() or "\n" not in port.read_text():
-            assert time.monotonic() < end, "chromium does not start"
-            time.sleep(0.1)
+        port = profile / "DevToolsActivePort"
+        assert wait_for(lambda: port.exists() and "\n" in port.read_text(), process), "chromium does not start"
         yield f"http://127.0.0.1:{port.read_text().splitlines()[0]}"
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait()
 
 
-def look(browser: str, url: str, wanted: str, script: str, picture: Path | None = None, seconds: float = 90.0) -> Any:
+def look(browser: str, url: str, wanted: str, script: str, picture: Path | None = None, seconds: float = 300.0) -> Any:
     """Open `url`, wait until the JavaScript `wanted` is true, and return the value of `script`; a picture if asked."""
     return asyncio.run(_look(browser, url, wanted, script, picture, seconds))
 

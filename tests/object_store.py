@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import BotoCoreError
 
 from spd_ray.base.network import free_port
-from tests.sweeps import wait_for
+from tests.waiting import wait_for
 
 REGION = "us-west-2"
 CREDENTIALS = {
@@ -33,7 +33,7 @@ def mock_s3(address: str) -> Iterator[str]:
         server = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             client = boto3.client("s3", REGION, endpoint_url=f"http://{address}:{port}")
-            assert wait_for(lambda: _made(client), seconds=60)
+            assert wait_for(lambda: _made(client))
             yield f"s3://bucket/runs?scheme=http&endpoint_override={address}:{port}&region={REGION}"
         finally:
             server.kill()

@@ -3,7 +3,6 @@
 import glob
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from spd_ray.records.trials import read_trials
+from tests.waiting import wait_for
 
 SPACE = {
     "task": {"name": "sst2"},
@@ -87,7 +87,7 @@ class Sweeps:
         self, name: str, *arguments: str, cwd: Path | None = None, **changes: Any
     ) -> tuple[subprocess.CompletedProcess[str], Path]:
         words = self.command(name, *arguments, **changes)
-        done = subprocess.run(words, capture_output=True, text=True, timeout=600, cwd=cwd)
+        done = subprocess.run(words, capture_output=True, text=True, cwd=cwd)
         return done, self.storage / name
 
 
@@ -171,13 +171,3 @@ def wait_for_more(found: Callable[[], set[str]], number: int, driver: psutil.Pop
         return len(new) >= number
 
     return wait_for(enough, driver)
-
-
-def wait_for(condition: Callable[[], Any], process: psutil.Popen | None = None, seconds: float = 300.0) -> bool:
-    """Whether `condition` holds within `seconds`, and before `process` ends."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end or (process is not None and process.poll() is not None):
-            return False
-        time.sleep(0.02)
-    return True

@@ -9,10 +9,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -34,20 +33,12 @@ from spd_ray.checks.untrained import Untrained
 from spd_ray.config import auto
 from spd_ray.config.load import load_spec
 from spd_ray.data.batches import EncodedSplit
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[1]
 CLUSTER = ROOT / "cluster"
 BIN = Path(sys.prefix) / "bin"
 REGION = "us-west-2"
-
-
-def wait_for(condition: Callable[[], Any], seconds: float) -> Any:
-    """What `condition` returns as soon as it is true; AssertionError after `seconds`."""
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "nothing came"
-        time.sleep(0.2)
-    return found
 
 
 def status(url: str, host: str | None = None) -> int:
@@ -93,7 +84,7 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
         patch.setenv("AWS_ACCESS_KEY_ID", "testing")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
         patch.setenv("HOME", str(home))
-        wait_for(lambda: status(f"http://127.0.0.1:{port}/moto-api/"), 30)
+        wait_for(lambda: status(f"http://127.0.0.1:{port}/moto-api/"))
         ec2 = boto3.client("ec2", REGION)
         vpc = ec2.describe_vpcs()["Vpcs"][0]["VpcId"]
         group = ec2.create_security_group(GroupName="spd-ray", Description="spd-ray", VpcId=vpc)["GroupId"]
@@ -148,8 +139,8 @@ def test_ray_up_creates_the_head_at_the_mock_ec2(aws):
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     environment = os.environ | {"RAY_AUTH_MODE": "token", "RAY_TMPDIR": str(aws.config.parent)}
     with running(words, cwd=ROOT, env=environment, **quiet):
-        reservations = wait_for(lambda: aws.ec2.describe_instances()["Reservations"], 40)
-        profiles = wait_for(profiles_of(aws), 20)
+        reservations = wait_for(lambda: aws.ec2.describe_instances()["Reservations"])
+        profiles = wait_for(profiles_of(aws))
     (head,) = reservations[0]["Instances"]
     tags = {tag["Key"]: tag["Value"] for tag in head["Tags"]}
     assert (head["InstanceType"], head["ImageId"]) == ("m7i.2xlarge", aws.image)
@@ -206,7 +197,7 @@ def test_gpu_yamls_mlflow_answers_on_loopback_and_to_its_own_names_alone(tmp_pat
     )
     with running(["bash", "-c", line.replace("nohup setsid", "exec").rstrip(" &")]):
         page = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search?max_results=1"
-        wait_for(lambda: status(page) == 200, 60)
+        wait_for(lambda: status(page) == 200)
         assert status(page, host=f"localhost:{port}") == 200
         assert status(page, host="evil.example") == 403
         assert listeners(port) == {"0100007F"}
@@ -229,7 +220,7 @@ def test_mlflows_database_has_a_copy_in_the_bucket_that_a_new_head_begins_from(a
         mlflow.execute("INSERT INTO runs VALUES ('one')")
         mlflow.commit()
         kept = boto3.client("s3", REGION)
-        wait_for(lambda: kept.list_objects_v2(Bucket="a-bucket").get("Contents"), 30)
+        wait_for(lambda: kept.list_objects_v2(Bucket="a-bucket").get("Contents"))
     for file in database.parent.iterdir():
         file.unlink()
     subprocess.run(["bash", "-c", fetch], check=True)

@@ -8,7 +8,7 @@ from spd_ray.base.errors import StorageError, UserError
 from spd_ray.records import lease
 from spd_ray.records.lease import Lease, leased
 from spd_ray.records.storage import SweepStorage
-from tests.sweeps import wait_for
+from tests.waiting import wait_for
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_a_lease_that_is_not_renewed_is_taken_over_and_its_driver_writes_nothing
     second.acquire(quiet)
     second.confirm()
     first._thread.start()
-    assert wait_for(lambda: first._taken_by, seconds=5)
+    assert wait_for(lambda: first._taken_by)
     with pytest.raises(StorageError, match=r"^a driver on host-b has taken this sweep over$"):
         first.check()
     second.check()
@@ -86,7 +86,7 @@ def test_a_driver_that_has_lost_its_lease_sends_and_drops_nothing(place, tmp_pat
     with leased(storage, quiet) as confirm:
         confirm()
         driver(place, "b")._write()
-        assert wait_for(lambda: _refuses(storage), seconds=5)
+        assert wait_for(lambda: _refuses(storage))
         with pytest.raises(StorageError):
             storage.send(storage.folder / "trials.parquet")
         with pytest.raises(StorageError):

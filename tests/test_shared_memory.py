@@ -3,12 +3,12 @@
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from spd_ray.base import cache
+from tests.waiting import wait_for
 
 # A process that asks for the entry; building it takes so many seconds, and is written down.
 ASK = """
@@ -61,13 +61,6 @@ def end(process: subprocess.Popen) -> None:
     assert process.wait() == 0
 
 
-def wait_for(files: str, memory: Path) -> None:
-    ends = time.monotonic() + 60
-    while not list(memory.rglob(files)):
-        assert time.monotonic() < ends
-        time.sleep(0.01)
-
-
 def files(memory: Path) -> list[str]:
     return sorted(str(path.relative_to(memory)) for path in memory.rglob("*") if path.is_file())
 
@@ -88,7 +81,7 @@ def test_of_two_that_ask_at_once_one_builds_and_the_last_that_leaves_removes_it(
 
 def test_what_a_killed_builder_leaves_is_not_taken_and_who_waits_builds(ask, memory, tmp_path):
     first = ask(seconds=600.0)
-    wait_for("half", memory)
+    assert wait_for(lambda: list(memory.rglob("half")))
     second = ask()
     first.send_signal(signal.SIGKILL)
     assert second.stdout.readline() == "whole\n"

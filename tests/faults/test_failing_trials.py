@@ -9,7 +9,8 @@ import pytest
 from spd_ray.records.trials import read_trials
 from tests.conftest import save_bert
 from tests.faults.conftest import TRIAL
-from tests.sweeps import SPACE, states, study_states, trial_processes, wait_for
+from tests.sweeps import SPACE, states, study_states, trial_processes
+from tests.waiting import wait_for
 
 ONE_SEED = {"sampler": "grid", "trials": 4, "seeds": [0]}
 ONE_AT_A_TIME = {"cpus_per_worker": 1, "concurrent": 1}
@@ -40,7 +41,7 @@ def test_out_of_memory_a_kill_and_a_loss_that_is_no_number_fail_their_trials_alo
     assert wait_for(lambda: any("00001-s0" in state for state in states(folder)), driver)
     for process in trial_processes(driver):
         process.kill()
-    out, errors = driver.communicate(timeout=300)
+    out, errors = driver.communicate()
     assert driver.returncode == 0, errors
 
     trials = read_trials(folder)
@@ -67,7 +68,7 @@ def test_a_rank_that_is_out_of_memory_fails_its_trial_alone(sweep_of, wide, coun
     assert wait_for(lambda: any("00000-s0" in state for state in states(folder)), driver)
     (rank,) = trial_processes(driver, "ray::Rank")
     limit_memory(rank)
-    out, errors = driver.communicate(timeout=300)
+    out, errors = driver.communicate()
     assert driver.returncode == 0, out + errors
     failed, other = read_trials(folder)
     assert (failed.status, other.status) == ("failed", "finished")

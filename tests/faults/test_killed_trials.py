@@ -7,7 +7,8 @@ from pathlib import Path
 import psutil
 
 from spd_ray.records.trials import read_trials
-from tests.sweeps import trial_processes, wait_for, wait_for_saves
+from tests.sweeps import trial_processes, wait_for_saves
+from tests.waiting import wait_for
 
 SAVES = 24  # of a trial: one an epoch
 
@@ -30,7 +31,7 @@ def test_killed_trials_go_on_from_their_state(sweep_of, usual, count, note):
     started, folder = time.monotonic(), sweep_of.storage / "killed_trials"
     driver = sweep_of.launch(words)
     killed = kill_at_random(driver, folder, kills, saves=SAVES * len(read_trials(other.folder)) // (kills + 2))
-    _, errors = driver.communicate(timeout=600)
+    _, errors = driver.communicate()
     seconds = time.monotonic() - started
     assert driver.returncode == 0, errors
     other.assert_equals(folder)

@@ -16,7 +16,8 @@ from spd_ray.sweep import main
 from spd_ray.tracking.missed_points import send_missed_points
 from spd_ray.tracking.tracker import Tracker
 from tests.integration.test_tracking import server, stop, template  # noqa: F401
-from tests.sweeps import curves, mlflow_runs, wait_for
+from tests.sweeps import curves, mlflow_runs
+from tests.waiting import wait_for
 
 LONG = {"sampler": "grid", "trials": 2, "seeds": list(range(24))}
 
@@ -38,7 +39,7 @@ def test_a_server_that_stays_away_is_told_and_resume_sends_everything(sweep_of, 
     process, folder, started = start(), sweep_of.storage / "lost_server", time.monotonic()
     driver = begin(sweep_of, folder, uri)
     stop(process)
-    _, errors = driver.communicate(timeout=600)
+    _, errors = driver.communicate()
     assert driver.returncode == 0, errors
     assert {trial.status for trial in read_trials(folder)} == {"finished"}
     said, missing = errors.strip().splitlines()[-2:]
@@ -70,7 +71,7 @@ def test_a_server_that_is_away_for_a_minute_gets_everything(sweep_of, undisturbe
     time.sleep(60)
     during = parts(folder) - before
     start()
-    _, errors = driver.communicate(timeout=900)
+    _, errors = driver.communicate()
     assert driver.returncode == 0, errors
     assert during > 0
     assert "misses" not in errors

@@ -18,7 +18,8 @@ from spd_ray.trials.signs import NAMESPACE, read_counts
 from spd_ray.trials.tuning import make_alone, make_on_workers
 from spd_ray.trials.tuning_states import states_of
 from tests.ray_nodes import groups_of_places, head_and_two_nodes, processes_on
-from tests.sweeps import SPACE, wait_for, wait_for_saves
+from tests.sweeps import SPACE, wait_for_saves
+from tests.waiting import wait_for
 
 GONE_SECONDS = 20
 FINISHED_STEPS = 16  # of the teacher, two epochs
@@ -54,7 +55,7 @@ def test_trials_of_a_lost_node_move_to_another_and_go_on(cluster, sweep_of, usua
         time.sleep(1)
         new = cluster.add_node(num_cpus=1)
         assert wait_for(lambda: trials_on(new), driver)  # noqa: B023
-    _, errors = driver.communicate(timeout=300)
+    _, errors = driver.communicate()
     assert driver.returncode == 0, errors
     other.assert_equals(folder)
     assert_nothing_left(cluster)
@@ -146,8 +147,7 @@ def test_a_teachers_learning_rates_are_tasks_of_their_own_and_one_whose_node_is_
 
             for known in (partial(newest_states, sweep), counts):
                 assert wait_for(
-                    lambda: len(known()) == len(learning_rates) and min(known()) >= FINISHED_STEPS,  # noqa: B023
-                    seconds=120,
+                    lambda: len(known()) == len(learning_rates) and min(known()) >= FINISHED_STEPS  # noqa: B023
                 )
             nodes = cluster.worker_nodes
             lost = min(nodes, key=lambda node: len(processes_on(node, make_alone.__name__)))  # not that of rank 0

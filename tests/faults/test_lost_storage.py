@@ -10,7 +10,8 @@ import pytest
 from spd_ray.base.errors import UserError
 from spd_ray.base.installation import own_command
 from spd_ray.sweep import main
-from tests.sweeps import wait_for, wait_for_saves
+from tests.sweeps import wait_for_saves
+from tests.waiting import wait_for
 
 SIZE_MIB = 64
 
@@ -45,7 +46,7 @@ def begin(sweep_of, storage, *arguments):
 
 def assert_told(driver, refusal):
     """The driver ends, with one line on stderr that says what to do."""
-    out, errors = driver.communicate(timeout=120)
+    out, errors = driver.communicate()
     assert driver.returncode == 2, out + errors
     assert "Traceback" not in out + errors
     last = errors.strip().splitlines()[-1]
@@ -74,7 +75,7 @@ def test_a_full_and_a_read_only_storage_are_told_and_lose_nothing(sweep_of, stor
         other.unlink()
 
     driver = begin(sweep_of, storage, "--resume")
-    assert wait_for(lambda: mount("-o", "remount,ro", folder), driver, 30)
+    assert wait_for(lambda: mount("-o", "remount,ro", folder), driver)
     assert_told(driver, "Read-only file system")
     with pytest.raises(UserError, match=f"^--storage {storage}: cannot be written .Read-only file system.$"):
         main(sweep_of.command(folder.name, "--storage", str(storage), "--resume")[3:])

@@ -16,7 +16,8 @@ from pyarrow import fs
 from spd_ray.base.network import join_place
 from spd_ray.records.storage import SweepStorage
 from tests.object_store import mock_s3
-from tests.sweeps import Sweeps, trial_processes, wait_for, wait_for_more
+from tests.sweeps import Sweeps, trial_processes, wait_for_more
+from tests.waiting import wait_for
 
 FILES = {"trials.parquet", "study.journal", "sweep.yaml", "mlflow_sweep_id"}
 OF_A_SWEEP = FILES | {"checkpoints", "predictions", "steps", "state", "teacher"}
@@ -46,7 +47,7 @@ def test_a_sweep_outlives_the_disk_of_its_driver(sweep_of: Sweeps, usual, bucket
         driver = sweep_of.launch([*words, *(["--resume"] if kill else [])], cwd=tmp_path)
         if not kill:
             assert wait_for(lambda: store.get_file_info(f"{root}/.lease").is_file, driver)
-            second = subprocess.run([*words, "--resume"], capture_output=True, text=True, timeout=200, env=elsewhere)
+            second = subprocess.run([*words, "--resume"], capture_output=True, text=True, env=elsewhere)
             refusal = f"error: {place}: a driver on {platform.node()} (process {driver.pid}) runs this sweep"
             assert (second.returncode, second.stderr.startswith(refusal)) == (2, True), second.stderr
         assert wait_for_more(lambda: states(store, root), draw.randint(2, 8), driver), driver.communicate()
@@ -56,7 +57,7 @@ def test_a_sweep_outlives_the_disk_of_its_driver(sweep_of: Sweeps, usual, bucket
         assert trials
         assert not psutil.wait_procs(trials, timeout=20)[1]
         shutil.rmtree(lost)
-    done = subprocess.run([*words, "--resume"], capture_output=True, text=True, timeout=600, cwd=tmp_path)
+    done = subprocess.run([*words, "--resume"], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"best sparse checkpoint: {join_place(place, 'checkpoints/0')[:40]}" in done.stdout
     assert "testing" not in done.stdout + done.stderr
@@ -71,7 +72,7 @@ def test_a_sweep_outlives_the_disk_of_its_driver(sweep_of: Sweeps, usual, bucket
 
     drawn = subprocess.run(
         [sys.executable, "-m", "analysis", "--sweep", place, "--out", str(tmp_path / "report")],
-        capture_output=True, text=True, env=os.environ, timeout=300,
+        capture_output=True, text=True, env=os.environ,
     )  # fmt: skip
     assert drawn.returncode == 0, drawn.stderr
     assert (tmp_path / "report" / "index.html").exists()

@@ -13,7 +13,8 @@ from spd_ray.trials.on_worker import Worker
 from spd_ray.trials.tuning import make_on_workers
 from spd_ray.trials.tuning_states import states_of
 from tests.ray_nodes import groups_of_places, head_and_two_nodes, processes_on
-from tests.sweeps import Sweeps, wait_for
+from tests.sweeps import Sweeps
+from tests.waiting import wait_for
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +28,8 @@ def test_a_dry_run_takes_its_two_steps_on_a_worker(cluster, tiny_teacher, tmp_pa
     driver = sweeps.launch(sweeps.command("dry", "--dry-run", "--address", cluster.address))
     try:
         nodes = cluster.worker_nodes
-        assert wait_for(lambda: any(processes_on(node, measure.__name__) for node in nodes), driver, seconds=120)
-        out, errors = driver.communicate(timeout=120)
+        assert wait_for(lambda: any(processes_on(node, measure.__name__) for node in nodes), driver)
+        out, errors = driver.communicate()
     finally:
         sweeps.kill_launched()
     assert driver.returncode == 0, out + errors

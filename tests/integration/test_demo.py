@@ -15,7 +15,7 @@ DEMO = Path(__file__).parents[2] / "search_spaces" / "demo.yaml"
 def demo(tmp_path_factory):
     storage = tmp_path_factory.mktemp("demo")
     command = [sys.executable, "-m", "spd_ray.sweep", "--space", DEMO, "--storage", storage, "--trials", "1"]
-    done = subprocess.run([*command, "--set", "study.seeds=[0]"], capture_output=True, text=True, timeout=850)
+    done = subprocess.run([*command, "--set", "study.seeds=[0]"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return storage / "demo"
 

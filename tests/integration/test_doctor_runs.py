@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from spd_ray.base.network import free_port
+from tests.waiting import wait_for
 
 TOKEN, OTHER = "a-token-of-a-test-0123456789", "another-token-of-a-test-9876543210"
 
@@ -20,7 +20,7 @@ TOKEN, OTHER = "a-token-of-a-test-0123456789", "another-token-of-a-test-98765432
 def doctor(environment: dict[str, str], *words: object) -> tuple[int, dict[str, str], str]:
     """Exit code, the line of each check, and what was written to stderr."""
     command = [sys.executable, "-m", "spd_ray.doctor", *(str(word) for word in words)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=90)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     lines = {line[9:21].strip(): line for line in done.stdout.splitlines()}
     return done.returncode, lines, done.stderr
 
@@ -43,14 +43,11 @@ def cluster(environment: dict[str, str]) -> Iterator[str]:
         [*words, "--include-dashboard=false", "--num-cpus=2"], env=environment, stdout=-3, stderr=-3
     )
     try:
-        end = time.monotonic() + 40
-        while b"raylet" not in children(head.pid):
-            assert time.monotonic() < end, "the head did not come up"
-            time.sleep(0.5)
+        assert wait_for(lambda: b"raylet" in children(head.pid), head), "the head did not come up"
         yield f"127.0.0.1:{port}"
     finally:
         head.send_signal(signal.SIGTERM)
-        head.wait(30)
+        head.wait()
 
 
 def children(pid: int) -> bytes:
@@ -134,6 +131,6 @@ print(*listening, mode, len(servers), len(set(tokens)), len(held), folder.exists
     (tmp_path / ("long" * 30)).mkdir()
     changed = {"HOME": "/proc/nowhere", "TMPDIR": str(tmp_path / ("long" * 30)), "http_proxy": "http://127.0.0.1:9"}
     environment = {name: text for name, text in os.environ.items() if name != "RAY_AUTH_MODE"} | changed
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=90)
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
     assert done.stdout.split() == ["127.0.0.1", "700", "2", "1", "0", "False", "None"], (done.stdout, done.stderr)
     assert list((tmp_path / ("long" * 30)).iterdir()) == []

@@ -4,8 +4,6 @@ import os
 import re
 import shutil
 import subprocess
-import time
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from spd_ray.config.load import load_spec
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.tracking.tracker import Tracker
 from tests.browser import browser, look
+from tests.waiting import wait_for_server
 
 SPACE = """\
 name: seen
@@ -60,27 +59,16 @@ def test_the_printed_link_opens_on_the_feasible_trials_best_first(tmp_path: Path
         without_jobs = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # ten processes that nobody asks
         server = subprocess.Popen(words, env=without_jobs, stdout=log, stderr=log, start_new_session=True)
     try:
-        wait_for_server(port, tmp_path / "log")
+        wait_for_server(port, server, tmp_path / "log")
         with browser(tmp_path / "profile") as chromium:
             url = address.replace(":5000/", f":{port}/")
             text, headings = look(chromium, url, "document.body.innerText.includes('0.8999837')", SEEN)
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait()
     assert re.findall(r"^0000\d-s0$", text, re.MULTILINE) == ["00001-s0", "00004-s0", "00000-s0"]
     assert "3 matching runs" in text
     for column in ("best_dev_score", "sparsity", "method.p0", "Sort: best_dev_score"):
         assert f"\n{column}\n" in text
     assert "method.weight_decay" not in text
     assert headings[:4] == ["Run Name", "best_dev_score", "sparsity", "method.p0"]
-
-
-def wait_for_server(port: int, log: Path) -> None:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    for _ in range(1200):
-        try:
-            opener.open(f"http://127.0.0.1:{port}/health")
-            return
-        except OSError:
-            time.sleep(0.1)
-    raise AssertionError(log.read_text())

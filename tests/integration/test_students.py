@@ -155,13 +155,13 @@ def test_the_printed_command_answers_a_request_from_a_shell_that_knows_nothing(p
         with requests.Session() as session:
             session.trust_env = False
             session.mount(
-                "http://", HTTPAdapter(max_retries=Retry(None, connect=450, backoff_factor=0.2, backoff_max=0.2))
+                "http://", HTTPAdapter(max_retries=Retry(None, connect=4500, backoff_factor=0.2, backoff_max=0.2))
             )
             request = {"inputs": {"text": "red cat runs"}}
-            answer = session.post(f"http://127.0.0.1:{port}/invocations", json=request, timeout=60)
+            answer = session.post(f"http://127.0.0.1:{port}/invocations", json=request)
     finally:
         os.killpg(server.pid, signal.SIGTERM)
-        server.wait(30)
+        server.wait()
     here = pipeline("text-classification", model=str(published.students[0].folder))("red cat runs")
     (found,) = answer.json()["predictions"]  # by a process with other threads: the last bits differ
     assert found == {**here[0], "score": pytest.approx(here[0]["score"], rel=1e-5)}, (tmp_path / "log").read_text()

@@ -7,8 +7,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from spd_ray.config.load import load_spec
 from spd_ray.config.sweep import SweepSpec
 from spd_ray.tracking import outbox
 from spd_ray.tracking.tracker import Tracker
+from tests.waiting import wait_for_server
 
 PARAMS = {"method": {"p0": 0.6, "objective": {"temperature": 1.0}}, "seed": 0, "gate": True}
 
@@ -278,13 +277,8 @@ def server(tmp_path: Path, template: Path) -> Iterator[tuple[str, Start]]:
         command += ["--artifacts-destination", str(tmp_path / "served")]
         with (tmp_path / "server.log").open("ab") as log:
             running.append(subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True))
-        for _ in range(600):
-            try:
-                urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"http://127.0.0.1:{port}/health")
-                return running[-1]
-            except OSError:
-                time.sleep(0.1)
-        raise AssertionError((tmp_path / "server.log").read_text())
+        wait_for_server(port, running[-1], tmp_path / "server.log")
+        return running[-1]
 
     yield f"http://127.0.0.1:{port}", start
     for process in running:

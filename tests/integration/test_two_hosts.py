@@ -11,8 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +27,7 @@ from spd_ray.records.trials import read_trials
 from spd_ray.training.teacher import teacher_key
 from tests.object_store import CREDENTIALS, mock_s3
 from tests.sweeps import SPACE, Sweeps
+from tests.waiting import wait_for
 
 SUBNET = f"10.203.{os.getpid() % 250}"
 TOKEN = "a-token-of-a-test-0123456789"
@@ -173,7 +173,7 @@ def host(folder: Path, bridge: str, address: str, number: int, hidden: Path | No
         stack.callback(sshd.wait, 20)
         stack.callback(sshd.kill)
         first = ["ps", "-o", "pid=", "--ppid", str(sshd.pid)]
-        wait_for(lambda: "Server listening" in (folder / "sshd.log").read_text(), 10)
+        wait_for(lambda: "Server listening" in (folder / "sshd.log").read_text())
         init = int(subprocess.run(first, check=True, capture_output=True, text=True).stdout)
         yield Host(address, namespace, home, init)
 
@@ -207,19 +207,9 @@ class Launcher(NamedTuple):
             "TMPDIR": str(self.folder),
         }
         full = [f"{sys.prefix}/bin/ray", words[0], str(self.config), *words[1:]]
-        done = subprocess.run(full, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400)
+        done = subprocess.run(full, cwd=ROOT, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
-
-
-def wait_for(condition: Callable[[], bool], seconds: float, job: subprocess.Popen[bytes] | None = None) -> bool:
-    """Whether `condition` holds within `seconds`, and before `job` ends."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end or (job and job.poll() is not None):
-            return False
-        time.sleep(0.2)
-    return True
 
 
 @pytest.fixture
@@ -245,7 +235,7 @@ def test_two_hosts_come_up_run_a_sweep_on_both_without_a_shared_folder_and_nothi
         fill_in(launcher.config, folder, machines)
         launcher.ray("up", "--yes", "--no-config-cache")
         try:
-            assert wait_for(lambda: all(machine.processes("raylet/raylet") for machine in machines), 60)
+            assert wait_for(lambda: all(machine.processes("raylet/raylet") for machine in machines))
             answers = []
 
             def both_have_joined():
@@ -253,7 +243,7 @@ def test_two_hosts_come_up_run_a_sweep_on_both_without_a_shared_folder_and_nothi
                 answers.append(launcher.ray("exec", words))
                 return all(machine.address in answers[-1] for machine in machines)
 
-            assert wait_for(both_have_joined, 120), answers[-1]
+            assert wait_for(both_have_joined), answers[-1]
             doctor = answers[-1]
             job = launcher.ray("exec", f"ray job submit -- python {sweep} --storage {place}")
             refused = launcher.ray("exec", "curl -s -o answer -w 'code %{http_code}' http://127.0.0.1:8265/api/jobs/")
@@ -263,7 +253,7 @@ def test_two_hosts_come_up_run_a_sweep_on_both_without_a_shared_folder_and_nothi
             records.fetch(records.folder)
         finally:
             launcher.ray("down", "--yes")
-        wait_for(lambda: not any(machine.processes(*RAY) for machine in machines), 60)
+        wait_for(lambda: not any(machine.processes(*RAY) for machine in machines))
         left = [machine.processes(*RAY) for machine in machines]
     addresses = sorted(machine.address for machine in machines)
     said = (

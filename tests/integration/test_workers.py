@@ -49,7 +49,7 @@ def curves(tiny_teacher, tmp_path_factory):
         subprocess.Popen([*words, str(rank)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for rank in (0, 1)
     ]
     for other in others:
-        _, errors = other.communicate(timeout=400)
+        _, errors = other.communicate()
         assert other.returncode == 0, errors.decode()
     for precision, stage in COMBINATIONS:
         of_two = folder / f"{precision}-{stage}-of-2"
@@ -134,8 +134,8 @@ def test_a_rank_that_is_shot_costs_its_trial_nothing(two_workers, sweep_of):  # 
     resources = {"workers": 2, "cpus_per_worker": 1, "concurrent": 1}
     words = sweep_of.command("shot_rank", method=trial, resources=resources, engine={"zero_stage": 2})
     sweep = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    deadline, shot = time.monotonic() + 240, False
-    while sweep.poll() is None and time.monotonic() < deadline:
+    shot = False
+    while sweep.poll() is None:
         ranks = [
             p
             for p in psutil.process_iter(["name", "cmdline"])
@@ -146,7 +146,7 @@ def test_a_rank_that_is_shot_costs_its_trial_nothing(two_workers, sweep_of):  # 
             os.kill(ranks[0].pid, signal.SIGKILL)
             shot = True
         time.sleep(0.2)
-    assert sweep.wait(timeout=60) == 0, sweep.stderr.read().decode()
+    assert sweep.wait() == 0, sweep.stderr.read().decode()
     assert shot
     assert scores(folder.parent / "shot_rank") == scores(folder)
     assert {trial.status for trial in read_trials(folder.parent / "shot_rank")} == {"finished"}
