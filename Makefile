@@ -37,8 +37,8 @@ test: lint
 faults: install
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PYTHON) -m pytest tests/faults --full
 
-# Every figure, table and claim of the paper on the miniature: resumable, meant for 90 minutes on 2 cores (not timed yet).
-# `python -m benchmarks.paper --full` adds the tables' other tasks.
+# Every figure, table and claim of the paper on the miniature: resumable, under 90 minutes on 2 cores.
+# `python -m benchmarks.paper --full` adds deeper miniatures, the tables' other tasks and the comparison of all methods.
 paper: install
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PYTHON) -m benchmarks.paper
 

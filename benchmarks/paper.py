@@ -124,8 +124,7 @@ def run_all(sweeps: Sequence[PaperSweep], storage: Path) -> int:
     """Run each sweep and draw the report. Returns 1, after a line on stderr, if one failed; 130 after Ctrl-C."""
     started, failed = time.monotonic(), []
     for number, sweep in enumerate(sweeps, start=1):
-        minutes = (time.monotonic() - started) / 60
-        print(f"== sweep {number} of {len(sweeps)}: {sweep.folder_name} ({minutes:.0f} min so far)", flush=True)
+        print(f"== sweep {number} of {len(sweeps)}: {sweep.folder_name} ({_minutes(started)} so far)", flush=True)
         try:
             code = run_command(sweep_command(sweep, storage))
         except UserError as error:
@@ -136,12 +135,16 @@ def run_all(sweeps: Sequence[PaperSweep], storage: Path) -> int:
             return INTERRUPTED
         if code:
             failed.append(f"{sweep.folder_name} (exit code {code})")
-    print(f"== report of {len(sweeps)} sweeps: {storage}/report", flush=True)
+    print(f"== report of {len(sweeps)} sweeps: {storage}/report ({_minutes(started)} so far)", flush=True)
     if code := run_command([sys.executable, "-m", "analysis", "--runs", str(storage), "--out", f"{storage}/report"]):
         failed.append(f"report (exit code {code})")
     if failed:
         print(f"failed: {', '.join(failed)}; make paper goes on with what is left", file=sys.stderr)
     return int(bool(failed))
+
+
+def _minutes(started: float) -> str:
+    return f"{(time.monotonic() - started) / 60:.0f} min"
 
 
 def run_command(words: Sequence[str]) -> int:
