@@ -25,8 +25,12 @@ def wide(tmp_path):
 
 
 def limit_memory(process):
-    """Limit the address space of a running process below what it has, as `ulimit -v` would: it gets no more."""
-    process.rlimit(psutil.RLIMIT_AS, (process.memory_info().vms // 2,) * 2)
+    """Limit a running process to an address space between the least and the most that it takes in its steps.
+
+    So a tensor is refused, and not the few bytes that some library needs to say so, as where everything is refused.
+    """
+    taken = [process.memory_info().vms for _ in range(1000)]
+    process.rlimit(psutil.RLIMIT_AS, ((min(taken) + max(taken)) // 2,) * 2)
 
 
 def test_out_of_memory_a_kill_and_a_loss_that_is_no_number_fail_their_trials_alone(sweep_of, wide, note):
