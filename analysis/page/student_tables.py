@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from analysis.numbers.retained_students import Difference, Student
 from analysis.page.table import Heading, Table
-from analysis.wording.formatting import format_number, format_score, format_signed
+from analysis.wording.formatting import format_number, format_p, format_score, format_signed
 
 STUDENTS_NOTE = (
     "Intervals: 95%, over resampled dev examples, conditional on each trained student: a seed is another student. "
@@ -31,5 +31,5 @@ def _row(student: Student, difference: Difference) -> list[str]:
         trial.trial_id, trial.method, format_number(trial.achieved_sparsity, ".3f"), format_score(student.score),
         f"{format_score(student.low)} to {format_score(student.high)}", str(student.examples), difference.other,
         format_signed(difference.value), f"{format_signed(difference.low)} to {format_signed(difference.high)}",
-        format_number(difference.p, ".3f"),
+        format_p(difference.p),
     ]  # fmt: skip

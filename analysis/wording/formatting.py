@@ -89,6 +89,15 @@ def format_signed(value: float | None) -> str:
     return format_number(value, "+.3f")
 
 
+def format_p(value: float) -> str:
+    """A p-value, three digits; never zero, which no test gives.
+
+    >>> format_p(0.0254), format_p(2e-7)
+    ('0.025', '< 0.001')
+    """
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def format_rate(value: float) -> str:
     """A learning rate with as few digits as it has, at most three.
 
