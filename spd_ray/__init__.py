@@ -86,9 +86,12 @@ def load_sparse(folder: str | PathLike[str]) -> Any:
     """
     from pathlib import Path
 
-    from spd_ray.kernels.encoder import load_sparse as load
+    from spd_ray.base.installation import name_missing_package
 
-    return load(Path(folder))
+    with name_missing_package("sweep", "spd_ray.load_sparse"):
+        from spd_ray.kernels.encoder import load_sparse as load
+
+        return load(Path(folder))
 
 
 def load_semi_structured(checkpoint: str | PathLike[str], precision: Literal["fp16", "bf16"] = "fp16") -> Any:
@@ -99,10 +102,13 @@ def load_semi_structured(checkpoint: str | PathLike[str], precision: Literal["fp
     """
     from pathlib import Path
 
-    from spd_ray.kernels.semi_structured import to_semi_structured
-    from spd_ray.training.checkpoint import load_checkpoint
+    from spd_ray.base.installation import name_missing_package
 
-    return to_semi_structured(load_checkpoint(Path(checkpoint)), precision)
+    with name_missing_package("sweep", "spd_ray.load_semi_structured"):
+        from spd_ray.kernels.semi_structured import to_semi_structured
+        from spd_ray.training.checkpoint import load_checkpoint
+
+        return to_semi_structured(load_checkpoint(Path(checkpoint)), precision)
 
 
 def __getattr__(name: str) -> str:

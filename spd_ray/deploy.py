@@ -1,43 +1,17 @@
 """Pack a sparse student for use: `python -m spd_ray.deploy CHECKPOINT --out DIR`; sizes, answers and speed are shown.
 
-The packed directory holds plain safetensors and JSON: `spd_ray.kernels.encoder.load_sparse(DIR)` answers as
-transformers does.
+The packed directory holds plain safetensors and JSON: `spd_ray.load_sparse(DIR)` answers as transformers does.
 """
 
 import argparse
 import json
 import sys
-import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn
-
-import numpy as np
-import torch
-from torch import nn
+from typing import NoReturn
 
 from spd_ray.base.errors import UserError, run_main, storage_refusal
-from spd_ray.base.files import write_whole
-from spd_ray.base.installation import add_version
-from spd_ray.base.user_code import allow_code
-from spd_ray.config.trial import TaskConfig
-from spd_ray.data.batches import EncodedTask, encode_task
-from spd_ray.data.tasks import load_task
-from spd_ray.kernels.bert import check_architecture
-from spd_ray.kernels.build import unavailable_because
-from spd_ray.kernels.encoder import load_sparse
-from spd_ray.kernels.onnx_files import check_installed, export_onnx, onnx_session, quantize_onnx
-from spd_ray.kernels.packed import Sizes, pack_model
-from spd_ray.kernels.timing import inputs_of, least, threads
-from spd_ray.model.classifier import load_tokenizer
-from spd_ray.tracking.taken import checkpoint_folder
-from spd_ray.training.checkpoint import load_checkpoint
-from spd_ray.training.teacher import predict, scores_of
-
-BATCH_SIZE = 32
-SHAPES = ((1, 32), (1, 128))  # of --bench: sequences x tokens
-SECONDS = 5.0  # for each of them
+from spd_ray.base.installation import add_version, name_missing_package
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
@@ -58,9 +32,16 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+@name_missing_package("sweep", "spd_ray.deploy")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Pack, compare, print. Raises UserError for whatever cannot be read, packed or written."""
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+    from spd_ray.base.files import write_whole
+    from spd_ray.base.user_code import allow_code
+    from spd_ray.kernels.onnx_files import check_installed
+    from spd_ray.tracking.taken import checkpoint_folder
+    from spd_ray.training.deployment import deploy
+
     if options.allow_code:
         allow_code()
     if options.onnx:
@@ -75,128 +56,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{error.filename or options.out}: {storage_refusal(error) or error.strerror or error}"
         ) from error
     return 0
-
-
-def deploy(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Pack the checkpoint in `folder`; print and return sizes, the comparison, and times if asked for."""
-    dense = load_checkpoint(folder)
-    check_architecture(dense.config)
-    if options.out.exists() and not (options.out / "packed.json").is_file():
-        raise UserError(f"--out {options.out}: there is something else than a packed student; choose another place")
-    sizes = pack_model(dense, folder, options.out, values=options.values, embeddings=options.embeddings)
-    sparse = load_sparse(options.out)
-    report: dict[str, Any] = {"out": str(options.out), "sparsity": 1 - sizes.kept / sizes.weights, **asdict(sizes)}
-    print(f"{options.out}: {report['sparsity']:.1%} of the encoder's weights are zero")
-    reason = unavailable_because()
-    if reason:
-        print(f"dense speed and memory: {reason}")
-    with tempfile.TemporaryDirectory() as scratch:
-        onnx = _onnx_files(dense, options.onnx, Path(scratch))
-        report |= {f"onnx_{kind}": file.stat().st_size for kind, file in onnx.items()}
-        _print_sizes(sizes, report)
-        report |= _compared(folder, dense, {"packed": sparse, **_sessions(onnx)})
-        if options.bench:
-            report["latency_ms"] = _timed(dense, sparse, onnx)
-    return report
-
-
-def _onnx_files(dense: nn.Module, asked: Path | None, scratch: Path) -> dict[str, Path]:
-    """The fp32 and INT8 files: where they are asked for, else in `scratch` if they can be made."""
-    try:
-        check_installed("onnx", "onnxruntime")
-    except UserError:
-        print("ONNX INT8: not compared; onnx and onnxruntime are not installed")
-        return {}
-    fp32 = asked or scratch / "model.onnx"
-    fp32.parent.mkdir(parents=True, exist_ok=True)
-    files = {"fp32": fp32, "int8": fp32.with_suffix(".int8.onnx")}
-    export_onnx(dense, files["fp32"])
-    quantize_onnx(files["fp32"], files["int8"])
-    return files
-
-
-class _Session(nn.Module):
-    """An ONNX file that answers as a model does."""
-
-    def __init__(self, file: Path) -> None:
-        super().__init__()
-        self.run = onnx_session(file, torch.get_num_threads())
-
-    def forward(self, **inputs: torch.Tensor) -> Any:
-        """(B, L) each -> something with logits (B, C)."""
-        return argparse.Namespace(logits=self.run(inputs))
-
-
-def _sessions(files: dict[str, Path]) -> dict[str, nn.Module]:
-    return {f"onnx_{kind}": _Session(file) for kind, file in files.items()}
-
-
-def _print_sizes(sizes: Sizes, report: dict[str, Any]) -> None:
-    rows = {
-        "packed": sizes.packed,
-        "dense fp32": sizes.dense,
-        "ONNX fp32": report.get("onnx_fp32"),
-        "ONNX INT8": report.get("onnx_int8"),
-        "encoder matrices, packed": sizes.encoder_packed,
-        "  with indices at the entropy bound": sizes.encoder_bound,
-    }
-    for name, size in rows.items():
-        if size is not None:
-            print(f"  {name:<36}{size / 1e6:9.2f} MB")
-
-
-def _compared(folder: Path, dense: nn.Module, others: dict[str, nn.Module]) -> dict[str, Any]:
-    """Largest differences of logits from the dense student's, on the task's dev set if it can be read, with scores."""
-    data = _task_of(folder)
-    models = {"dense": dense, **others}
-    if isinstance(data, str):
-        inputs = inputs_of(4, min(64, int(getattr(dense.config, "max_position_embeddings", 64))), _vocabulary(dense))
-        with torch.inference_mode():
-            logits = {name: model(**inputs).logits.numpy() for name, model in models.items()}
-        print(f"  answers compared on random tokens, not on its task: {data}")
-    else:
-        logits = {name: predict(model, data.dev, BATCH_SIZE, "cpu") for name, model in models.items()}
-    report: dict[str, Any] = {"largest_difference": {}, "dev_score": {}}
-    for name, found in logits.items():
-        difference = float(np.abs(found - logits["dense"]).max())
-        line = f"  {name:<12} largest difference of a logit {difference:.1e}"
-        report["largest_difference"][name] = difference
-        if not isinstance(data, str):
-            scores = scores_of(found, data.dev, data.task)
-            report["dev_score"][name] = scores.score
-            shown = {data.task.metric: scores.score, **scores.other_scores}
-            line += "".join(f", dev {metric} {value:.4f}" for metric, value in shown.items())
-        print(line)
-    return report
-
-
-def _vocabulary(model: Any) -> int:
-    return int(model.config.vocab_size)
-
-
-def _task_of(folder: Path) -> EncodedTask | str:
-    """The task that the student was trained on, by the trial's configuration beside it; or why it is not available."""
-    try:
-        config = TaskConfig.model_validate(json.loads((folder / "spd_ray.json").read_text())["task"])
-        return encode_task(load_task(config), load_tokenizer(folder, config.max_length), config)
-    except FileNotFoundError:
-        return "the checkpoint has no spd_ray.json"
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        return " ".join(str(error).split())
-
-
-def _timed(dense: nn.Module, sparse: nn.Module, onnx: dict[str, Path]) -> dict[str, dict[str, float]]:
-    """{"1x32": {"dense": ms, "packed": ms, "onnx_int8": ms}}, one thread, printed."""
-    found = {}
-    with threads(1):
-        models = {"dense": dense, "packed": sparse, **_sessions(onnx)}
-        for batch, length in SHAPES:
-            length = min(length, int(getattr(dense.config, "max_position_embeddings", length)))
-            functions = {name: lambda inputs, model=model: model(**inputs) for name, model in models.items()}
-            best = least(functions, inputs_of(batch, length, _vocabulary(dense)), SECONDS)
-            found[f"{batch}x{length}"] = best
-            print(f"  {batch} x {length}: " + ", ".join(f"{name} {ms:.2f} ms" for name, ms in best.items()))
-    return found
 
 
 def run() -> NoReturn:

@@ -148,6 +148,7 @@ def test_an_mlflow_store_is_opened(tmp_path):
         database.execute("create table experiments (name text)")
     assert environment.check_mlflow(f"sqlite:///{store}").level == OK
     assert environment.check_mlflow("postgresql://somewhere").level == WARNING
+    assert environment.check_mlflow("mlruns").text.startswith("mlruns: cannot be checked here")
 
 
 def node(number: int, **changes: object) -> NodeReport:
@@ -178,7 +179,8 @@ def test_what_is_wrong_with_a_node_names_it(tmp_path):
     assert nodes.check_token(both, "auto").level == FAILED
     assert nodes.check_token(both, None).level == WARNING
     assert nodes.check_devices(both).text == "10.0.0.2: Ray counts 1 GPUs, torch sees 0"
-    assert nodes.check_compiler(both).level == FAILED
+    found = [nodes.check_compiler(both, ranks).level for ranks in (None, 1, 2)]
+    assert found == [WARNING, WARNING, FAILED]
 
 
 def test_where_layers_are_compiled_every_machine_needs_a_compiler(monkeypatch, tmp_path):
@@ -197,7 +199,7 @@ def test_where_layers_are_compiled_every_machine_needs_a_compiler(monkeypatch, t
 def test_gpus_are_counted_by_name_and_need_no_compiler():
     gpus = [node(1, gpus=["A10G"], ray_gpus=1, builds=False), node(2, gpus=["A10G"], ray_gpus=1)]
     assert nodes.check_devices(gpus).text == "8 CPUs, 2 x A10G"
-    assert nodes.check_compiler(gpus).level == WARNING
+    assert nodes.check_compiler(gpus, ranks=2).level == WARNING
     assert nodes.check_devices([node(1, nvidia=True)]).level == FAILED
 
 
@@ -220,6 +222,7 @@ def test_a_cache_that_cannot_be_written_has_failed(monkeypatch, tmp_path):
 
 def test_the_interface_of_an_address():
     assert network.interface_of("127.0.0.1") == "lo"
+    assert network.collective_interfaces("127.0.0.1") == {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "=lo"}
     with pytest.raises(ValueError, match="no network interface"):
         network.interface_of("198.51.100.1")
 

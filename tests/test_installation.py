@@ -18,7 +18,7 @@ from spd_ray.base.installation import IMPORTED_AS, name_missing_package, own_com
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 COMMANDS = {"spd_ray.sweep": "sweep", "spd_ray.pretrain": "sweep", "spd_ray.doctor": "sweep", "analysis": "analysis",
-            "spd_ray.show": "analysis"}  # fmt: skip
+            "spd_ray.show": "analysis", "spd_ray.deploy": "sweep", "spd_ray.push": "sweep"}  # fmt: skip
 FORGIVEN = {"optuna", "scikit-learn"}  # analysis leaves out the importances without them
 
 
@@ -52,6 +52,8 @@ def test_help_and_version_need_nothing(bare, command):
         (["-m", "spd_ray.sweep", "--dry-run", "--method", "spd"], "spd_ray.sweep"),
         (["-m", "spd_ray.pretrain", "--corpus", "x", "--out", "y"], "spd_ray.pretrain"),
         (["-m", "analysis", "--runs", "runs"], "analysis"),
+        (["-m", "spd_ray.deploy", "x", "--out", "y"], "spd_ray.deploy"),
+        (["-m", "spd_ray.push", "x", "--to", "a/b"], "spd_ray.push"),
     ],
 )
 def test_what_is_missing_is_one_line_that_names_the_extra(bare, arguments, needed_by):
@@ -70,10 +72,11 @@ def test_the_doctor_names_what_is_missing_and_a_folder_that_is_no_ray(bare):
     assert "ray only has its name, and is imported in its place; mend: pip install 'spd_ray[sweep]'" in ray
 
 
-def test_importing_spd_ray_needs_nothing_and_running_a_sweep_says_what(bare):
-    code = "import spd_ray\ntry: spd_ray.run_sweep('x.yaml')\nexcept spd_ray.UserError as error: print(error)"
+@pytest.mark.parametrize("function", ["run_sweep", "load_sparse", "load_semi_structured"])
+def test_importing_spd_ray_needs_nothing_and_its_functions_say_what(bare, function):
+    code = f"import spd_ray\ntry: spd_ray.{function}('x')\nexcept spd_ray.UserError as error: print(error)"
     done = bare("-c", code)
-    assert done.stdout.startswith("spd_ray.run_sweep needs the package "), done.stderr
+    assert done.stdout.startswith(f"spd_ray.{function} needs the package "), done.stderr
 
 
 def test_only_a_package_of_the_extra_is_translated():

@@ -157,4 +157,4 @@ def test_the_command_says_it_and_others_go_on(tmp_path: Path) -> None:
     done = python(tmp_path, "-m", "spd_ray.sweep", "--space", "x.yaml")
     said = "error: package farther: the entry point spd_ray.loss_terms: distance = farther:DISTANCE cannot be loaded "
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"{said}(OSError: no way)\n")
-    assert python(tmp_path, "-c", "import spd_ray.deploy").returncode == 0
+    assert python(tmp_path, "-c", "import spd_ray.training.deployment").returncode == 0

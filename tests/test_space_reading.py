@@ -118,6 +118,8 @@ def test_the_hash_is_of_what_decides_results(tmp_path: Path) -> None:
         "study.trials=99",
         "tracking.experiment=e",
         "checkpoints.keep=9",
+        "task.path=another/place",
+        "model.path=another/place",
     ]
     for setting in same:
         assert load(tmp_path, text, setting).space_hash() == first, setting

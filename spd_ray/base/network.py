@@ -29,6 +29,12 @@ def interface_of(address: str) -> str:
     raise ValueError(f"no network interface has the address {address}")
 
 
+def collective_interfaces(address: str) -> dict[str, str]:
+    """The variables by which Gloo and NCCL take the interface of that address; NCCL takes a bare name for a prefix."""
+    name = interface_of(address)
+    return {"GLOO_SOCKET_IFNAME": name, "NCCL_SOCKET_IFNAME": f"={name}"}
+
+
 def is_uri(place: str) -> bool:
     """Whether `place` is a URI and not a path.
 

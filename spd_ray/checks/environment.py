@@ -170,8 +170,11 @@ def check_mlflow(uri: str) -> Finding:
             return Finding(FAILED, "mlflow", f"{path}: {error}", "is it an MLflow store, writable and not locked?")
         return Finding(OK, "mlflow", f"{path}: an MLflow store")
     if parts.scheme not in ("http", "https"):
-        return Finding(WARNING, "mlflow", f"{parts.scheme}: cannot be checked here", "give http(s):// or sqlite:///")
-    return check_mlflow_server(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", parts.username, parts.password)
+        return Finding(
+            WARNING, "mlflow", f"{parts.scheme or uri}: cannot be checked here", "give http(s):// or sqlite:///"
+        )
+    server = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+    return check_mlflow_server(server, parts.username, parts.password)
 
 
 def check_mlflow_server(server: str, user: str | None, password: str | None) -> Finding:

@@ -1,5 +1,7 @@
 """The one list of checks: the doctor says all of them, a sweep's preflight stops at the first that has failed.
 
+The doctor alone looks at what keeps a Ray from starting or from being joined, and sums over all nodes.
+
 Why so: docs/decisions.md #preflight.
 """
 
@@ -47,7 +49,9 @@ def examine(
             reports = nodes.ask_nodes(shared)
             yield from examine_nodes(reports, shared, place)
             yield run_check("token", lambda: nodes.check_token(reports, address))
-            yield run_check("compiler", lambda: nodes.check_compiler(reports))
+            ranks = spec.resources.workers if spec else None
+            if ranks != 1:
+                yield run_check("compiler", lambda: nodes.check_compiler(reports, ranks))
             yield run_check("gloo", lambda: nodes.check_all_reduce("gloo", reports))
             if any(report.gpus for report in reports):
                 yield run_check("nccl", lambda: nodes.check_all_reduce("nccl", [r for r in reports if r.gpus]))
@@ -65,6 +69,7 @@ def preflight(space: "ExaminedSpace", address: str | None, join: Callable[[], No
     """
 
     def examined() -> Iterator[Finding]:
+        yield run_check("versions", environment.check_versions)
         yield from examine_places(space.place, space.spec.tracking.uri)
         yield run_check("task", space.check_task)
         yield from examine_joined(space, address, join)
@@ -161,7 +166,7 @@ def examine_joined(space: ExaminedSpace, address: str | None, join: Callable[[],
             yield from examine_nodes(reports, shared, space.place)
             yield from space.examine_layers(reports)
         if ranks > 1:
-            yield run_check("compiler", lambda: nodes.check_compiler(reports))
+            yield run_check("compiler", lambda: nodes.check_compiler(reports, ranks))
 
 
 def examine_nodes(reports: Sequence[NodeReport], shared: str, place: str) -> Iterator[Finding]:

@@ -21,6 +21,7 @@ from spd_ray.checks.untrained import Untrained, describe_head
 from spd_ray.config.dimensions import Value
 from spd_ray.config.method import MethodConfig
 from spd_ray.config.sweep import SweepSpec
+from spd_ray.config.timeline import Timeline
 from spd_ray.config.trial import ModelConfig, TeacherConfig
 from spd_ray.data.batches import collate
 from spd_ray.model import surgery
@@ -47,6 +48,7 @@ def check_model(spec: SweepSpec, untrained: Untrained) -> Finding:
         raise UserError(f"{place}: the tokenizer of this {kind} has no padding token; {SUPPORTED}")
     width = spec.task.max_length if spec.task.padding == "max_length" else None
     logits, alone = run_extremes(untrained, place, kind, width)
+    check_ladders(spec, untrained.train_examples)
     for point in points_of(spec):
         with explained(f"{place}: {kind} cannot be grafted", SUPPORTED):
             students, inputs = graft_and_record(untrained, spec.method_at(point), logits)
@@ -67,6 +69,18 @@ def check_model(spec: SweepSpec, untrained: Untrained) -> Finding:
         return Finding(OK, "model", text)
     mend = "give it as teacher.path to train no other, or a pretrained encoder without a classifier"
     return Finding(WARNING, "model", f"{text}; {describe_head(untrained.labels, untrained.sample.task)}", mend)
+
+
+def check_ladders(spec: SweepSpec, train_examples: int) -> None:
+    """Raises UserError where no point that was looked at has the steps for its ladder's levels."""
+    refused: UserError | None = None
+    for point in points_of(spec):
+        try:
+            return Timeline.of(spec.method_at(point), train_examples).check_ladder()
+        except UserError as error:
+            refused = error
+    if refused:
+        raise refused
 
 
 def describe_place(model: ModelConfig, teacher: TeacherConfig) -> str:

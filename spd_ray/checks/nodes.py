@@ -226,14 +226,18 @@ def check_resources(asked: "ResourcesConfig", have: Mapping[str, float]) -> Find
     return Finding(OK, "resources", f"{text}there are {there}: {counted(at_once, 'trial')} at once")
 
 
-def check_compiler(reports: Sequence[NodeReport]) -> Finding:
-    """DeepSpeed compiles an operator when several ranks share a machine's CPUs for the first time; one needs none."""
+def check_compiler(reports: Sequence[NodeReport], ranks: int | None = None) -> Finding:
+    """DeepSpeed compiles an operator when several ranks share a machine's CPUs for the first time; one needs none.
+
+    `ranks` of a trial, where they are known: where they are not, or are on GPUs, it is a warning.
+    """
     without = [node for node in reports if not node.builds]
     if not without:
         return Finding(OK, "compiler", "ninja and a C++ compiler on every node")
     text = f"{', '.join(node.address for node in without)}: no ninja or no C++ compiler on the PATH"
     mend = "trials of several ranks on CPUs need both: apt-get install g++, pip install ninja, and both on the PATH"
-    return Finding(WARNING if all(node.gpus for node in without) else FAILED, "compiler", text, mend)
+    is_needed = ranks is not None and ranks > 1 and not all(node.gpus for node in without)
+    return Finding(FAILED if is_needed else WARNING, "compiler", text, mend)
 
 
 def check_layers(compiles: Mapping[str, bool]) -> Finding:
@@ -277,8 +281,8 @@ def sum_over_ranks(backend: str, host: str, port: int, rank: int, world: int, ad
     from torch import distributed
 
     os.environ.pop("CUDA_VISIBLE_DEVICES", None)
-    for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
-        os.environ.setdefault(name, network.interface_of(address))
+    for name, value in network.collective_interfaces(address).items():
+        os.environ.setdefault(name, value)
     store = distributed.TCPStore(host, port, is_master=False)
     limit = timedelta(seconds=ANSWER_SECONDS - 5)
     distributed.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=limit)

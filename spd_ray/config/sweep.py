@@ -32,7 +32,15 @@ from spd_ray.config.methods import METHODS, MethodCard, fill_in, load_method
 from spd_ray.config.presets import Preset
 from spd_ray.config.pruning import CriterionConfig, RegrowthConfig
 from spd_ray.config.section import PositiveFloat, Section, refuse_at
-from spd_ray.config.trial import EngineConfig, EngineRequest, ModelConfig, TaskConfig, TeacherConfig, TrialConfig
+from spd_ray.config.trial import (
+    EngineConfig,
+    EngineRequest,
+    ModelConfig,
+    TaskConfig,
+    TeacherConfig,
+    TrialConfig,
+    without_places,
+)
 from spd_ray.config.yaml_file import KeyPath
 
 SECTIONS: dict[str, type[Section]] = {
@@ -168,9 +176,9 @@ class SweepSpec(Section):
         return content_key(self.identity())[:8]
 
     def identity(self) -> dict[str, Any]:
-        """All that decides results, by section; `method` by the names of the methods."""
+        """All that decides results but for the content of files, by section; `method` by the names of the methods."""
         names = {"task", "model", "teacher", "engine", "search", "warm_start", "study", "early_stopping"}
-        parts = self.model_dump(mode="json", include=names)
+        parts = without_places(self.model_dump(mode="json", include=names))
         del parts["study"]["trials"]
         parts["method"] = {name: self.method_at({"method": name}).model_dump(mode="json") for name in self.methods()}
         return parts

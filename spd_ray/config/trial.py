@@ -3,7 +3,7 @@
 Why so: docs/decisions.md #method-and-trial, #tf32-and-bf16-are-asked-for.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -22,6 +22,10 @@ from spd_ray.config.task import TaskConfig
 
 Precision = Literal["fp32", "bf16", "fp16"]
 ZeroStage = Literal[0, 1, 2, 3]
+
+
+# Where files lie; what they hold is part of a sweep's and a trial's content.
+PLACES = {"task": ("path", "train_file", "dev_file"), "model": ("path",), "teacher": ("path",)}
 
 
 class ModelConfig(Section):
@@ -102,6 +106,10 @@ class TrialConfig(Section):
     engine: EngineConfig = EngineConfig()
     seed: Seed = 0
 
+    def identity(self) -> dict[str, Any]:
+        """All that decides the result but for the content of data, model and teacher, wherever their files lie."""
+        return without_places(self.model_dump(mode="json"))
+
     @model_validator(mode="after")
     def _check_clipping_is_possible(self) -> "TrialConfig":
         if self.method.clip_over == "all" and (self.engine.precision, self.engine.zero_stage) != ("fp32", 0):
@@ -148,3 +156,11 @@ class TrialConfig(Section):
                     "engine.zero_stage",
                 )
         return self
+
+
+def without_places(sections: dict[str, Any]) -> dict[str, Any]:
+    """The dumped sections without the places of files."""
+    return {
+        name: {key: value for key, value in section.items() if key not in PLACES[name]} if name in PLACES else section
+        for name, section in sections.items()
+    }

@@ -1,4 +1,4 @@
-"""The DeepSpeed engine that takes the training steps. The only importer of deepspeed.
+"""The DeepSpeed engine that takes the training steps. What trains: DeepSpeed, which this room alone imports.
 
 A step that overflows in fp16 is skipped by DeepSpeed: `applied_steps` counts the steps that were applied.
 
@@ -37,7 +37,7 @@ with as_if_missing("mlflow"):  # its autotuner, which nobody calls here, loads M
     from deepspeed.runtime.zero import parameter_offload
     from deepspeed.runtime.zero.partitioned_param_coordinator import PartitionedParameterCoordinator
 
-from spd_ray.base.network import free_port, interface_of
+from spd_ray.base.network import collective_interfaces, free_port
 from spd_ray.config.trial import EngineConfig
 from spd_ray.engine.optimizer import FlatOptimizer, ProximalAdamW, Zeros, clip_gradients
 from spd_ray.engine.precision import set_tf32
@@ -123,9 +123,7 @@ def join_group(rank: int, size: int, head: str, port: int, own: str) -> None:
         return
     group = {"RANK": rank, "LOCAL_RANK": 0, "WORLD_SIZE": size, "MASTER_ADDR": head, "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in group.items()})
-    for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
-        os.environ.setdefault(name, interface_of(own))
-    for name, value in NCCL.items():
+    for name, value in {**collective_interfaces(own), **NCCL}.items():
         os.environ.setdefault(name, value)
     if size == 1:
         _skip_shared_memory_op()

@@ -4,12 +4,13 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from spd_ray.base import installation
 from spd_ray.base.files import write_whole
 from spd_ray.config.dimensions import Choices
 from spd_ray.config.method import TERMS
@@ -19,7 +20,7 @@ from spd_ray.records import layout
 from spd_ray.records.schema import SCHEMA_VERSION
 
 TEACHER_FILES = "teacher_files"  # of `content`: the hash of the teacher's own files
-PACKAGES = ("spd_ray", "torch", "transformers", "deepspeed", "ray", "optuna", "mlflow", "datasets", "pyarrow")
+PACKAGES = ("torch", "transformers", "deepspeed", "ray", "optuna", "mlflow", "datasets", "pyarrow")
 
 
 def git_commit() -> str | None:
@@ -58,7 +59,10 @@ def write_sweep_yaml(spec: SweepSpec, folder: Path, command: str, gpus: Sequence
         "content": dict(read),
         "command": command,
         "git_commit": git_commit(),
-        "versions": {package: version(package) for package in (*PACKAGES, *packages_used(spec))},
+        "versions": {
+            "spd_ray": installation.version(),
+            **{package: metadata.version(package) for package in (*PACKAGES, *packages_used(spec))},
+        },
         "machine": {"cpus": os.cpu_count(), "gpus": list(gpus), "system": platform.platform()},
     }
     write_whole(layout.sweep_yaml(folder), yaml.safe_dump(content, sort_keys=False))

@@ -62,12 +62,10 @@ class SpdRun:
 def prepare(config: TrialConfig, teacher: Teacher, allowed: Allowance = ALONE) -> SpdRun:
     """Initialise student and grafted model (Algorithm 1, Input) and wrap them.
 
-    The teacher's outputs are recorded as far as is `allowed`. Raises UserError where the training set has too few steps
-    for the ladder's levels.
+    The teacher's outputs are recorded as far as is `allowed`.
     """
     method, train = config.method, teacher.data.train
     timeline = Timeline.of(method, len(train))
-    timeline.check_ladder()
     model = surgery.graft(
         teacher.model,
         method.student,

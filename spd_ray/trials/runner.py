@@ -15,6 +15,7 @@ from torch import nn
 
 from spd_ray.base.cache import content_key
 from spd_ray.base.files import remove_unfinished
+from spd_ray.config.timeline import Timeline
 from spd_ray.engine import engine, engine_state
 from spd_ray.model.surgery import encoder_layers, remaining_parameters
 from spd_ray.records import layout
@@ -49,9 +50,10 @@ class TrialRunner:
             remove_unfinished(layout.trial_states(self.storage.folder, request.trial_id))
             remove_unfinished(self._steps_folder)
             self.storage.fetch(self._steps_folder)
-        key = content_key({**config.model_dump(mode="json"), "content": request.content})
+        key = content_key({**config.identity(), "content": request.content})
         self.states = TrialStates(self.storage, request.trial_id, key, request.state_seconds)
         teacher = worker_teacher(request.place, config.task, request.content)
+        Timeline.of(config.method, len(teacher.data.train)).check_ladder()
         tell = RecordingTeller(request.trial_id) if engine.rank() == 0 else None
         self.run = prepare(config, teacher, Allowance(self.states.recorded, request.gpus, shares=True, tell=tell))
         self.states.recorded = self.recorded["examples"]
