@@ -223,6 +223,11 @@ def final_score(trial: Trial) -> float | None:
     return trial.final_score
 
 
+def dev_score(trial: Trial) -> float | None:
+    """The retained student's score on dev, where a holdout has chosen it."""
+    return trial.dev_score
+
+
 def final_gap(sweep: Sweep) -> Callable[[Trial], float | None]:
     """Train minus the selection split's score at the trial's last evaluation; None where a curve is missing."""
 
