@@ -78,7 +78,7 @@ def test_curves_draw_scores_stages_pruning_and_best(sweep: Path) -> None:
     assert "gap +0.090" in trial_curves.caption(numbers)
 
 
-def test_gap_lines_take_the_rungs_of_a_ladder(tmp_path: Path) -> None:
+def test_gap_lines_take_the_levels_of_a_ladder(tmp_path: Path) -> None:
     levels = [{"sparsity": s, "score": 0.8, "train_score": 0.8 + s / 2} for s in (0.5, 0.7)]
     write_trials(tmp_path, [trial(0, seed, ladder=json.dumps(levels), train_score=1.25) for seed in range(3)])
     (line,) = gap_by_sparsity.compute(read(tmp_path)).lines

@@ -91,13 +91,14 @@ def test_little_space_is_a_warning(monkeypatch, tmp_path):
 
 
 @contextmanager
-def server(status: int, version: str = "3.17.2") -> Iterator[str]:
-    """A server that knows its version and answers everything else with `status`; its address with a login."""
+def server(status: int, version: str = "3.17.2", path: str = "") -> Iterator[str]:
+    """A server that knows its version and answers all else with `status`, behind `path`; its address with a login."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = version.encode() if self.path == "/version" else b"{}"
-            self.send_response(200 if self.path == "/version" else status)
+            body = version.encode() if self.path == f"{path}/version" else b"{}"
+            known = 200 if self.path == f"{path}/version" else status
+            self.send_response(known if self.path.startswith(f"{path}/") else 404)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -106,7 +107,7 @@ def server(status: int, version: str = "3.17.2") -> Iterator[str]:
 
     with http.server.HTTPServer(("127.0.0.1", 0), Handler) as httpd:
         threading.Thread(target=httpd.serve_forever, daemon=True).start()
-        yield f"http://user:hunter2@127.0.0.1:{httpd.server_address[1]}"
+        yield f"http://user:hunter2@127.0.0.1:{httpd.server_address[1]}{path}"
         httpd.shutdown()
 
 
@@ -125,6 +126,11 @@ def test_an_mlflow_server_is_asked(status, level, mend):
     assert found.level == level
     assert mend in found.mend
     assert "hunter2" not in str(found)
+
+
+def test_an_mlflow_server_may_lie_behind_a_path():
+    with server(200, path="/mlflow") as uri:
+        assert environment.check_mlflow(f"{uri}/").level == OK
 
 
 def test_an_mlflow_server_of_another_major_version_has_failed():

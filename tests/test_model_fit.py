@@ -104,6 +104,15 @@ def test_encoders_that_can_be_grafted_fit(kind, pairs, tmp_path):
     assert (found.level, "reads 23 tokens" in found.text) == (OK, True)
 
 
+def test_a_ladder_that_does_not_fit_the_training_set_is_refused_before_anything_is_trained(pairs, tmp_path):
+    """12 examples, in batches of 4: 3 steps an epoch."""
+    method = {"batch_size": 4, "total_epochs": 9, "stage2_epochs": 1, "target_sparsity": 0.9, "pruning_events": 12}
+    model = save(tmp_path / "bert", FIT["bert"])
+    specs = [spec_of(model, pairs, method={**method, "ladder": [0.5], "stage1_epochs": epochs}) for epochs in (1, 6)]
+    assert refusal(specs[0]).startswith("method.ladder: no pruning event stops at 0.5, for 12 events do not fit into 3")
+    assert check(specs[1]).level == OK
+
+
 @pytest.mark.parametrize("kind", FIT)
 def test_a_worker_that_has_none_of_its_files_times_its_fine_tuning(kind, pairs, tmp_path):
     """What a dry run sends to it, as Ray does."""

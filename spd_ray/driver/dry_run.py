@@ -17,7 +17,7 @@ from rich.table import Table
 from spd_ray.base.errors import counted
 from spd_ray.base.ray_cluster import capacity, leave_ray
 from spd_ray.checks.cost import Cost, measure
-from spd_ray.checks.room import describe_rank, first_room
+from spd_ray.checks.room import describe_rank, first_room, in_words
 from spd_ray.checks.untrained import Untrained
 from spd_ray.config import auto
 from spd_ray.config.methods import MethodCard
@@ -127,19 +127,15 @@ def describe_cost(spec: SweepSpec, timeline: Timeline, untrained: Untrained, cos
 
 def describe_footprint(cost: Cost, spec: SweepSpec) -> str:
     """Memory of a rank and space on disk, and the largest memory of the process that took the two steps."""
-    one, levels = cost.footprint, 1 + len(spec.method.ladder)
+    one, levels, kept = cost.footprint, 1 + len(spec.method.ladder), spec.checkpoints.keep
     running = 2 * one.state + levels * one.student  # a state is written before the older one goes
     return (
-        f"memory of a rank: {_size(one.engine)} for weights, gradients and optimizer, {_size(one.state)} for a copy of "
-        f"its state; with two steps the process took {_size(cost.peak_memory)} at its largest\n"
-        f"the teacher's outputs: {_size(one.outputs)} in {cost.place}\n"
-        f"disk: {_size(running)} for each trial at once (two states, its best student), "
-        f"{_size(spec.checkpoints.keep * levels * one.student)} for the {spec.checkpoints.keep} students that are kept"
+        f"memory of a rank: {in_words(one.engine)} for weights, gradients and optimizer, {in_words(one.state)} for a "
+        f"copy of its state; with two steps the process took {in_words(cost.peak_memory)} at its largest\n"
+        f"the teacher's outputs: {in_words(one.outputs)} in {cost.place}\n"
+        f"disk: {in_words(running)} for each trial at once (two states, its best student), "
+        f"{in_words(kept * levels * one.student)} for the {kept} students that are kept"
     )
-
-
-def _size(number: int) -> str:
-    return f"{number / 2**30:.1f} GiB" if number >= 2**30 else f"{number / 2**20:.0f} MiB"
 
 
 def explain_method(name: str, method: MethodCard, console: Console) -> None:

@@ -8,7 +8,7 @@
     space.yaml                        the space, where a notebook gave a mapping in the place of a file
     study.journal                     the Optuna study
     trials.parquet, trials.journal    a row a trial, and what has changed since it was written
-    rungs.jsonl                       early stopping's decisions
+    rungs.jsonl                       early stopping's scores
     mlflow_sweep_id                   the tag by which the parent run is found
     steps/trial=<id>/<first>-<last>.parquet
     state/<id>/step-<steps>/          what a trial continues from, until it has ended; in it standing.json

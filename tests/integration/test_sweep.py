@@ -164,16 +164,20 @@ def test_tpe_draws_the_same_trials_again_where_one_runs_at_a_time(sweep_of):
     assert len({trial[2] for trial in once}) == 4  # p0
 
 
-def test_a_finished_sweep_can_be_resumed_and_extended_also_where_it_was_moved_to(sweep_of, tmp_path):
+def test_a_finished_sweep_can_be_resumed_and_extended_also_where_it_and_its_data_were_moved_to(sweep_of, tmp_path):
     study = {**SPACE["study"], "trials": 1, "seeds": [0]}
     _, folder = sweep_of("extended", study=study)
     (first,) = scores(folder)
     other, _ = sweep_of("extended", "--resume", "--set", "method.batch_size=4", study=study)
     assert other.returncode == 2
     assert "was begun with method.batch_size = 8, and now it is 4" in other.stderr
-    moved = shutil.copytree(folder.parent, tmp_path / "moved")
+    moved, data = (
+        shutil.copytree(place, tmp_path / name) for place, name in ((folder.parent, "moved"), (sweep_of.task, "data"))
+    )
     before, folder = sorted(path.name for path in folder.rglob("*")), moved / "extended"
-    more, left = sweep_of("extended", "--storage", str(moved), "--resume", "--trials", "2", study=study)
+    more, left = sweep_of(
+        "extended", "--storage", str(moved), "--resume", "--trials", "2", "--set", f"task.path={data}", study=study
+    )
     assert more.returncode == 0, more.stderr
     assert sorted(path.name for path in left.rglob("*")) == before
     artifacts = {run.info.artifact_uri.rpartition("/mlartifacts/")[0] for run in mlflow_runs(folder)[1]}
@@ -217,7 +221,8 @@ def test_a_trial_shows_life_before_its_first_evaluation(sweep_of):
 
 
 def test_a_dry_run_tells_steps_and_cost_and_leaves_nothing(sweep_of):
-    done, folder = sweep_of("dry", "--dry-run")
+    ladder = ("--set", "method.ladder=[0.3]", "--set", "method.pruning_events=12")  # they fit 24 steps, not the two run
+    done, folder = sweep_of("dry", "--dry-run", *ladder)
     assert done.returncode == 0, done.stderr
     assert "4 trials (2 configurations x 2 seeds)" in done.stdout
     assert "step 1: loss" in done.stdout

@@ -54,22 +54,22 @@ def test_the_resolved_space_keeps_what_each_method_composes(compared):
     assert config["method"]["student"]["depth"] == 0.5
 
 
-def test_a_ladder_keeps_and_scores_a_student_on_each_rung(sweep_of):  # noqa: F811
+def test_a_ladder_keeps_and_scores_a_student_at_each_level(sweep_of):  # noqa: F811
     trial = {**TRIAL, "target_sparsity": 0.9, "ladder": [0.3, 0.6], "pruning_events": 6, "total_epochs": 8}
     done, folder = sweep_of(
         "ladder", method=trial, search={}, study={"sampler": "grid", "trials": 1, "seeds": [0]}, checkpoints={"keep": 1}
     )
     assert done.returncode == 0, done.stderr
     (record,) = read_trials(folder)
-    rungs = json.loads(record.ladder)
-    assert [rung["sparsity"] for rung in rungs] == [0.3, 0.6]
-    for rung in rungs:
-        layers = count_zeros(load_checkpoint(folder / rung["checkpoint"]))
+    levels = json.loads(record.ladder)
+    assert [level["sparsity"] for level in levels] == [0.3, 0.6]
+    for level in levels:
+        layers = count_zeros(load_checkpoint(folder / level["checkpoint"]))
         assert sum(one.zeros for one in layers) / sum(one.numel for one in layers) == pytest.approx(
-            rung["sparsity"], abs=1e-3
+            level["sparsity"], abs=1e-3
         )
-        scored = [row for row in steps_of(folder) if row["split"] == "dev" and row["step"] == rung["step"]]
-        assert rung["score"] in [row["value"] for row in scored if row["metric"] == "accuracy"]
+        scored = [row for row in steps_of(folder) if row["split"] == "dev" and row["step"] == level["step"]]
+        assert level["score"] in [row["value"] for row in scored if row["metric"] == "accuracy"]
     assert record.achieved_sparsity == pytest.approx(0.9, abs=1e-3)
 
 
