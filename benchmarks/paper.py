@@ -20,6 +20,7 @@ from typing import Any, Literal
 import yaml
 
 from spd_ray.base.errors import INTERRUPTED, UserError, run_main
+from spd_ray.base.installation import own_command
 from spd_ray.config.section import Section
 from spd_ray.config.yaml_file import yaml_text
 from spd_ray.records.provenance import read_sweep_yaml
@@ -120,8 +121,11 @@ def value_at(trial: TrialRecord, dimension: str) -> Any:
     return value
 
 
-def run_all(sweeps: Sequence[PaperSweep], storage: Path) -> int:
-    """Run each sweep and draw the report. Returns 1, after a line on stderr, if one failed; 130 after Ctrl-C."""
+def run_all(sweeps: Sequence[PaperSweep], storage: Path, command: str) -> int:
+    """Run each sweep and draw the report. Returns 1, after a line on stderr, if one failed; 130 after Ctrl-C.
+
+    `command` is what was typed: it goes on with what is left.
+    """
     started, failed = time.monotonic(), []
     for number, sweep in enumerate(sweeps, start=1):
         print(f"== sweep {number} of {len(sweeps)}: {sweep.folder_name} ({_minutes(started)} so far)", flush=True)
@@ -131,7 +135,7 @@ def run_all(sweeps: Sequence[PaperSweep], storage: Path) -> int:
             failed.append(f"{sweep.folder_name} ({error})")
             continue
         if code == INTERRUPTED:
-            print("stopped; go on with: make paper", flush=True)
+            print(f"stopped; go on with: {command}", flush=True)
             return INTERRUPTED
         if code:
             failed.append(f"{sweep.folder_name} (exit code {code})")
@@ -139,7 +143,7 @@ def run_all(sweeps: Sequence[PaperSweep], storage: Path) -> int:
     if code := run_command([sys.executable, "-m", "analysis", "--runs", str(storage), "--out", f"{storage}/report"]):
         failed.append(f"report (exit code {code})")
     if failed:
-        print(f"failed: {', '.join(failed)}; make paper goes on with what is left", file=sys.stderr)
+        print(f"failed: {', '.join(failed)}; go on with what is left: {command}", file=sys.stderr)
     return int(bool(failed))
 
 
@@ -162,11 +166,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.paper", description=__doc__.splitlines()[0])
     parser.add_argument("--storage", type=Path, default=Path("runs/paper"), help="where they are kept (runs/paper)")
     parser.add_argument(
-        "--full", action="store_true", help="also all methods at 50, 90 and 95%, and tables of other tasks"
+        "--full",
+        action="store_true",
+        help="also all methods at 50, 90 and 95%, tables of other tasks, deeper miniatures",
     )
     parser.add_argument("--only", metavar="PATTERN", help="these sweeps alone, of all of them, such as 'compare_*'")
-    options = parser.parse_args(arguments)
-    return run_all(read_list().plan(options.full, options.only), options.storage.absolute())
+    words = sys.argv[1:] if arguments is None else arguments
+    options = parser.parse_args(words)
+    plan = read_list().plan(options.full, options.only)
+    return run_all(plan, options.storage.absolute(), own_command("benchmarks.paper", *words))
 
 
 if __name__ == "__main__":

@@ -97,9 +97,11 @@ def test_all_methods_are_compared_at_as_many_settings_each():
 def test_the_best_of_nothing_is_told_and_the_others_run(monkeypatch, tmp_path, capsys):
     ran = ended_with(monkeypatch, {})
     best = PaperSweep(space="b.yaml", best_of="search_b")
-    assert run_all([SWEEPS[0], best, SWEEPS[2]], tmp_path) == 1
+    assert run_all([SWEEPS[0], best, SWEEPS[2]], tmp_path, "AGAIN") == 1
     assert ran == ["a", "c", "analysis"]
-    assert "failed: b (search_b has no finished trial, of which one could be the best); make" in capsys.readouterr().err
+    assert (
+        "failed: b (search_b has no finished trial, of which one could be the best); go" in capsys.readouterr().err
+    )
 
 
 def test_what_was_begun_is_resumed(tmp_path):
@@ -129,22 +131,23 @@ SWEEPS = tuple(PaperSweep(space=f"{name}.yaml") for name in ("a", "b", "c"))
 
 def test_a_failed_sweep_is_told_at_the_end_and_the_others_run(monkeypatch, tmp_path, capsys):
     ran = ended_with(monkeypatch, {"b": 2, "analysis": 2})
-    assert run_all(SWEEPS, tmp_path) == 1
+    assert run_all(SWEEPS, tmp_path, "AGAIN") == 1
     assert ran == ["a", "b", "c", "analysis"]
     said = capsys.readouterr()
     assert [line.split(" (")[0] for line in said.out.splitlines()[:3]] == [
         f"== sweep {number} of 3: {name}" for number, name in ((1, "a"), (2, "b"), (3, "c"))
     ]
-    assert said.err == "failed: b (exit code 2), report (exit code 2); make paper goes on with what is left\n"
+    assert said.err == "failed: b (exit code 2), report (exit code 2); go on with what is left: AGAIN\n"
 
 
 def test_all_is_well_or_stopped(monkeypatch, tmp_path, capsys):
     assert ended_with(monkeypatch, {}) == []
-    assert run_all(SWEEPS, tmp_path) == 0
+    assert run_all(SWEEPS, tmp_path, "AGAIN") == 0
     ran = ended_with(monkeypatch, {"b": 130})
-    assert run_all(SWEEPS, tmp_path) == 130
+    assert run_all(SWEEPS, tmp_path, "AGAIN") == 130
     assert ran == ["a", "b"]
-    assert capsys.readouterr().err == ""
+    said = capsys.readouterr()
+    assert (said.out.splitlines()[-1], said.err) == ("stopped; go on with: AGAIN", "")
 
 
 def test_a_command_returns_its_exit_code():
