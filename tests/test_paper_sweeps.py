@@ -99,9 +99,7 @@ def test_the_best_of_nothing_is_told_and_the_others_run(monkeypatch, tmp_path, c
     best = PaperSweep(space="b.yaml", best_of="search_b")
     assert run_all([SWEEPS[0], best, SWEEPS[2]], tmp_path, "AGAIN") == 1
     assert ran == ["a", "c", "analysis"]
-    assert (
-        "failed: b (search_b has no finished trial, of which one could be the best); go" in capsys.readouterr().err
-    )
+    assert "failed: b (search_b has no finished trial, of which one could be the best); go" in capsys.readouterr().err
 
 
 def test_what_was_begun_is_resumed(tmp_path):
