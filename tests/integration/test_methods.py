@@ -73,15 +73,23 @@ def test_a_method_trains_prunes_and_leaves_the_student_that_its_parts_say(run_of
     assert same == (method.trained == "layers")
 
 
-@pytest.mark.parametrize("name", ["theseus", "tickets", "rpp", "tinybert6", "cr_ild", "soft_movement", "dst_ee"])
+RESUMED = [
+    "theseus", "tickets", "rpp", "tinybert6", "cr_ild", "soft_movement", "platon", "obert", "rigl", "dst_ee",
+    "grow_prune",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RESUMED)
 @pytest.mark.parametrize(("precision", "zero_stage"), [("fp32", 0), ("fp16", 1), ("bf16", 2)])
 def test_any_method_resumes_bit_for_bit(run_of, tmp_path, name, precision, zero_stage):
+    """From the first evaluation, after which the pruned ones have events to come."""
     engine = EngineConfig.model_validate({"precision": precision, "zero_stage": zero_stage})
-    whole = [(r.step, r.split, r.metric, r.value) for r in train_spd(run_of(name, engine))]
-    first = run_of(name, engine)
+    whole = [(r.step, r.split, r.metric, r.value) for r in train_spd(run_of(name, engine, eval_every_epochs=1))]
+    first = run_of(name, engine, eval_every_epochs=1)
+    assert all(events[-1].step > 8 for events in [first.timeline.pruning_events] if events)
     cut = next(i for i, r in enumerate(train_spd(first)) if r.split == "dev" and r.metric != "loss")
     copy_state(first.engine).write(tmp_path)
-    second = run_of(name, engine)
+    second = run_of(name, engine, eval_every_epochs=1)
     load_state(second.engine, tmp_path)
     assert whole[: cut + 1] + [(r.step, r.split, r.metric, r.value) for r in train_spd(second)] == whole
 
