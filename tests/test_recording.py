@@ -182,12 +182,11 @@ def test_who_records_tells_each_batch(run_of, monkeypatch, shares):
     assert len(told) == 3
 
 
-@pytest.mark.parametrize(("gpus", "gib"), [(1.0, 4), (0.5, 2), (0.25, 1)])
-def test_a_gpus_outputs_take_a_quarter_of_the_workers_part(run_of, monkeypatch, gpus, gib):
+@pytest.mark.parametrize(("gpus", "free", "gib"), [(1.0, 16, 4), (0.5, 16, 2), (0.25, 15, 1), (0.5, 4, 1)])
+def test_a_gpus_outputs_take_a_quarter_of_the_workers_part_or_of_what_is_free(run_of, monkeypatch, gpus, free, gib):
     """No GPU is needed: one of 16 GiB is said to be there."""
     live = LiveTeacher(SimpleNamespace(device=torch.device("cuda", 0)), ())
-    card = SimpleNamespace(total_memory=16 * 2**30)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free * 2**30, 16 * 2**30))
     run = run_of()
     recorder = recording.Recorder(live, run.teacher.data.train, Needs((), (), ()), (), False, Allowance(gpus=gpus))
     for size, place in ((gib * 2**30, PRIVATE), (gib * 2**30 + 1, None)):

@@ -41,7 +41,7 @@ from spd_ray.training.teacher_outputs import (
 KIND = "activations"
 VERSION = 2  # count it up when a table's layout changes: the cache cannot see code
 MEMORY_LIMIT_BYTES = 4 * 2**30
-SHARE_OF_GPU = 1 / 4  # of a worker's part of it
+SHARE_OF_GPU = 1 / 4  # of a worker's part of it, or of what is free where that is less
 SHARE_OF_FREE = 1 / 2  # of a disk, of shared memory
 PARTS = 8  # a training set is recorded in whole eighths: few sizes, so that trials find each other's files
 
@@ -199,7 +199,8 @@ class Recorder:
         """Bytes that the outputs recorded by this process may take."""
         device = self.teacher.model.device
         if device.type == "cuda":
-            return int(SHARE_OF_GPU * self.allowed.gpus * torch.cuda.get_device_properties(device).total_memory)
+            free, total = torch.cuda.mem_get_info(device)
+            return int(SHARE_OF_GPU * min(self.allowed.gpus * total, free))
         return MEMORY_LIMIT_BYTES
 
 

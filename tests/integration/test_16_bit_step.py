@@ -125,3 +125,11 @@ def test_a_step_has_few_calls_reads_next_to_nothing_and_copies_nothing(unsynchro
         assert found["host_reads"] <= reads
         assert found["copies"] == 0
     assert counts["fp16"]["0"]["host_reads"] > 0  # whether the gradients overflowed: the counter sees it
+
+
+def test_a_step_of_deepspeeds_zero_takes_no_more_than_docs_say():
+    counts = table_of_counts(small_encoder(), ["fp16", "fp32"], [1])
+    for precision, calls, reads in (("fp16", 4700, 4), ("fp32", 2100, 3)):
+        found = counts[precision]["1"]
+        assert found["calls"] <= calls
+        assert (found["host_reads"], found["copies"]) <= (reads, 4)
