@@ -173,7 +173,7 @@ def describe_change(begun: SweepSpec, now: SweepSpec) -> str:
     before, after = (flat_identity(spec) for spec in (begun, now))
     changed = [key for key in dict.fromkeys([*before, *after]) if before.get(key) != after.get(key)]
     if not changed:
-        return "was begun with another version of a method or preset; give another --name"
+        return "was begun with another version of spd_ray or of a method or preset; give another --name"
     first, *others = changed
     also = f"; {len(others)} more differ: {', '.join(others[:5])}" if others else ""
     values = f"{first} = {before.get(first, 'not there')}, and now it is {after.get(first, 'not there')}"
