@@ -54,7 +54,7 @@ def test_a_lease_that_is_not_renewed_is_taken_over_and_its_driver_writes_nothing
     second.acquire(quiet)
     second.confirm()
     first._thread.start()
-    assert wait_for(lambda: first._taken_by)
+    assert wait_for(lambda: first._taken_by, seconds=5)
     with pytest.raises(StorageError, match=r"^a driver on host-b has taken this sweep over$"):
         first.check()
     second.check()
@@ -86,7 +86,7 @@ def test_a_driver_that_has_lost_its_lease_sends_and_drops_nothing(place, tmp_pat
     with leased(storage, quiet) as confirm:
         confirm()
         driver(place, "b")._write()
-        assert wait_for(lambda: _refuses(storage))
+        assert wait_for(lambda: _refuses(storage), seconds=5)
         with pytest.raises(StorageError):
             storage.send(storage.folder / "trials.parquet")
         with pytest.raises(StorageError):

@@ -132,4 +132,5 @@ def test_a_step_of_deepspeeds_zero_takes_no_more_than_docs_say():
     for precision, calls, reads in (("fp16", 4700, 4), ("fp32", 2100, 3)):
         found = counts[precision]["1"]
         assert found["calls"] <= calls
-        assert (found["host_reads"], found["copies"]) <= (reads, 4)
+        assert found["host_reads"] <= reads
+        assert found["copies"] <= 4

@@ -253,7 +253,7 @@ def test_two_hosts_come_up_run_a_sweep_on_both_without_a_shared_folder_and_nothi
             records.fetch(records.folder)
         finally:
             launcher.ray("down", "--yes")
-        wait_for(lambda: not any(machine.processes(*RAY) for machine in machines))
+        wait_for(lambda: not any(machine.processes(*RAY) for machine in machines), seconds=60)
         left = [machine.processes(*RAY) for machine in machines]
     addresses = sorted(machine.address for machine in machines)
     said = (
