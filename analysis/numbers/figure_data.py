@@ -228,6 +228,11 @@ def dev_score(trial: Trial) -> float | None:
     return trial.dev_score
 
 
+def is_dev_unseen(trials: Sequence[Trial]) -> bool:
+    """Whether a holdout has chosen these trials' students and all of them were scored on dev."""
+    return all(trial.selection != "dev" and trial.dev_score is not None for trial in trials)
+
+
 def final_gap(sweep: Sweep) -> Callable[[Trial], float | None]:
     """Train minus the selection split's score at the trial's last evaluation; None where a curve is missing."""
 

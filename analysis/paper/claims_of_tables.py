@@ -11,6 +11,7 @@ from analysis.numbers.figure_data import (
     dev_score,
     final_score,
     group_by,
+    is_dev_unseen,
     mean_by_seed,
     select_sweeps,
     space_hint,
@@ -71,17 +72,17 @@ def _figure(claim: TableClaim) -> str:
 def _answer(claim: TableClaim, sweep: Sweep) -> Result:
     """The claim's row from one sweep, each method at its best configuration of those tried."""
     trials = [trial for trial in sweep.comparable if claim.is_about(trial)]
-    held_out = any(trial.selection != "dev" for trial in trials)
     tried = group_by(trials, lambda trial: trial.method)
     methods = {method: best_configuration(group) for method, group in tried.items()}
+    unseen = is_dev_unseen([trial for group in methods.values() for trial in group])
     try:
-        question = claim.ask(methods, dev_score if held_out else final_score)
+        question = claim.ask(methods, dev_score if unseen else final_score)
     except Unanswerable as reason:
         return Result(_figure(claim), claim.says, "none", claim.estimate, None, NO_DATA,
                       f"in sweep {sweep.name} {reason}", "")  # fmt: skip
     estimate = bootstrap(question.groups, question.contrasts)
     data: FigureData = take_whole(sweep, methods)._replace(exclusions=())
-    if held_out:
+    if unseen:
         remark = "The best students' scores on dev, which a holdout has not chosen by."
     else:
         remark = describe_second_look("At the best dev evaluation", claim.ask(methods, best_score))

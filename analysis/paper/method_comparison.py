@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis.numbers.figure_data import best_configuration, final_gap, group_by
+from analysis.numbers.figure_data import best_configuration, final_gap, group_by, is_dev_unseen
 from analysis.reading.sweeps import Sweep
 from analysis.reading.trials import Trial
 
@@ -44,7 +44,7 @@ def _row(sweep: Sweep, trials: Sequence[Trial]) -> MethodRow:
         configurations=len({trial.configuration for trial in trials}),
         seeds=len(best),
         score=float(np.mean(scores)),
-        dev=_dev_score(best),
+        dev=_mean([trial.dev_score for trial in best]) if is_dev_unseen(best) else None,
         final=_mean([trial.final_score for trial in best]),
         deviation=float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
         gap=_mean([trial.gap for trial in best]),
@@ -55,12 +55,6 @@ def _row(sweep: Sweep, trials: Sequence[Trial]) -> MethodRow:
         seconds=_mean([trial.device_seconds for trial in best]),
         rate=best[0].stage1_lr,
     )
-
-
-def _dev_score(trials: Sequence[Trial]) -> float | None:
-    """The mean on dev where it chose nothing and every trial's student was scored there."""
-    scores = [trial.dev_score for trial in trials if trial.selection != "dev" and trial.dev_score is not None]
-    return float(np.mean(scores)) if len(scores) == len(trials) else None
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

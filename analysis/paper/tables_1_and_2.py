@@ -8,8 +8,10 @@ import numpy as np
 from analysis.numbers.figure_data import (
     best_configuration,
     best_score,
+    dev_score,
     final_score,
     group_by,
+    is_dev_unseen,
     mean_by_seed,
     nothing_finished,
     require_sweeps,
@@ -121,8 +123,8 @@ def _method_score(trials: Sequence[Trial]) -> MethodScore:
     tried = len(group_by(trials, lambda trial: trial.configuration))
     trials = best_configuration(trials)
     first = trials[0]
-    unseen = first.selection != "dev" and all(trial.dev_score is not None for trial in trials)
-    scores = list(mean_by_seed(trials, (lambda trial: trial.dev_score) if unseen else best_score).values())
+    unseen = is_dev_unseen(trials)
+    scores = list(mean_by_seed(trials, dev_score if unseen else best_score).values())
     teachers = [trial.teacher_score for trial in trials if trial.teacher_score is not None]
     final = list(mean_by_seed(trials, final_score).values())
     remaining = [trial.remaining_parameters for trial in trials if trial.remaining_parameters is not None]
