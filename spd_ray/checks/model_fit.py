@@ -5,6 +5,7 @@ Nothing is judged by its name: what a training does with a model is done here, o
 Why so: docs/decisions.md #compiled-layers, #preflight.
 """
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -74,7 +75,7 @@ def check_model(spec: SweepSpec, untrained: Untrained) -> Finding:
 def check_ladders(spec: SweepSpec, train_examples: int) -> None:
     """Raises UserError where no point that was looked at has the steps for its ladder's levels."""
     refused: UserError | None = None
-    for point in points_of(spec):
+    for point in possible_points(spec):
         try:
             return Timeline.of(spec.method_at(point), train_examples).check_ladder()
         except UserError as error:
@@ -160,16 +161,20 @@ def close(found: Tensor, expected: Tensor) -> bool:
 
 def points_of(spec: SweepSpec) -> list[dict[str, Value]]:
     """A possible point for each kind of student and pattern, and of what is recorded, that a look at some finds."""
-    random = Random(0)
-    points = [*spec.first_points()[:POINTS_TRIED], *(spec.random_point(random) for _ in range(POINTS_TRIED))]
     found: dict[tuple[float | str, ...], dict[str, Value]] = {}
-    for point in points:
-        if spec.is_possible(point):
-            method = spec.method_at(point)
-            pattern = "single" if method.pruning == "none" else method.pattern
-            kind = (method.student.depth, method.student.pick, method.objective.attention_maps, pattern)
-            found.setdefault(kind, point)
+    for point in possible_points(spec):
+        method = spec.method_at(point)
+        pattern = "single" if method.pruning == "none" else method.pattern
+        kind = (method.student.depth, method.student.pick, method.objective.attention_maps, pattern)
+        found.setdefault(kind, point)
     return list(found.values())
+
+
+def possible_points(spec: SweepSpec) -> Iterator[dict[str, Value]]:
+    """Those that are possible of a sweep's first points and of some that are drawn."""
+    random = Random(0)
+    drawn = (spec.random_point(random) for _ in range(POINTS_TRIED))
+    return filter(spec.is_possible, itertools.chain(spec.first_points()[:POINTS_TRIED], drawn))
 
 
 @torch.no_grad()
