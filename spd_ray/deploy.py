@@ -48,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_installed("onnx", "onnxruntime")
     try:
         with checkpoint_folder(options.checkpoint, options.mlflow) as folder:
-            report = deploy(folder, options)
+            report = deploy(
+                folder, options.out, options.values, options.embeddings, onnx_file=options.onnx, bench=options.bench
+            )
         if options.json:
             write_whole(options.json, json.dumps(report, indent=2) + "\n")
     except OSError as error:

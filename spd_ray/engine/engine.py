@@ -1,4 +1,4 @@
-"""The DeepSpeed engine that takes the training steps. What trains: DeepSpeed, which this room alone imports.
+"""The DeepSpeed engine that takes the training steps.
 
 A step that overflows in fp16 is skipped by DeepSpeed: `applied_steps` counts the steps that were applied.
 

@@ -1,10 +1,10 @@
 """A student packed for use, beside the dense one: sizes, answers on its task and latency, printed and returned."""
 
-import argparse
 import json
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -30,25 +30,30 @@ SHAPES = ((1, 32), (1, 128))  # of --bench: sequences x tokens
 SECONDS = 5.0  # for each of them
 
 
-def deploy(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Pack the checkpoint in `folder`; print and return sizes, the comparison, and times if asked for."""
+def deploy(
+    folder: Path, out: Path, values: str, embeddings: str, onnx_file: Path | None = None, bench: bool = False
+) -> dict[str, Any]:
+    """Pack the checkpoint in `folder` into `out`; print and return sizes, the comparison, and with `bench` times.
+
+    Numbers are written as `values` and `embeddings` say (`pack_model`), the ONNX file and its INT8 to `onnx_file`.
+    """
     dense = load_checkpoint(folder)
     check_architecture(dense.config)
-    if options.out.exists() and not (options.out / "packed.json").is_file():
-        raise UserError(f"--out {options.out}: there is something else than a packed student; choose another place")
-    sizes = pack_model(dense, folder, options.out, values=options.values, embeddings=options.embeddings)
-    sparse = load_sparse(options.out)
-    report: dict[str, Any] = {"out": str(options.out), "sparsity": 1 - sizes.kept / sizes.weights, **asdict(sizes)}
-    print(f"{options.out}: {report['sparsity']:.1%} of the encoder's weights are zero")
+    if out.exists() and not (out / "packed.json").is_file():
+        raise UserError(f"--out {out}: there is something else than a packed student; choose another place")
+    sizes = pack_model(dense, folder, out, values=values, embeddings=embeddings)
+    sparse = load_sparse(out)
+    report: dict[str, Any] = {"out": str(out), "sparsity": 1 - sizes.kept / sizes.weights, **asdict(sizes)}
+    print(f"{out}: {report['sparsity']:.1%} of the encoder's weights are zero")
     reason = unavailable_because()
     if reason:
         print(f"dense speed and memory: {reason}")
     with tempfile.TemporaryDirectory() as scratch:
-        onnx = _onnx_files(dense, options.onnx, Path(scratch))
+        onnx = _onnx_files(dense, onnx_file, Path(scratch))
         report |= {f"onnx_{kind}": file.stat().st_size for kind, file in onnx.items()}
         _print_sizes(sizes, report)
         report |= _compared(folder, dense, {"packed": sparse, **_sessions(onnx)})
-        if options.bench:
+        if bench:
             report["latency_ms"] = _timed(dense, sparse, onnx)
     return report
 
@@ -77,7 +82,7 @@ class _Session(nn.Module):
 
     def forward(self, **inputs: torch.Tensor) -> Any:
         """(B, L) each -> something with logits (B, C)."""
-        return argparse.Namespace(logits=self.run(inputs))
+        return SimpleNamespace(logits=self.run(inputs))
 
 
 def _sessions(files: dict[str, Path]) -> dict[str, nn.Module]:
