@@ -112,7 +112,8 @@ def test_a_ladder_that_does_not_fit_the_training_set_is_refused_before_anything_
     assert refusal(specs[0]).startswith("method.ladder: no pruning event stops at 0.5, for 12 events do not fit into 3")
     assert check(specs[1]).level == OK
     searched = {"stage1_epochs": {"choices": [1, 6]}}  # some points fit
-    assert check(spec_of(model, pairs, method={**method, "ladder": [0.5]}, search=searched)).level == OK
+    method |= {"ladder": [0.5], "stage1_epochs": 1}
+    assert check(spec_of(model, pairs, method=method, search=searched)).level == OK
 
 
 @pytest.mark.parametrize("kind", FIT)
