@@ -199,7 +199,7 @@ def free_at(place: str | Path) -> float:
 
 def in_words(size: float) -> str:
     """
-    >>> in_words(5.7 * 2**30), in_words(3 * 2**20)
-    ('5.7 GiB', '3 MiB')
+    >>> in_words(5.7 * 2**30), in_words(175 * 2**20)
+    ('5.7 GiB', '175 MiB')
     """
-    return f"{size / GIB:.1f} GiB" if size >= GIB / 10 else f"{size / 2**20:.0f} MiB"
+    return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / 2**20:.0f} MiB"
